@@ -1,0 +1,1 @@
+"""Proves that every loss gives the same values and gradients everywhere."""
