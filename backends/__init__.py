@@ -1,1 +1,30 @@
-"""One small adapter per framework."""
+"""One small adapter per framework.
+
+>>> from unilossseg.backends import get_backend
+>>> get_backend("numpy")
+<backend numpy>
+"""
+
+from unilossseg.backends._backend import Array as Array
+from unilossseg.backends._backend import Backend as Backend
+from unilossseg.backends._registry import KNOWN as KNOWN
+from unilossseg.backends._registry import BackendNotInstalledError as BackendNotInstalledError
+from unilossseg.backends._registry import backend_of as backend_of
+from unilossseg.backends._registry import get_backend as get_backend
+from unilossseg.backends._registry import installed_backends as installed_backends
+from unilossseg.backends._registry import is_installed as is_installed
+from unilossseg.backends._registry import register as register
+from unilossseg.backends._registry import unregister as unregister
+
+__all__ = [
+    "KNOWN",
+    "Array",
+    "Backend",
+    "BackendNotInstalledError",
+    "backend_of",
+    "get_backend",
+    "installed_backends",
+    "is_installed",
+    "register",
+    "unregister",
+]

@@ -1,0 +1,177 @@
+"""What a framework must supply, and what it may.
+
+A backend is a namespace of the Array API standard (2024.12) and a handful of operations that the standard lacks. Each of
+them has a fallback here, written in the standard, so that `Backend("toy", toy_namespace)` is a complete backend: every loss
+computes on it. A subclass overrides what its framework does better, and says what it can do beyond values:
+
+========================  =======================================================================================
+`assignable`              arrays can be assigned to in place: the closed forms run in this namespace
+`readable`                values of an array can be read without stalling a device: labels out of range raise
+`stop_gradient`           detaches an array from autograd
+`custom_gradient`         hangs a value and its gradient, computed together, into autograd
+`value_and_grad`          value and gradient of a function by the framework's autograd
+`kernel`                  the backend in whose namespace closed forms of an array are computed (NumPy for CPU tensors)
+`to_kernel, from_kernel`  the way there and back, without a copy
+`pick ... uniform`        operations that the standard lacks or that the framework has a better primitive for
+========================  =======================================================================================
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import array_api_compat
+
+Array = Any
+Chunk = tuple[slice, slice]
+# fused(x, need_gradient, upstream): the value and, if wanted, the gradient of sum(value * upstream).
+Fused = Callable[[Array, bool, Array | None], tuple[Array, Array | None]]
+
+# Off the CPU a chunk only bounds the size of temporaries: large enough to fill an accelerator.
+LARGE_CHUNK = 1 << 26
+
+MOST_CONSTANTS = 256
+
+
+class Backend:
+    """An Array API namespace and the operations beyond it, each with a fallback in the standard."""
+
+    assignable: bool = False
+    differentiable: bool = False
+
+    def __init__(self, name: str, namespace: Any) -> None:
+        self.name = name
+        self.xp = namespace
+        self._constants: dict[Any, Array] = {}
+
+    def __repr__(self) -> str:
+        return f"<backend {self.name}>"
+
+    # ------------------------------------------------------------------------------------------------ where arrays live
+    def device(self, x: Array) -> Any:
+        """The device of an array, as the namespace's creation functions take it."""
+        return array_api_compat.device(x)
+
+    def readable(self, x: Array) -> bool:
+        """Whether reading a value of `x` neither stalls a device nor breaks a trace."""
+        return False
+
+    def read(self, x: Array) -> Any:
+        """An array of one value as a Python number; waits for the device."""
+        return x.item() if hasattr(x, "item") else float(x)
+
+    def is_dtype(self, x: Array, kind: str | tuple[str, ...]) -> bool:
+        """Whether the array's dtype is of a kind, in the standard's words ('integral', 'real floating', ...)."""
+        return bool(self.xp.isdtype(x.dtype, kind))
+
+    def constant(self, values: tuple[float, ...], like: Array) -> Array:
+        """Numbers as an array of the dtype and on the device of `like`; kept, so that a device gets them only once."""
+        key = (values, like.dtype, self.device(like))
+        if key not in self._constants:
+            if len(self._constants) >= MOST_CONSTANTS:
+                self._constants.clear()
+            self._constants[key] = self.xp.asarray(list(values), dtype=like.dtype, device=self.device(like))
+        return self._constants[key]
+
+    # ------------------------------------------------------------------------------------------------ gradients
+    def stop_gradient(self, x: Array) -> Array:
+        """The same values, detached from autograd."""
+        return x
+
+    def custom_gradient(self, fused: Fused, plain: Callable[[Array], Array], x: Array) -> Array:
+        """The value of `fused(x, need_gradient, upstream)`, with the gradient that it returns hung into autograd.
+
+        `plain` is the same value as a differentiable formula, for a backend that needs a second derivative.
+        """
+        return fused(x, False, None)[0]
+
+    def value_and_grad(
+        self, function: Callable[[Array], Array], x: Array, upstream: Array | None
+    ) -> tuple[Array, Array]:
+        """Value of `function(x)` and the gradient of `sum(value * upstream)` with respect to `x`, by autograd."""
+        raise TypeError(
+            f"the {self.name} backend has no autograd: expected a loss with a closed-form gradient, "
+            "or an array of a framework that differentiates"
+        )
+
+    # ------------------------------------------------------------------------------------------------ closed forms
+    def kernel(self, x: Array) -> Backend | None:
+        """The backend whose namespace computes closed forms for `x`; None: use the plain formula."""
+        return self if self.assignable else None
+
+    def to_kernel(self, x: Array) -> Array:
+        """The array as one of the kernel's backend, without a copy where the dtype allows."""
+        return x
+
+    def from_kernel(self, x: Array, like: Array) -> Array:
+        """An array of the kernel's backend as one of this backend, in the dtype given by the kernel."""
+        return x
+
+    def chunks(self, images: int, channels: int, pixels: int) -> Sequence[Chunk]:
+        """Slices of images and pixels that cover (images, channels, pixels), each small enough to work on at once."""
+        step = max(1, LARGE_CHUNK // max(1, channels * images))
+        return [(slice(0, images), slice(a, min(a + step, pixels))) for a in range(0, pixels, step)]
+
+    def run(self, task: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]:
+        """Calls `task` on every item, in any order, and returns the results in the order of the items."""
+        return [task(item) for item in items]
+
+    def exp_(self, x: Array) -> Array:
+        """exp(x); may overwrite x, which must be a temporary."""
+        return self.xp.exp(x)
+
+    def subtract_at(self, x: Array, index: Array, amount: Array) -> Array:
+        """x with `amount` (N, S) subtracted at class `index` (N, S) of axis 1 of x (N, C, S); may overwrite x."""
+        return x - self.xp.where(self.one_hot(index, x.shape[1]), amount[:, None, :], self.xp.zeros_like(x))
+
+    # ------------------------------------------------------------------------------------------------ beyond the standard
+    def pick(self, x: Array, index: Array) -> Array:
+        """The values x[n, index[n, s], s] of x (N, C, S) for an index (N, S)."""
+        return self.xp.squeeze(self.xp.take_along_axis(x, index[:, None, :], axis=1), axis=1)
+
+    def one_hot(self, index: Array, classes: int) -> Array:
+        """Boolean (N, C, S): where the index (N, S) equals the class."""
+        numbers = self.xp.arange(classes, dtype=index.dtype, device=self.device(index))
+        return self.xp.equal(index[:, None, :], numbers[None, :, None])
+
+    def class_sums(self, values: Array, index: Array, classes: int) -> Array:
+        """Sums of values (N, S) by the class `index` (N, S): float64 (N, C)."""
+        xp = self.xp
+        zero = xp.zeros_like(values)[:, None, :]
+        parts = xp.where(self.one_hot(index, classes), values[:, None, :], zero)
+        return xp.sum(parts, axis=2, dtype=xp.float64)
+
+    def argsort_descending(self, x: Array) -> Array:
+        """Indices that sort the last axis from large to small; equal values keep their order."""
+        # Ascending order of the negated values: `descending=True, stable=True` is the least tested corner of namespaces.
+        return self.xp.argsort(-x, axis=-1, stable=True)
+
+    def unsort(self, x: Array, order: Array) -> Array:
+        """Undoes a sort of the last axis: y[order[k]] = x[k]."""
+        return self.xp.take_along_axis(x, self.xp.argsort(order, axis=-1, stable=True), axis=-1)
+
+    def kth_largest(self, x: Array, k: int | Array) -> Array:
+        """The k-th largest value (k from 1) of the last axis, which stays with length 1; k may differ from row to row."""
+        xp = self.xp
+        ascending = xp.sort(x, axis=-1)
+        if isinstance(k, int):
+            place = x.shape[-1] - k
+            return ascending[..., place : place + 1]
+        place = xp.broadcast_to(xp.astype(x.shape[-1] - k, xp.int64), (*x.shape[:-1], 1))
+        return xp.take_along_axis(ascending, place, axis=-1)
+
+    def uniform(self, shape: tuple[int, ...], like: Array) -> Array:
+        """Uniform random numbers of [0, 1) from the framework's own generator, on the device of `like`."""
+        raise TypeError(f"the {self.name} backend has no random generator: pass noise= with the logits' shape")
+
+    # ------------------------------------------------------------------------------------------------ error messages
+    def describe(self, x: Array) -> str:
+        """An array in an error message."""
+        return f"a {type(x).__module__.split('.')[0]}.{type(x).__name__}"
+
+
+def balanced_step(pixels: int, limit: int) -> int:
+    """The chunk length not above `limit` that divides the pixels most evenly."""
+    return max(1, math.ceil(pixels / max(1, math.ceil(pixels / max(1, limit)))))

@@ -1,0 +1,90 @@
+"""A thread pool for chunks of pixels: NumPy's loops and sorts release the interpreter's lock."""
+
+from __future__ import annotations
+
+import contextvars
+import os
+import threading
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+# About this many elements of logits a chunk: its temporaries stay in a core's cache.
+CHUNK_ELEMENTS = 1 << 18
+
+_wanted: contextvars.ContextVar[int | None] = contextvars.ContextVar("threads", default=None)
+_inside = threading.local()
+_lock = threading.Lock()
+_pool: ThreadPoolExecutor | None = None
+_pool_size = 0
+
+
+def _forget_pool() -> None:
+    """A forked child has no threads: it starts its own pool when it needs one."""
+    global _pool, _pool_size, _lock
+    _pool, _pool_size, _lock = None, 0, threading.Lock()
+    _inside.__dict__.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_pool)
+
+
+def threads(count: int | None) -> contextvars.Token[int | None]:
+    """Sets how many threads the next calls in this context may use; None: as many as the process has cores."""
+    return _wanted.set(count)
+
+
+def reset_threads(token: contextvars.Token[int | None]) -> None:
+    """Takes back what `threads` set."""
+    _wanted.reset(token)
+
+
+def thread_count() -> int:
+    """How many threads a call may use now."""
+    wanted = _wanted.get()
+    return wanted if wanted is not None else (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+
+
+def run(task: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]:
+    """Calls `task` on every item with the pool; the caller's own thread takes its share."""
+    items = list(items)
+    count = min(thread_count(), len(items))
+    if count <= 1 or getattr(_inside, "busy", False):
+        return [task(item) for item in items]
+    results: list[Any] = [None] * len(items)
+    turn = iter(range(len(items)))
+    take = threading.Lock()
+
+    def work() -> None:
+        _inside.busy = True
+        try:
+            while True:
+                with take:
+                    at = next(turn, None)
+                if at is None:
+                    return
+                results[at] = task(items[at])
+        finally:
+            _inside.busy = False
+
+    helpers = [_executor(count - 1).submit(work) for _ in range(count - 1)]
+    try:
+        work()
+    finally:
+        # Also after an error: no helper may still write when the caller's arrays are gone.
+        failures = [helper.exception() for helper in helpers]
+    for failure in failures:
+        if failure is not None:
+            raise failure
+    return results
+
+
+def _executor(size: int) -> ThreadPoolExecutor:
+    global _pool, _pool_size
+    with _lock:
+        if _pool is None or _pool_size < size:
+            if _pool is not None:
+                _pool.shutdown(wait=False)
+            _pool, _pool_size = ThreadPoolExecutor(size, thread_name_prefix="unilossseg"), size
+        return _pool

@@ -1,0 +1,147 @@
+"""PyTorch: array-api-compat's namespace, autograd, and closed forms on views of CPU tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import array_api_compat.torch as xp
+import numpy as np
+import torch
+
+from unilossseg.backends._backend import Array, Backend, Fused
+from unilossseg.backends._registry import get_backend
+
+_HALF = (torch.float16, torch.bfloat16)
+
+
+class TorchBackend(Backend):
+    """torch.Tensor on any device."""
+
+    assignable = True
+    differentiable = True
+
+    def device(self, x: Array) -> Any:
+        """A torch.device."""
+        return x.device
+
+    def readable(self, x: Array) -> bool:
+        """In the CPU's memory, and neither traced nor transformed."""
+        return x.device.type == "cpu" and not _is_symbolic(x)
+
+    def constant(self, values: tuple[float, ...], like: Array) -> Array:
+        """Not kept while tracing: a traced tensor belongs to its trace."""
+        if _is_symbolic(like):
+            return torch.tensor(values, dtype=like.dtype, device=like.device)
+        return super().constant(values, like)
+
+    def stop_gradient(self, x: Array) -> Array:
+        """Detached."""
+        return x.detach()
+
+    def custom_gradient(self, fused: Fused, plain: Callable[[Array], Array], x: Array) -> Array:
+        """An autograd.Function, or the bare value where no gradient is wanted."""
+        if not (torch.is_grad_enabled() and x.requires_grad):
+            return fused(x.detach(), False, None)[0]
+        return _ClosedForm.apply(x, fused, plain)
+
+    def value_and_grad(
+        self, function: Callable[[Array], Array], x: Array, upstream: Array | None
+    ) -> tuple[Array, Array]:
+        """By torch.autograd.grad on a detached leaf."""
+        leaf = x.detach().requires_grad_(True)
+        with torch.enable_grad():
+            value = function(leaf)
+        (gradient,) = torch.autograd.grad(value, leaf, torch.ones_like(value) if upstream is None else upstream)
+        return value.detach(), gradient
+
+    def kernel(self, x: Array) -> Backend | None:
+        """NumPy in the CPU's memory, torch itself on a device, the plain formula under a transform."""
+        if _is_symbolic(x):
+            return None
+        return get_backend("numpy") if x.device.type == "cpu" else self
+
+    def to_kernel(self, x: Array) -> Array:
+        """A view of a CPU tensor; bfloat16, which NumPy lacks, as float32."""
+        x = x.detach()
+        if x.device.type != "cpu":
+            return x
+        return x.float().numpy() if x.dtype == torch.bfloat16 else x.numpy()
+
+    def from_kernel(self, x: Array, like: Array) -> Array:
+        """A tensor on the memory of a NumPy array."""
+        return x if isinstance(x, torch.Tensor) else torch.from_numpy(np.asarray(x))
+
+    def exp_(self, x: Array) -> Array:
+        """In place."""
+        return x.exp_()
+
+    def pick(self, x: Array, index: Array) -> Array:
+        """gather."""
+        return torch.gather(x, 1, index[:, None, :])[:, 0, :]
+
+    def subtract_at(self, x: Array, index: Array, amount: Array) -> Array:
+        """scatter_add, in place."""
+        return x.scatter_add_(1, index[:, None, :], -amount[:, None, :])
+
+    def argsort_descending(self, x: Array) -> Array:
+        """The framework's stable sort."""
+        return torch.sort(x, dim=-1, descending=True, stable=True).indices
+
+    def unsort(self, x: Array, order: Array) -> Array:
+        """scatter."""
+        return torch.scatter(torch.empty_like(x), -1, order, x)
+
+    def kth_largest(self, x: Array, k: int | Array) -> Array:
+        """The last of the top k."""
+        if not isinstance(k, int):
+            return super().kth_largest(x, k)
+        return torch.topk(x, k, dim=-1).values[..., k - 1 : k]
+
+    def uniform(self, shape: tuple[int, ...], like: Array) -> Array:
+        """From torch's generator of the device, which `torch.manual_seed` seeds."""
+        return torch.rand(shape, dtype=torch.float64 if like.dtype == torch.float64 else torch.float32, device=like.device)
+
+
+def _is_symbolic(x: Array) -> bool:
+    """Whether the tensor has no values of its own: traced by the compiler, transformed by torch.func, fake or meta."""
+    return (
+        torch.compiler.is_compiling()
+        or x.device.type == "meta"
+        or type(x) not in (torch.Tensor, torch.nn.Parameter)
+        or torch._C._functorch.is_functorch_wrapped_tensor(x)
+    )
+
+
+class _ClosedForm(torch.autograd.Function):
+    """Value and gradient in the forward pass; the gradient waits in a buffer of its own."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Array, fused: Fused, plain: Callable[[Array], Array]) -> Array:
+        # A half-precision gradient is rounded once, after the upstream gradient (a gradient scaler's factor, say) is in it.
+        value, ctx.gradient = fused(x.detach(), x.dtype not in _HALF, None)
+        ctx.save_for_backward(x)
+        ctx.fused, ctx.plain = fused, plain
+        return value
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Array) -> tuple[Array | None, ...]:
+        if torch.is_grad_enabled():
+            return _differentiable_gradient(ctx, upstream), None, None
+        # The buffer is handed over once, so that it may be scaled in place and torch need not copy it. A second
+        # backward through a retained graph computes it again.
+        gradient, ctx.gradient = ctx.gradient, None
+        if gradient is not None:
+            return gradient.mul_(upstream), None, None
+        (x,) = ctx.saved_tensors
+        return ctx.fused(x.detach(), True, upstream)[1], None, None
+
+
+def _differentiable_gradient(ctx: Any, upstream: Array) -> Array:
+    """With create_graph=True the gradient must itself be differentiable: through the plain formula."""
+    (x,) = ctx.saved_tensors
+    value = ctx.plain(x)
+    return torch.autograd.grad(value, x, upstream, create_graph=True)[0]
+
+
+BACKEND = TorchBackend("torch", xp)

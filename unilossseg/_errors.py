@@ -1,0 +1,87 @@
+"""Checks of parameters: every error names the loss, the parameter, what it must be and what came."""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+
+def integer(owner: str, name: str, value: Any, at_least: int | None = None) -> int:
+    """A whole number, not a bool."""
+    expected = "an integer" if at_least is None else f"an integer at least {at_least}"
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = None
+    if number is None or isinstance(value, bool):
+        raise TypeError(f"{owner}: {name} must be {expected} (got {value!r} that is a {type(value).__name__})")
+    if at_least is not None and number < at_least:
+        raise ValueError(f"{owner}: {name} must be {expected} (got {value!r})")
+    return number
+
+
+def number(
+    owner: str,
+    name: str,
+    value: Any,
+    at_least: float | None = None,
+    at_most: float | None = None,
+    above: float | None = None,
+) -> float:
+    """A finite real number, not a bool."""
+    bounds = [
+        f"{word} {bound:g}"
+        for word, bound in (("at least", at_least), ("above", above), ("at most", at_most))
+        if bound is not None
+    ]
+    expected = " ".join(["a finite number", " and ".join(bounds)]).strip()
+    if isinstance(value, bool | str | bytes) or not hasattr(value, "__float__"):
+        raise TypeError(f"{owner}: {name} must be {expected} (got {value!r} that is a {type(value).__name__})")
+    try:
+        result = float(value)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(
+            f"{owner}: {name} must be {expected} (got {value!r} that is a {type(value).__name__})"
+        ) from error
+    bad = not math.isfinite(result)
+    bad = bad or (at_least is not None and result < at_least)
+    bad = bad or (at_most is not None and result > at_most)
+    bad = bad or (above is not None and result <= above)
+    if bad:
+        raise ValueError(f"{owner}: {name} must be {expected} (got {value!r})")
+    return result
+
+
+def flag(owner: str, name: str, value: Any) -> bool:
+    """True or False."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{owner}: {name} must be True or False (got {value!r} that is a {type(value).__name__})")
+    return value
+
+
+def choice(owner: str, name: str, value: Any, options: Sequence[str]) -> str:
+    """One of a few words."""
+    words = " or ".join([", ".join(repr(option) for option in options[:-1]), repr(options[-1])])
+    if not isinstance(value, str):
+        raise TypeError(f"{owner}: {name} must be {words} (got {value!r} that is a {type(value).__name__})")
+    if value not in options:
+        raise ValueError(f"{owner}: {name} must be {words} (got {value!r})")
+    return value
+
+
+def weights(owner: str, name: str, value: Any) -> tuple[float, ...] | None:
+    """A list of non-negative numbers, from a sequence or an array of any framework; None stays None."""
+    if value is None:
+        return None
+    expected = "a sequence or 1-D array of finite numbers at least 0"
+    if isinstance(value, str | bytes | dict) or not (isinstance(value, Iterable) or hasattr(value, "tolist")):
+        raise TypeError(f"{owner}: {name} must be {expected} (got {value!r} that is a {type(value).__name__})")
+    # Constructor's work, once: a tensor on a device is read here and never again.
+    items = value.tolist() if hasattr(value, "tolist") else list(value)
+    if not isinstance(items, list) or any(isinstance(item, list | tuple) for item in items):
+        raise ValueError(f"{owner}: {name} must be {expected} (got shape {tuple(getattr(value, 'shape', ()))})")
+    if not items:
+        raise ValueError(f"{owner}: {name} must be {expected} (got none)")
+    return tuple(number(owner, f"{name}[{at}]", item, at_least=0) for at, item in enumerate(items))

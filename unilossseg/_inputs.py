@@ -1,0 +1,119 @@
+"""Checks of a call's arrays: ranks, shapes, dtypes, places, and that labels name a class."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from unilossseg._pixels import differs
+from unilossseg.backends import Array, Backend, backend_of
+
+if TYPE_CHECKING:
+    from unilossseg._loss import Loss
+
+
+def shape_of(x: Array) -> tuple[int, ...]:
+    """The shape as plain numbers, whatever the framework makes of it."""
+    return tuple(int(length) for length in x.shape)
+
+
+def check_logits(owner: str, backend: Backend, logits: Array, least_rank: int) -> None:
+    """Floating, (N, C, *S), not empty."""
+    if not backend.is_dtype(logits, "real floating"):
+        raise TypeError(
+            f"{owner}: logits have dtype {logits.dtype}, expected float16, bfloat16, float32 or float64: "
+            "pass the network's raw output, before argmax"
+        )
+    shape = shape_of(logits)
+    if len(shape) < least_rank:
+        expected = "(N, C, *S): batch first, then channels" if least_rank > 1 else "(N, *)"
+        raise ValueError(f"{owner}: logits have shape {shape}, expected {expected}")
+    if 0 in shape:
+        raise ValueError(f"{owner}: logits have shape {shape} and hold no pixel, expected at least one")
+
+
+def same_place(owner: str, backend: Backend, logits: Array, name: str, value: Any) -> None:
+    """An array of the same framework and device as the logits."""
+    try:
+        other = backend_of(value, name)
+    except TypeError as error:
+        raise TypeError(f"{owner}: {error}") from None
+    if other is not backend:
+        raise TypeError(
+            f"{owner}: {name} are {other.describe(value)} and logits {backend.describe(logits)}: "
+            f"convert {name} to an array of the {backend.name} backend"
+        )
+    here, there = backend.device(logits), backend.device(value)
+    if str(here) != str(there):
+        raise ValueError(f"{owner}: {name} are on device {there} and logits on {here}: move them to {here}")
+
+
+def class_labels(owner: str, backend: Backend, logits: Array, labels: Array) -> Array:
+    """Integers (N, *S) or (N, 1, *S), as (N, *S)."""
+    if not backend.is_dtype(labels, ("integral", "bool")):
+        raise TypeError(f"{owner}: labels have dtype {labels.dtype}, expected integers: cast them to int64")
+    return without_channel(owner, backend, "labels", logits, labels)
+
+
+def without_channel(owner: str, backend: Backend, name: str, logits: Array, value: Array) -> Array:
+    """An array of one number per pixel, (N, *S) or (N, 1, *S), as (N, *S)."""
+    shape, full = shape_of(value), shape_of(logits)
+    flat, single = (full[0], *full[2:]), (full[0], 1, *full[2:])
+    if shape == flat:
+        return value
+    if shape == single:
+        return backend.xp.reshape(value, flat)
+    raise ValueError(f"{owner}: {name} have shape {shape}, expected {flat} or {single} to match logits {full}")
+
+
+def per_pixel(owner: str, backend: Backend, name: str, logits: Array, value: Array) -> Array:
+    """Floating numbers (N, *S) or (N, 1, *S), as (N, *S)."""
+    if not backend.is_dtype(value, "real floating"):
+        raise TypeError(f"{owner}: {name} have dtype {value.dtype}, expected a floating dtype: cast them to float32")
+    return without_channel(owner, backend, name, logits, value)
+
+
+def weight_length(owner: str, weight: Any, channels: int) -> None:
+    """One class weight per channel."""
+    if isinstance(weight, tuple) and len(weight) != channels:
+        raise ValueError(
+            f"{owner}: weight has {len(weight)} entries and logits have {channels} channels: expected one weight per class"
+        )
+
+
+def check_range(
+    loss: Loss, kernel: Backend, backend: Backend, logits: Array, labels: Array, validate: bool | None
+) -> Array | None:
+    """Raises where a label names no class, if values may be read; else returns a number that is NaN in that case."""
+    values = labels if kernel is backend else backend.to_kernel(labels)
+    limit = loss.class_limit(shape_of(logits)[1], len(values.shape) == len(logits.shape))
+    xp = kernel.xp
+    if kernel.is_dtype(values, "bool"):
+        values = xp.astype(values, xp.int64)
+    ignore_index = getattr(loss, "ignore_index", None)
+    wrong = (values < 0) | (values > limit - 1)
+    if ignore_index is not None and not 0 <= ignore_index < limit:
+        wrong = wrong & differs(kernel, values, ignore_index)
+    wrong_somewhere = xp.any(wrong)
+    may_read = kernel.readable(values) if validate is None else validate
+    if not may_read:
+        one, nan = xp.ones_like(wrong_somewhere, dtype=xp.float32), xp.full_like(wrong_somewhere, xp.nan, dtype=xp.float32)
+        return backend.from_kernel(xp.where(wrong_somewhere, nan, one), logits)
+    if bool(kernel.read(wrong_somewhere)):
+        _raise_out_of_range(loss.name, kernel, values, wrong, limit, ignore_index)
+    return None
+
+
+def _raise_out_of_range(
+    owner: str, kernel: Backend, values: Array, wrong: Array, limit: int, ignore_index: int | None
+) -> None:
+    xp = kernel.xp
+    first = int(kernel.read(xp.argmax(xp.reshape(xp.astype(wrong, xp.int32), (-1,)))))
+    number = int(kernel.read(xp.reshape(values, (-1,))[first]))
+    place: list[int] = []
+    for length in reversed(shape_of(values)):
+        first, rest = divmod(first, length)
+        place.insert(0, rest)
+    raise ValueError(
+        f"{owner}: labels hold {number} at {tuple(place)}, expected a class in [0, {limit}) or ignore_index {ignore_index}: "
+        "check the masks, or the number of channels"
+    )

@@ -1,0 +1,275 @@
+"""The base class of every loss: checks what comes in, finds the backend, computes."""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+from collections.abc import Callable, Iterator
+from dataclasses import KW_ONLY, dataclass
+from typing import Any, ClassVar
+
+from unilossseg import _errors, _inputs
+from unilossseg._pixels import flat, upcast, work_dtype
+from unilossseg.backends import Array, Backend, backend_of
+
+_plain: contextvars.ContextVar[bool] = contextvars.ContextVar("plain_formula", default=False)
+
+
+@contextlib.contextmanager
+def plain_formula() -> Iterator[None]:
+    """Inside it, losses are computed by their formula and differentiated by the framework's autograd.
+
+    The closed forms that are otherwise used are faster and need less memory; this is the way to compare them with
+    autograd, and to differentiate more than once where a framework's custom gradients cannot.
+
+    >>> import numpy as np, unilossseg
+    >>> logits, labels = np.zeros((1, 3, 2)), np.array([[0, 2]])
+    >>> with unilossseg.plain_formula():
+    ...     float(unilossseg.DiceLoss()(logits, labels))  # doctest: +ELLIPSIS
+    0.6...
+    """
+    token = _plain.set(True)
+    try:
+        yield
+    finally:
+        _plain.reset(token)
+
+
+@dataclass(eq=False)
+class Loss:
+    """A segmentation loss: parameters as dataclass fields, and `compute`, the formula in Array API calls.
+
+    A loss of one's own is a subclass with one method::
+
+        @dataclass(eq=False)
+        class FocalLoss(Loss):
+            gamma: float = 2.0
+            ignore_index: int = 255
+
+            def compute(self, ops, logits, labels):
+                ...
+
+    It is called with arrays of any backend. `unilossseg.torch.TorchLoss` and `unilossseg.paddle.PaddleLoss` turn it into
+    a Module or a Layer: `class TorchFocalLoss(FocalLoss, TorchLoss)`.
+
+    Parameters
+    ----------
+    validate
+        Whether labels are checked to lie in [0, C) before they are used. None: they are where that costs no wait (on the
+        CPU); elsewhere a label out of range makes the loss NaN. True: they are always, and raise. False: never raise.
+    """
+
+    _: KW_ONLY
+    validate: bool | None = None
+
+    #: Names of further arrays that a call takes by keyword.
+    call_inputs: ClassVar[tuple[str, ...]] = ()
+    #: Whether the closed form takes its logits as (N, C, S); False: in the shape that they came in.
+    flat_pixels: ClassVar[bool] = True
+    #: The least rank of the logits.
+    least_rank: ClassVar[int] = 2
+    #: Whether labels are class numbers, which are checked to lie in [0, C).
+    class_labels: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        """Checks the parameters; a subclass calls it and adds its own."""
+        if self.validate is not None:
+            _errors.flag(self.name, "validate", self.validate)
+        if hasattr(self, "ignore_index"):
+            self.ignore_index = _errors.integer(self.name, "ignore_index", self.ignore_index)
+
+    @property
+    def name(self) -> str:
+        """The class name, as errors and reports show it."""
+        return type(self).__name__
+
+    # ------------------------------------------------------------------------------------------------ to be written
+    def compute(self, ops: Backend, logits: Array, labels: Array, **inputs: Array) -> Array:
+        """The formula, differentiable in `logits` by the framework's autograd.
+
+        Parameters
+        ----------
+        ops
+            The backend: `ops.xp` is its Array API namespace, its methods are what the standard lacks.
+        logits
+            float32 or float64, (N, C, *S).
+        labels
+            Checked labels: for class labels int64, (N, *S).
+
+        Returns
+        -------
+        The value, in the logits' dtype.
+        """
+        raise NotImplementedError(f"{self.name} must define compute(self, ops, logits, labels)")
+
+    # An optional optimisation: the value and the gradient of sum(value * upstream) together, with no autograd.
+    # Flat logits (N, C, S) in their own dtype come in. The conformance suite compares it with `compute`.
+    closed_form: ClassVar[Callable[..., tuple[Array, Array | None]] | None] = None
+
+    def check_labels(self, backend: Backend, logits: Array, labels: Array) -> Array:
+        """Labels in the shape that formulas take; raises where shape or dtype do not fit."""
+        return _inputs.class_labels(self.name, backend, logits, labels)
+
+    def check_input(self, backend: Backend, name: str, logits: Array, labels: Array, value: Array) -> Array:
+        """One of `call_inputs`, checked and in the shape that formulas take."""
+        return _inputs.per_pixel(self.name, backend, name, logits, value)
+
+    def class_limit(self, channels: int, dense: bool) -> int:
+        """How many classes labels may name with so many channels; `dense` if labels have the logits' shape."""
+        return channels
+
+    def check_channels(self, channels: int) -> None:
+        """Raises where the logits' number of channels does not fit the parameters."""
+        _inputs.weight_length(self.name, getattr(self, "weight", None), channels)
+
+    # ------------------------------------------------------------------------------------------------ calling
+    def __call__(self, logits: Any, labels: Array, *, validate: bool | None = None, **inputs: Array) -> Any:
+        """The loss of logits (N, C, *S) and labels (N, *S) or (N, 1, *S)."""
+        return self.evaluate(logits, labels, validate=validate, **inputs)
+
+    def evaluate(self, logits: Any, labels: Array, *, validate: bool | None = None, **inputs: Array) -> Any:
+        """What calling the loss does, also where a framework's own `__call__` stands before it."""
+        batch = self._check(logits, labels, validate, inputs)
+        if batch.kernel is None or self.closed_form is None or _plain.get():
+            return batch.plain(batch.logits)
+        return batch.backend.custom_gradient(batch.fused, batch.plain, batch.logits)
+
+    def value_and_grad(
+        self,
+        logits: Any,
+        labels: Array,
+        *,
+        upstream: Array | None = None,
+        validate: bool | None = None,
+        **inputs: Array,
+    ) -> tuple[Any, Array]:
+        """See `unilossseg.value_and_grad`."""
+        batch = self._check(logits, labels, validate, inputs)
+        backend = batch.backend
+        if backend.differentiable:
+            call = batch.plain if _plain.get() or batch.kernel is None or self.closed_form is None else None
+            call = call or (lambda x: backend.custom_gradient(batch.fused, batch.plain, x))
+            return backend.value_and_grad(call, batch.logits, upstream)
+        if batch.kernel is None or self.closed_form is None:
+            raise TypeError(
+                f"{self.name}: the {backend.name} backend has no autograd and this loss no closed-form gradient: "
+                "expected arrays of PyTorch or PaddlePaddle"
+            )
+        value, gradient = batch.fused(batch.logits, True, upstream)
+        return value, gradient
+
+    def split_logits(self, logits: Any) -> tuple[Array, dict[str, Array]]:
+        """The logits that the gradient is for, and further arrays that came with them."""
+        if isinstance(logits, tuple | list):
+            raise TypeError(
+                f"{self.name}: logits must be one array of shape (N, C, *S) (got a {type(logits).__name__} of {len(logits)})"
+            )
+        return logits, {}
+
+    def _check(self, logits: Any, labels: Array, validate: bool | None, inputs: dict[str, Array]) -> _Batch:
+        logits, further = self.split_logits(logits)
+        try:
+            backend = backend_of(logits)
+        except TypeError as error:
+            raise TypeError(f"{self.name}: {error}") from None
+        unknown = sorted(set(inputs) - set(self.call_inputs))
+        if unknown:
+            known = ", ".join(("validate", *self.call_inputs))
+            raise TypeError(f"{self.name}: unexpected input {unknown[0]!r}: a call takes logits, labels and {known}")
+        _inputs.check_logits(self.name, backend, logits, self.least_rank)
+        _inputs.same_place(self.name, backend, logits, "labels", labels)
+        self.check_channels(int(logits.shape[1]) if len(logits.shape) > 1 else 1)
+        ready = self.check_labels(backend, logits, labels)
+        extras = {}
+        for name, value in {**further, **inputs}.items():
+            if value is not None:
+                _inputs.same_place(self.name, backend, logits, name, value)
+                extras[name] = self.check_input(backend, name, logits, ready, value)
+        kernel = backend.kernel(logits)
+        poison = None
+        if self.class_labels:
+            poison = _inputs.check_range(self, kernel or backend, backend, logits, ready, _wanted(self, validate))
+        return _Batch(self, backend, kernel, logits, ready, extras, poison)
+
+
+def _wanted(loss: Loss, validate: bool | None) -> bool | None:
+    if validate is None:
+        return loss.validate
+    return _errors.flag(loss.name, "validate", validate)
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """One checked call."""
+
+    loss: Loss
+    backend: Backend
+    kernel: Backend | None
+    logits: Array
+    labels: Array
+    extras: dict[str, Array]
+    #: A number of the backend, NaN where a label is out of range and nobody may raise; None: labels are in range.
+    poison: Array | None
+
+    def plain(self, logits: Array) -> Array:
+        """The value by the formula, differentiable."""
+        ops = self.backend
+        value = self.loss.compute(ops, upcast(ops, logits), self.labels, **self.extras)
+        return value if self.poison is None else value * ops.xp.astype(self.poison, value.dtype)
+
+    def fused(self, logits: Array, gradient: bool, upstream: Array | None) -> tuple[Array, Array | None]:
+        """The value and, if wanted, the gradient by the closed form, computed in the kernel's namespace."""
+        backend, ops = self.backend, self.kernel
+        assert ops is not None
+        assert self.loss.closed_form is not None
+        z = backend.to_kernel(logits)
+        arrays = {name: backend.to_kernel(value) for name, value in self.extras.items()}
+        scale = None if upstream is None else backend.to_kernel(upstream)
+        if self.poison is not None:
+            poison = ops.xp.astype(backend.to_kernel(self.poison), work_dtype(ops, z))
+            scale = poison if scale is None else scale * poison
+        if scale is not None:
+            scale = ops.xp.astype(scale, work_dtype(ops, z), copy=False)
+        flattened = flat(ops, z) if self.loss.flat_pixels else z
+        value, slope = self.loss.closed_form(
+            ops, flattened, backend.to_kernel(self.labels), gradient=gradient, upstream=scale, **arrays
+        )
+        if self.poison is not None:
+            value = value * poison
+        value = backend.from_kernel(value, logits)
+        if slope is None:
+            return value, None
+        slope = backend.from_kernel(ops.xp.reshape(slope, tuple(int(length) for length in logits.shape)), logits)
+        return value, slope if slope.dtype == logits.dtype else backend.xp.astype(slope, logits.dtype)
+
+
+def value_and_grad(loss: Loss) -> Callable[..., tuple[Any, Array]]:
+    """A function that returns a loss's value and its gradient with respect to the logits.
+
+    On PyTorch and PaddlePaddle the framework's autograd does it; on NumPy and array-api-strict the closed form, which
+    every loss of this package has.
+
+    Parameters
+    ----------
+    loss
+        Any loss of this package, or one of your own.
+
+    Returns
+    -------
+    A function of the loss's own arguments, and `upstream`: the gradient fed into the value (its shape; ones if None).
+    It returns the value and the gradient (the logits' shape and dtype). For a loss of `(seg_logits, edge_logits)` the
+    gradient is that of the seg logits; for a MixedLoss it is that of the sum.
+
+    Examples
+    --------
+    >>> import numpy as np, unilossseg
+    >>> logits, labels = np.zeros((1, 2, 3)), np.array([[0, 1, 255]])
+    >>> value, gradient = unilossseg.value_and_grad(unilossseg.CrossEntropyLoss())(logits, labels)
+    >>> round(float(value), 6)
+    0.693147
+    >>> gradient.round(6).tolist()
+    [[[-0.25, 0.25, 0.0], [0.25, -0.25, 0.0]]]
+    """
+    if not isinstance(loss, Loss):
+        raise TypeError(f"value_and_grad: loss must be a unilossseg.Loss (got a {type(loss).__name__})")
+    return loss.value_and_grad

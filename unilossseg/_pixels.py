@@ -1,0 +1,137 @@
+"""Building blocks of the formulas, in Array API calls: what a loss of one's own is written with too."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from unilossseg.backends import Array, Backend
+
+
+@dataclass(frozen=True)
+class PixelLabels:
+    """Integer labels ready for formulas.
+
+    `index` int64 (N, S): the class, 0 where ignored. `valid` bool (N, S): False where ignored.
+    """
+
+    index: Array
+    valid: Array
+
+
+def work_dtype(ops: Backend, x: Array) -> Any:
+    """The dtype that a loss computes in: float64 for float64, else float32."""
+    return ops.xp.float64 if x.dtype == ops.xp.float64 else ops.xp.float32
+
+
+def upcast(ops: Backend, x: Array) -> Array:
+    """The array in its working dtype."""
+    dtype = work_dtype(ops, x)
+    return x if x.dtype == dtype else ops.xp.astype(x, dtype)
+
+
+def flat(ops: Backend, x: Array, leading: int = 2) -> Array:
+    """Spatial axes as one: (N, C, *S) to (N, C, S), or (N, *S) to (N, S) with one leading axis."""
+    shape = tuple(int(length) for length in x.shape)
+    pixels = 1
+    for length in shape[leading:]:
+        pixels *= length
+    return ops.xp.reshape(x, (*shape[:leading], pixels))
+
+
+def differs(ops: Backend, labels: Array, number: int) -> Array:
+    """labels != number; a number that the labels' dtype cannot hold differs from every label."""
+    xp = ops.xp
+    if ops.is_dtype(labels, "bool"):
+        labels = xp.astype(labels, xp.int64)
+    if ops.is_dtype(labels, "integral"):
+        limits = xp.iinfo(labels.dtype)
+        if not limits.min <= number <= limits.max:
+            return xp.ones_like(labels, dtype=xp.bool)
+    return labels != number
+
+
+def split_labels(ops: Backend, labels: Array, ignore_index: int) -> PixelLabels:
+    """Integer labels (N, *S) as classes and a mask, flat."""
+    xp = ops.xp
+    labels = flat(ops, labels, leading=1)
+    valid = differs(ops, labels, ignore_index)
+    index = xp.astype(labels, xp.int64)
+    return PixelLabels(xp.where(valid, index, xp.zeros_like(index)), valid)
+
+
+def as_weights(ops: Backend, mask: Array, like: Array) -> Array:
+    """A boolean mask as 0.0 and 1.0 of the working dtype of `like`."""
+    return ops.xp.astype(mask, work_dtype(ops, like))
+
+
+def total(ops: Backend, x: Array, axis: int | tuple[int, ...] | None = None) -> Array:
+    """The sum, accumulated in float64 so that a million float32 terms lose no digits, in the array's own dtype."""
+    xp = ops.xp
+    return xp.astype(xp.sum(x, axis=axis, dtype=xp.float64), x.dtype)
+
+
+def average(ops: Backend, x: Array) -> Array:
+    """The mean over all entries."""
+    count = 1
+    for length in x.shape:
+        count *= int(length)
+    return total(ops, x) / count
+
+
+def ratio(ops: Backend, numerator: Array, denominator: Array) -> Array:
+    """numerator / denominator, and 0 where the denominator is 0."""
+    xp = ops.xp
+    some = denominator > 0
+    return xp.where(some, numerator, xp.zeros_like(numerator)) / xp.where(some, denominator, xp.ones_like(denominator))
+
+
+def keep_where(ops: Backend, mask: Array, x: Array) -> Array:
+    """x where the mask holds, else 0: unlike a product, a masked Inf or NaN leaves no trace."""
+    return ops.xp.where(mask, x, ops.xp.zeros_like(x))
+
+
+def shifted_logits(ops: Backend, logits: Array) -> Array:
+    """Logits minus their largest along the channels: exp of it cannot overflow, and log loses no digits."""
+    return logits - ops.stop_gradient(ops.xp.max(logits, axis=1, keepdims=True))
+
+
+def softmax(ops: Backend, logits: Array) -> Array:
+    """exp(z) / sum exp(z) over axis 1."""
+    powers = ops.xp.exp(shifted_logits(ops, logits))
+    return powers / ops.xp.sum(powers, axis=1, keepdims=True)
+
+
+def softplus(ops: Backend, x: Array) -> Array:
+    """log(1 + exp(x)): exact for large and small x, and smooth for autograd at 0 (no kink of max or abs)."""
+    xp = ops.xp
+    positive = x > 0
+    zero = xp.zeros_like(x)
+    above, below = xp.where(positive, x, zero), xp.where(positive, zero, x)
+    return xp.where(positive, x + xp.log1p(xp.exp(-above)), xp.log1p(xp.exp(below)))
+
+
+def sigmoid(ops: Backend, x: Array) -> Array:
+    """1 / (1 + exp(-x)) without overflow."""
+    xp = ops.xp
+    positive = x > 0
+    power = xp.exp(xp.where(positive, -x, x))
+    return xp.where(positive, xp.ones_like(x), power) / (1 + power)
+
+
+def class_values(ops: Backend, table: Array, index: Array) -> Array:
+    """table[index] for a table of one number per class and an index (N, S)."""
+    xp = ops.xp
+    shape = tuple(int(length) for length in index.shape)
+    return xp.reshape(xp.take(table, xp.reshape(index, (-1,)), axis=0), shape)
+
+
+def top_k_mask(ops: Backend, x: Array, k: int | Array) -> Array:
+    """Where the k largest of the last axis are; among equal values the first come first. NaN counts as chosen."""
+    xp = ops.xp
+    least = ops.kth_largest(x, k)
+    above = x > least
+    equal = xp.astype(x == least, xp.int64)
+    wanted = k - xp.sum(xp.astype(above, xp.int64), axis=-1, keepdims=True)
+    first = (equal > 0) & (xp.cumulative_sum(equal, axis=-1) <= wanted)
+    return above | first | (x != x)  # noqa: PLR0124  NaN is what differs from itself

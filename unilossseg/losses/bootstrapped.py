@@ -1,0 +1,97 @@
+"""Cross entropy over the pixels of each image that are hard enough, or the K hardest."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass
+
+from unilossseg import _errors
+from unilossseg._pixels import PixelLabels, as_weights, keep_where, ratio, top_k_mask, total
+from unilossseg.backends import Array, Backend
+from unilossseg.losses._weighted_cross_entropy import WeightedCrossEntropy
+from unilossseg.losses.cross_entropy import VARIANTS
+
+
+@dataclass(eq=False)
+class BootstrappedCrossEntropyLoss(WeightedCrossEntropy):
+    r"""Cross entropy averaged over the hard pixels of each image, then over the images.
+
+    .. math:: L = \frac1N \sum_n \frac{1}{|H_n|} \sum_{i \in H_n} w_{y_i}\, ce_i
+
+    H_n: the pixels of image n with a weighted loss above `loss_th`, if they are more than `min_K`; else its `min_K`
+    pixels of the largest loss (all, if there are fewer), equal ones in the order of the pixels.
+
+    Parameters
+    ----------
+    min_K
+        The least number of pixels per image, at least 0.
+    loss_th
+        The loss above which a pixel is hard.
+    weight
+        One non-negative weight per class, None for 1.
+    ignore_index
+        The label of pixels whose loss is 0.
+    variant
+        The reference lets ignored pixels (loss 0) among the hardest and divides by their number. 'corrected': only
+        valid pixels are chosen, and each image's sum is divided by the sum of its chosen pixels' class weights.
+
+    Shapes and dtypes
+    -----------------
+    logits (N, C, *S); labels (N, *S) or (N, 1, *S), integers in [0, C) or `ignore_index`. Returns a scalar, float32, or
+    float64 for float64 logits.
+
+    Raises
+    ------
+    ValueError, TypeError
+        Where a parameter, shape, dtype or label does not fit.
+
+    References
+    ----------
+    Pohlen, Hermans, Mathias, Leibe, "Full-Resolution Residual Networks for Semantic Segmentation in Street Scenes",
+    arXiv:1611.08323.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from unilossseg import BootstrappedCrossEntropyLoss
+    >>> logits = np.array([[[2.0, 0.0, -3.0], [0.0, 0.0, 0.0]]])
+    >>> round(float(BootstrappedCrossEntropyLoss(1, 0.5)(logits, np.array([[0, 0, 0]]))), 6)
+    1.870867
+    """
+
+    min_K: int  # noqa: N815  the contract's name
+    loss_th: float
+    weight: Sequence[float] | Array | None = None
+    ignore_index: int = 255
+    _: KW_ONLY
+    variant: str = "paddleseg"
+
+    def __post_init__(self) -> None:
+        """Checks the parameters."""
+        super().__post_init__()
+        self.min_K = _errors.integer(self.name, "min_K", self.min_K, at_least=0)
+        self.loss_th = _errors.number(self.name, "loss_th", self.loss_th)
+        self.weight = _errors.weights(self.name, "weight", self.weight)
+        _errors.choice(self.name, "variant", self.variant, VARIANTS)
+
+    def pixel_weights(self, ops: Backend, losses: Array, pixels: PixelLabels, **inputs: Array) -> Array:
+        """1 / (images * chosen pixels) for the chosen pixels of each image."""
+        xp = ops.xp
+        w = self.class_weight(ops, pixels, losses)
+        hardness = w * losses
+        images, count = (int(length) for length in losses.shape)
+        hard = (hardness > self.loss_th) | (hardness != hardness)  # noqa: PLR0124  NaN must not be lost
+        if self.variant == "corrected":
+            hard = hard & pixels.valid
+            hardness = xp.where(pixels.valid, hardness, xp.full_like(hardness, -xp.inf))
+        least = min(self.min_K, count)
+        many = xp.sum(xp.astype(hard, xp.int64), axis=1, keepdims=True) > self.min_K
+        if least == 0:
+            chosen = hard
+        else:
+            chosen = xp.where(many, hard, top_k_mask(ops, hardness, least))
+        if self.variant == "corrected":
+            chosen = chosen & pixels.valid
+        a = as_weights(ops, chosen, losses)
+        weighed = total(ops, a * w if self.variant == "corrected" else a, axis=1)
+        return keep_where(ops, chosen, ratio(ops, w, weighed[:, None] + xp.zeros_like(w))) / images

@@ -1,0 +1,171 @@
+"""Softmax cross entropy, over all pixels or the hardest share of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass
+from typing import Any
+
+import numpy as np
+
+from unilossseg import _errors
+from unilossseg._pixels import (
+    PixelLabels,
+    as_weights,
+    average,
+    class_values,
+    flat,
+    ratio,
+    top_k_mask,
+    total,
+    upcast,
+)
+from unilossseg.backends import Array, Backend
+from unilossseg.losses._weighted_cross_entropy import WeightedCrossEntropy
+
+VARIANTS = ("paddleseg", "corrected")
+EPS = 1e-8
+
+
+@dataclass(eq=False)
+class CrossEntropyLoss(WeightedCrossEntropy):
+    r"""Softmax cross entropy with class weights, and optionally only over the hardest pixels.
+
+    .. math:: L = \frac{\frac1P \sum_i m_i\, w_{y_i} (\log\sum_c e^{z_{ic}} - z_{i y_i})}
+                       {\frac1P \sum_i m_i\, w_{y_i} + 10^{-8}}
+
+    with m_i = 0 where ignored and P the number of pixels. With `top_k_percent_pixels` q < 1 both means run over the
+    k = int(q P) pixels of the largest weighted loss of the whole batch (at least one; q P in float32, so that 0.29 of 100
+    pixels are 29), equal ones in the order of the pixels.
+
+    Parameters
+    ----------
+    weight
+        One non-negative weight per class, None for 1.
+    ignore_index
+        The label of pixels that count nowhere.
+    top_k_percent_pixels
+        The share of pixels to keep, in [0, 1].
+    avg_non_ignore
+        Whether the denominator counts only pixels that are not ignored; False: it is 1, a mean over all pixels.
+    data_format
+        'NCHW', or 'NHWC' for logits (N, *S, C); for any number of spatial axes.
+    variant
+        With top-k the reference lets ignored pixels take part (as loss 0) and counts them in the denominator.
+        'corrected': k = int(q * valid), over valid pixels, and sum(w ce) / sum(w) of the chosen.
+
+    Shapes and dtypes
+    -----------------
+    logits (N, C, *S), float16, bfloat16, float32 or float64; labels (N, *S) or (N, 1, *S), integers in [0, C) or
+    `ignore_index`; `semantic_weights` in the call, (N, *S), multiply each pixel's loss. Returns a scalar, float32, or
+    float64 for float64 logits.
+
+    Raises
+    ------
+    ValueError, TypeError
+        Where a parameter, shape, dtype or label does not fit.
+
+    References
+    ----------
+    Top-k pixels: Wu, Shen, van den Hengel, "Bridging Category-level and Instance-level Semantic Image Segmentation",
+    arXiv:1605.06885.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from unilossseg import CrossEntropyLoss
+    >>> logits = np.array([[[2.0, 0.0], [0.0, 1.0]]])
+    >>> round(float(CrossEntropyLoss()(logits, np.array([[0, 255]]))), 6)
+    0.126928
+    """
+
+    weight: Sequence[float] | Array | None = None
+    ignore_index: int = 255
+    top_k_percent_pixels: float = 1.0
+    _: KW_ONLY
+    avg_non_ignore: bool = True
+    data_format: str = "NCHW"
+    variant: str = "paddleseg"
+
+    call_inputs = ("semantic_weights",)
+
+    def __post_init__(self) -> None:
+        """Checks the parameters."""
+        super().__post_init__()
+        self.weight = _errors.weights(self.name, "weight", self.weight)
+        self.top_k_percent_pixels = _errors.number(
+            self.name, "top_k_percent_pixels", self.top_k_percent_pixels, at_least=0, at_most=1
+        )
+        _errors.flag(self.name, "avg_non_ignore", self.avg_non_ignore)
+        _errors.choice(self.name, "data_format", self.data_format, ("NCHW", "NHWC"))
+        _errors.choice(self.name, "variant", self.variant, VARIANTS)
+
+    def evaluate(self, logits: Any, labels: Array, *, validate: bool | None = None, **inputs: Array) -> Any:
+        """Channels last are a matter of the view alone."""
+        return super().evaluate(self._channels_first(logits), labels, validate=validate, **inputs)
+
+    def value_and_grad(
+        self,
+        logits: Any,
+        labels: Array,
+        *,
+        upstream: Array | None = None,
+        validate: bool | None = None,
+        **inputs: Array,
+    ) -> tuple[Any, Array]:
+        """See `unilossseg.value_and_grad`."""
+        value, gradient = super().value_and_grad(
+            self._channels_first(logits), labels, upstream=upstream, validate=validate, **inputs
+        )
+        if self.data_format == "NCHW":
+            return value, gradient
+        return value, self._move(gradient, (0, *range(2, gradient.ndim), 1))
+
+    def _channels_first(self, logits: Any) -> Any:
+        if self.data_format == "NCHW" or isinstance(logits, tuple | list) or getattr(logits, "ndim", 0) < 2:
+            return logits
+        return self._move(logits, (0, logits.ndim - 1, *range(1, logits.ndim - 1)))
+
+    def _move(self, x: Array, axes: tuple[int, ...]) -> Array:
+        from unilossseg.backends import backend_of
+
+        return backend_of(x).xp.permute_dims(x, axes)
+
+    def needs_losses(self) -> bool:
+        """Only to find the hardest pixels."""
+        return self.top_k_percent_pixels < 1
+
+    def pixel_weights(self, ops: Backend, losses: Array, pixels: PixelLabels, **inputs: Array) -> Array:
+        """1 / denominator, for all pixels or the chosen ones."""
+        xp = ops.xp
+        w = self.class_weight(ops, pixels, losses)
+        scaled = w
+        if inputs.get("semantic_weights") is not None:
+            scaled = w * xp.astype(flat(ops, upcast(ops, inputs["semantic_weights"]), leading=1), w.dtype)
+        counted = w if self.avg_non_ignore else xp.ones_like(w)
+        if self.top_k_percent_pixels == 1:
+            size = int(w.shape[0]) * int(w.shape[1])
+            return scaled / (size * (average(ops, counted) + EPS))
+        return self._hardest(ops, scaled * losses, scaled, counted, pixels)
+
+    def _hardest(self, ops: Backend, hardness: Array, scaled: Array, counted: Array, pixels: PixelLabels) -> Array:
+        xp = ops.xp
+        row, shape = (1, -1), tuple(int(length) for length in hardness.shape)
+        valid = xp.reshape(pixels.valid, row)
+        hardness = xp.reshape(hardness, row)
+        share = np.float32(self.top_k_percent_pixels)
+        if self.variant == "corrected":
+            hardness = xp.where(valid, hardness, xp.full_like(hardness, -xp.inf))
+            some = xp.astype(xp.sum(xp.astype(valid, xp.int64), axis=-1, keepdims=True), xp.float32)
+            k = xp.astype(xp.floor(float(share) * some), xp.int64)
+            chosen = top_k_mask(ops, hardness, xp.maximum(k, xp.ones_like(k))) & valid
+            a = as_weights(ops, xp.reshape(chosen, shape), scaled)
+            return ratio(ops, a * scaled, total(ops, a * counted) + xp.zeros_like(scaled))
+        pixels_kept = max(1, int(share * np.float32(hardness.shape[1])))
+        a = as_weights(ops, xp.reshape(top_k_mask(ops, hardness, pixels_kept), shape), scaled)
+        if self.avg_non_ignore and self.weight is not None:
+            # The reference looks up the weight of class 0 for an ignored pixel.
+            counted = class_values(ops, ops.constant(self.weight, scaled), pixels.index)
+        else:
+            counted = xp.ones_like(counted)
+        return a * scaled / (total(ops, a * counted) + pixels_kept * EPS)

@@ -1,0 +1,142 @@
+"""Cross entropy at the pixels that an edge branch marks, all of them or the hard ones."""
+
+from __future__ import annotations
+
+from dataclasses import KW_ONLY, dataclass
+from typing import Any
+
+from unilossseg import _errors
+from unilossseg._pixels import PixelLabels, as_weights, average, flat, split_labels, upcast
+from unilossseg.backends import Array, Backend
+from unilossseg.losses._weighted_cross_entropy import WeightedCrossEntropy
+from unilossseg.losses.ohem import OhemSelection
+
+EPS = 1e-10
+
+
+@dataclass(eq=False)
+class EdgeMasked(WeightedCrossEntropy):
+    """Ignores the pixels off the edges; a subclass has fields edge_threshold and ignore_index."""
+
+    def __post_init__(self) -> None:
+        """Checks the parameters."""
+        super().__post_init__()
+        self.edge_threshold: float = _errors.number(self.name, "edge_threshold", self.edge_threshold)
+
+    def split_logits(self, logits: Any) -> tuple[Array, dict[str, Array]]:
+        """Two arrays come in; the gradient is for the first alone."""
+        if not isinstance(logits, tuple | list) or len(logits) != 2:
+            got = f"a {type(logits).__name__}" + (f" of {len(logits)}" if isinstance(logits, tuple | list) else "")
+            raise TypeError(f"{self.name}: logits must be the pair (seg_logits, edge_logits) (got {got})")
+        return logits[0], {"edge_logits": logits[1]}
+
+    def pixels(self, ops: Backend, labels: Array, **inputs: Array) -> PixelLabels:
+        """Valid where the label is and the edge logit exceeds the threshold."""
+        split = split_labels(ops, labels, self.ignore_index)  # type: ignore[attr-defined]
+        edges = upcast(ops, flat(ops, ops.stop_gradient(inputs["edge_logits"]), leading=1))
+        valid = split.valid & (edges > self.edge_threshold)
+        return PixelLabels(ops.xp.where(valid, split.index, ops.xp.zeros_like(split.index)), valid)
+
+
+@dataclass(eq=False)
+class EdgeAttentionLoss(EdgeMasked):
+    r"""Cross entropy over the pixels that the edge branch takes for an edge.
+
+    .. math:: L = \frac{\frac1P \sum_i m_i\, ce_i}{\frac1P \sum_i m_i + 10^{-10}}, \qquad
+              m_i = [y_i \ne ignore]\,[e_i > edge\_threshold]
+
+    The edge logits e are compared as they are, without a sigmoid, and get no gradient.
+
+    Parameters
+    ----------
+    edge_threshold
+        The edge logit above which a pixel counts.
+    ignore_index
+        The label of pixels that count nowhere.
+
+    Shapes and dtypes
+    -----------------
+    Called with `((seg_logits, edge_logits), labels)`: seg_logits (N, C, *S), edge_logits (N, 1, *S) or (N, *S), floating;
+    labels (N, *S) or (N, 1, *S), integers in [0, C) or `ignore_index`. Returns a scalar, float32, or float64 for float64
+    logits.
+
+    Raises
+    ------
+    ValueError, TypeError
+        Where a parameter, shape, dtype or label does not fit.
+
+    References
+    ----------
+    Takikawa, Acuna, Jampani, Fidler, "Gated-SCNN: Gated Shape CNNs for Semantic Segmentation", arXiv:1907.05740.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from unilossseg import EdgeAttentionLoss
+    >>> seg, edge = np.array([[[4.0, 0.0], [0.0, 0.0]]]), np.array([[[0.1, 0.9]]])
+    >>> round(float(EdgeAttentionLoss()((seg, edge), np.array([[0, 1]]))), 6)
+    0.693147
+    """
+
+    edge_threshold: float = 0.8
+    ignore_index: int = 255
+
+    def needs_losses(self) -> bool:
+        """The edges decide."""
+        return False
+
+    def pixel_weights(self, ops: Backend, losses: Array, pixels: PixelLabels, **inputs: Array) -> Array:
+        """1 / denominator at the edges."""
+        mask = as_weights(ops, pixels.valid, losses)
+        return mask / (int(mask.shape[0]) * int(mask.shape[1]) * (average(ops, mask) + EPS))
+
+
+@dataclass(eq=False)
+class OhemEdgeAttentionLoss(EdgeMasked, OhemSelection):
+    r"""Cross entropy over the hard pixels among those that the edge branch takes for an edge.
+
+    The mask of `EdgeAttentionLoss`, then the selection of `OhemCrossEntropyLoss` with 1e-10 in the denominator.
+
+    Parameters
+    ----------
+    edge_threshold
+        The edge logit above which a pixel counts; compared without a sigmoid.
+    thresh
+        The probability of the true class below which a pixel is hard.
+    min_kept
+        How many pixels to keep at least, in the whole batch.
+    ignore_index
+        The label of pixels that count nowhere.
+    variant
+        'corrected' mends the selection as in `OhemCrossEntropyLoss`.
+
+    Shapes and dtypes
+    -----------------
+    As `EdgeAttentionLoss`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        Where a parameter, shape, dtype or label does not fit.
+
+    References
+    ----------
+    arXiv:1907.05740 and arXiv:1604.03540.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from unilossseg import OhemEdgeAttentionLoss
+    >>> seg, edge = np.array([[[4.0, 0.0], [0.0, 0.0]]]), np.array([[[0.1, 0.9]]])
+    >>> round(float(OhemEdgeAttentionLoss()((seg, edge), np.array([[0, 1]]))), 6)
+    0.693147
+    """
+
+    edge_threshold: float = 0.8
+    thresh: float = 0.7
+    min_kept: int = 5000
+    ignore_index: int = 255
+    _: KW_ONLY
+    variant: str = "paddleseg"
+
+    eps = EPS

@@ -1,0 +1,125 @@
+"""The Lovász extension of the Jaccard loss with hinge errors, for binary masks."""
+
+from __future__ import annotations
+
+from dataclasses import KW_ONLY, dataclass
+
+from unilossseg import _errors
+from unilossseg._loss import Loss
+from unilossseg._pixels import flat, keep_where, softmax, split_labels, total, upcast
+from unilossseg.backends import Array, Backend
+from unilossseg.losses._lovasz import lovasz_weights
+from unilossseg.losses.cross_entropy import VARIANTS
+
+EPS = 1e-9
+
+
+@dataclass(eq=False)
+class LovaszHingeLoss(Loss):
+    r"""The Lovász hinge over the valid pixels of the whole batch.
+
+    .. math:: L = \overline{\Delta_J}(\max(0, 1 - s_i (2 y_i - 1)))
+
+    with the Lovász extension of the Jaccard loss of the foreground; equal errors are ordered by pixel. s is the logit of
+    the one channel; two channels are turned into one logit first. A batch whose pixels are all ignored has loss 0.
+
+    Parameters
+    ----------
+    ignore_index
+        The label of pixels that count nowhere.
+    variant
+        The reference turns two channels into `log(p1 + 1e-9 / (1 - p1 + 1e-9))`; 'corrected' into `z1 - z0`, their
+        log odds.
+
+    Shapes and dtypes
+    -----------------
+    logits (N, 1, *S) or (N, 2, *S); labels (N, *S) or (N, 1, *S), integers 0, 1 or `ignore_index`. Returns a scalar,
+    float32, or float64 for float64 logits.
+
+    Raises
+    ------
+    ValueError, TypeError
+        Where a parameter, shape, dtype or label does not fit.
+
+    References
+    ----------
+    Yu, Blaschko, "The Lovász Hinge: A Novel Convex Surrogate for Submodular Losses", arXiv:1512.07797.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from unilossseg import LovaszHingeLoss
+    >>> round(float(LovaszHingeLoss()(np.array([[[3.0, 0.5]]]), np.array([[1, 0]]))), 6)
+    0.75
+    """
+
+    ignore_index: int = 255
+    _: KW_ONLY
+    variant: str = "paddleseg"
+
+    def __post_init__(self) -> None:
+        """Checks the parameters."""
+        super().__post_init__()
+        _errors.choice(self.name, "variant", self.variant, VARIANTS)
+
+    def class_limit(self, channels: int, dense: bool) -> int:
+        """A mask."""
+        return 2
+
+    def check_channels(self, channels: int) -> None:
+        """One or two."""
+        if channels not in (1, 2):
+            raise ValueError(
+                f"{self.name}: logits have {channels} channels, expected 1 or 2: use LovaszSoftmaxLoss for classes"
+            )
+
+    def compute(self, ops: Backend, logits: Array, labels: Array, **inputs: Array) -> Array:
+        """Differentiable formula."""
+        return self._loss(ops, self._score(ops, flat(ops, logits)), labels)[0]
+
+    def _score(self, ops: Backend, logits: Array) -> Array:
+        """One logit per pixel, (N, S)."""
+        if int(logits.shape[1]) == 1:
+            return logits[:, 0, :]
+        if self.variant == "corrected":
+            return logits[:, 1, :] - logits[:, 0, :]
+        p = softmax(ops, logits)
+        return ops.xp.log(p[:, 1, :] + EPS / (p[:, 0, :] + EPS))
+
+    def _loss(self, ops: Backend, score: Array, labels: Array) -> tuple[Array, Array]:
+        """The loss, and its derivative by the score (N, S)."""
+        xp = ops.xp
+        pixels = split_labels(ops, labels, self.ignore_index)
+        foreground = pixels.index == 1
+        sign = xp.where(foreground, xp.ones_like(score), -xp.ones_like(score))
+        errors = 1 - score * sign
+        detached = ops.stop_gradient(errors)
+        key = xp.where(pixels.valid, detached, xp.full_like(detached, -xp.inf))
+        row = (1, -1)
+        weights = lovasz_weights(
+            ops, xp.reshape(key, row), xp.reshape(foreground & pixels.valid, row), xp.reshape(pixels.valid, row)
+        )
+        # max(0, e) has derivative 0 at its kink; NaN, which is not at most 0, must stay.
+        above = ~(detached <= 0) & pixels.valid
+        weights = keep_where(ops, above, xp.reshape(weights, score.shape))
+        return total(ops, weights * keep_where(ops, above, errors)), -sign * weights
+
+    def closed_form(  # type: ignore[override]
+        self, ops: Backend, logits: Array, labels: Array, *, gradient: bool, upstream: Array | None
+    ) -> tuple[Array, Array | None]:
+        """Linear in the errors once they are sorted; then back through the score."""
+        xp = ops.xp
+        z = upcast(ops, logits)
+        value, slope = self._loss(ops, self._score(ops, z), labels)
+        if not gradient:
+            return value, None
+        if upstream is not None:
+            slope = slope * upstream
+        if int(z.shape[1]) == 1:
+            return value, slope[:, None, :]
+        if self.variant == "paddleseg":
+            p = softmax(ops, z)
+            p0, p1 = p[:, 0, :], p[:, 1, :]
+            away = p0 + EPS
+            slope = slope * p0 * p1 * (1 + EPS / (away * away)) / (p1 + EPS / away)
+        return value, xp.stack([-slope, slope], axis=1)

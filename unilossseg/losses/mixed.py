@@ -1,0 +1,132 @@
+"""Several losses on the same logits."""
+
+from __future__ import annotations
+
+import functools
+import operator
+from collections.abc import Callable, Sequence
+from dataclasses import KW_ONLY, dataclass
+from typing import Any
+
+from unilossseg import _errors
+from unilossseg._loss import Loss
+from unilossseg.backends import Array
+
+
+@dataclass(eq=False)
+class MixedLoss(Loss):
+    r"""A list of weighted losses.
+
+    .. math:: L_k = coef_k \cdot losses_k(z, y)
+
+    Parameters
+    ----------
+    losses
+        Losses, or any callables of (logits, labels); a MixedLoss among them works.
+    coef
+        One finite number per loss, or one for all.
+    reduction
+        'list': the list of the L_k, as the reference's trainer expects it (an inner MixedLoss gives its own list, each
+        entry times coef); 'sum': their total.
+
+    Shapes and dtypes
+    -----------------
+    Whatever the losses take. Further inputs of a call go to those losses that take them.
+
+    Raises
+    ------
+    ValueError, TypeError
+        Where a parameter does not fit, and what the losses raise.
+
+    References
+    ----------
+    The convention of PaddleSeg's configurations.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from unilossseg import CrossEntropyLoss, DiceLoss, MixedLoss
+    >>> loss = MixedLoss([CrossEntropyLoss(), DiceLoss()], coef=[1, 0.5], reduction="sum")
+    >>> round(float(loss(np.zeros((1, 2, 4)), np.array([[0, 1, 0, 1]]))), 6)
+    0.943147
+    """
+
+    losses: Sequence[Callable[..., Any]]
+    coef: Sequence[float] | float
+    _: KW_ONLY
+    reduction: str = "list"
+
+    def __post_init__(self) -> None:
+        """Checks the parameters."""
+        super().__post_init__()
+        if isinstance(self.losses, str | dict) or not hasattr(self.losses, "__iter__"):
+            raise TypeError(
+                f"{self.name}: losses must be a list of losses (got {self.losses!r} that is a {type(self.losses).__name__})"
+            )
+        self.losses = self._kept(list(self.losses))
+        if len(self.losses) == 0:
+            raise ValueError(f"{self.name}: losses must be a list of at least one loss (got none)")
+        for at, loss in enumerate(self.losses):
+            if not callable(loss) or isinstance(loss, type):
+                raise TypeError(f"{self.name}: losses[{at}] must be a loss (got {loss!r} that is a {type(loss).__name__})")
+        if isinstance(self.coef, list | tuple):
+            coef = [_errors.number(self.name, f"coef[{at}]", c) for at, c in enumerate(self.coef)]
+        else:
+            coef = [_errors.number(self.name, "coef", self.coef)] * len(self.losses)
+        if len(coef) != len(self.losses):
+            raise ValueError(
+                f"{self.name}: coef has {len(coef)} entries and losses {len(self.losses)}: expected one number per loss"
+            )
+        self.coef = coef
+        _errors.choice(self.name, "reduction", self.reduction, ("list", "sum"))
+
+    def _kept(self, losses: list[Any]) -> Any:
+        """How a framework's face keeps them."""
+        return losses
+
+    def evaluate(self, logits: Any, labels: Array, *, validate: bool | None = None, **inputs: Array) -> Any:
+        """The list, or its sum."""
+        values = [
+            _times(loss(logits, labels, **self._inputs_of(loss, validate, inputs)), coef)
+            for loss, coef in zip(self.losses, self.coef, strict=True)  # type: ignore[arg-type]
+        ]
+        return values if self.reduction == "list" else functools.reduce(operator.add, _flattened(values))
+
+    def _inputs_of(self, loss: Any, validate: bool | None, inputs: dict[str, Array]) -> dict[str, Any]:
+        if not isinstance(loss, Loss):
+            return {}
+        taken = inputs if isinstance(loss, MixedLoss) else {k: v for k, v in inputs.items() if k in loss.call_inputs}
+        wanted = self.validate if validate is None else validate
+        return taken if wanted is None else {**taken, "validate": wanted}
+
+    def value_and_grad(
+        self,
+        logits: Any,
+        labels: Array,
+        *,
+        upstream: Array | None = None,
+        validate: bool | None = None,
+        **inputs: Array,
+    ) -> tuple[Any, Array]:
+        """The list or the sum, and the gradient of the sum."""
+        values, gradient = [], None
+        for loss, coef in zip(self.losses, self.coef, strict=True):  # type: ignore[arg-type]
+            if not isinstance(loss, Loss):
+                raise TypeError(
+                    f"{self.name}: value_and_grad needs losses that are unilossseg.Loss (got a {type(loss).__name__})"
+                )
+            value, slope = loss.value_and_grad(
+                logits, labels, upstream=upstream, **self._inputs_of(loss, validate, inputs)
+            )
+            values.append(_times(value, coef))
+            gradient = slope * coef if gradient is None else gradient + slope * coef
+        assert gradient is not None
+        return (values if self.reduction == "list" else functools.reduce(operator.add, _flattened(values))), gradient
+
+
+def _times(value: Any, coef: float) -> Any:
+    return [_times(inner, coef) for inner in value] if isinstance(value, list) else value * coef
+
+
+def _flattened(values: list[Any]) -> list[Any]:
+    return [leaf for value in values for leaf in (_flattened(value) if isinstance(value, list) else [value])]
