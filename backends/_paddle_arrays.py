@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import paddle
+
 from unilossseg.backends._paddle_dtypes import FLOATS, NARROW, bool, int32, int64, result_type
 from unilossseg.backends._paddle_elementwise import (
     OLD,

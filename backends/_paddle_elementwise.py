@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 import paddle
-from paddle.autograd import PyLayer
 from paddle.base.framework import _dygraph_place_guard
+
 from unilossseg.backends._paddle_dtypes import (
     FLOATS,
     FROM_NUMPY,
@@ -283,23 +283,15 @@ logical_and, logical_or = _logical(paddle.logical_and), _logical(paddle.logical_
 # ---- selection
 
 
-class _Masked(PyLayer):
-    """Pass x on, and its gradient only where the mask holds: 0, not inf * 0, elsewhere.
+def _masked(x: Array, mask: Array) -> Array:
+    """Return x, whose gradient is kept only where the mask holds: 0, not inf * 0, elsewhere.
 
-    One differentiable input only: with two, `paddle.grad` with respect to one of them fails when both are leaves.
+    Not a PyLayer, which crashes the interpreter in a second `backward(retain_graph=True)`. The copy carries the hook; a
+    reshape of a leaf would lose it in `paddle.grad`.
     """
-
-    @staticmethod
-    def forward(ctx: Any, x: Array, mask: Array) -> Array:
-        """Copy x where the mask holds."""
-        ctx.save_for_backward(mask)
-        return paddle.where(mask, x, zeros_like(x))
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Array) -> Any:
-        """Copy the gradient where the mask holds."""
-        (mask,), (gradient,) = ctx.saved_tensor(), gradients
-        return paddle.where(mask, gradient, zeros_like(gradient)), None
+    x = paddle.assign(x)
+    x.register_hook(lambda gradient: paddle.where(mask, gradient, zeros_like(gradient)))
+    return x
 
 
 def where(condition: Array, x1: Any, x2: Any, /) -> Array:
@@ -312,8 +304,8 @@ def where(condition: Array, x1: Any, x2: Any, /) -> Array:
         x1, x2 = paddle.cast(x1, int32), paddle.cast(x2, int32)
     condition, x1, x2 = (a if list(a.shape) == shape else paddle.broadcast_to(a, shape) for a in (condition, x1, x2))
     if _WHERE_LEAKS:
-        x1 = _Masked.apply(x1, condition) if needs_grad(x1) else x1
-        x2 = _Masked.apply(x2, paddle.logical_not(condition)) if needs_grad(x2) else x2
+        x1 = _masked(x1, condition) if needs_grad(x1) else x1
+        x2 = _masked(x2, paddle.logical_not(condition)) if needs_grad(x2) else x2
     return astype(paddle.where(condition, x1, x2), dtype, copy=False)
 
 

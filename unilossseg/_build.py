@@ -39,7 +39,7 @@ def build(config: Mapping[str, Any], backend: str | None = None) -> dict[str, li
     >>> import unilossseg
     >>> built = unilossseg.build({"types": [{"type": "DiceLoss", "smooth": 1.0}], "coef": [1, 0.4]})
     >>> built["types"][0], built["coef"]
-    (DiceLoss(ignore_index=255, smooth=1.0, weight=None, variant='paddleseg', validate=None), [1, 0.4])
+    (DiceLoss(ignore_index=255, smooth=1.0, weight=None, variant='paddleseg'), [1, 0.4])
     """
     module = _module(backend)
     if not isinstance(config, Mapping):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import contextvars
 from collections.abc import Callable, Iterator
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, ClassVar
 
 from unilossseg import _errors, _inputs
@@ -60,7 +60,7 @@ class Loss:
     """
 
     _: KW_ONLY
-    validate: bool | None = None
+    validate: bool | None = field(default=None, repr=False)
 
     #: Names of further arrays that a call takes by keyword.
     call_inputs: ClassVar[tuple[str, ...]] = ()
@@ -239,8 +239,8 @@ class _Batch:
         value = backend.from_kernel(value, logits)
         if slope is None:
             return value, None
-        slope = backend.from_kernel(ops.xp.reshape(slope, tuple(int(length) for length in logits.shape)), logits)
-        return value, slope if slope.dtype == logits.dtype else backend.xp.astype(slope, logits.dtype)
+        slope = ops.xp.reshape(slope, tuple(int(length) for length in logits.shape))
+        return value, backend.from_kernel(slope, logits, logits.dtype)
 
 
 def value_and_grad(loss: Loss) -> Callable[..., tuple[Any, Array]]:

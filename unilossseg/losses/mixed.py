@@ -59,7 +59,7 @@ class MixedLoss(Loss):
     def __post_init__(self) -> None:
         """Checks the parameters."""
         super().__post_init__()
-        if isinstance(self.losses, str | dict) or not hasattr(self.losses, "__iter__"):
+        if isinstance(self.losses, str | bytes | dict) or not hasattr(self.losses, "__iter__"):
             raise TypeError(
                 f"{self.name}: losses must be a list of losses (got {self.losses!r} that is a {type(self.losses).__name__})"
             )
@@ -79,6 +79,9 @@ class MixedLoss(Loss):
             )
         self.coef = coef
         _errors.choice(self.name, "reduction", self.reduction, ("list", "sum"))
+
+    def __repr__(self) -> str:
+        return f"{self.name}(losses={list(self.losses)!r}, coef={self.coef!r}, reduction={self.reduction!r})"
 
     def _kept(self, losses: list[Any]) -> Any:
         """How a framework's face keeps them."""

@@ -1,0 +1,161 @@
+"""PaddlePaddle: a namespace of our own, autograd, and closed forms on views of CPU tensors. Works on 2.6.2 and 3."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import paddle
+
+from unilossseg.backends import _paddle_namespace as xp
+from unilossseg.backends._backend import Array, Backend, Fused
+from unilossseg.backends._registry import get_backend
+
+# Before 3.0 a tensor made through DLPack is a copy that forgets the strides.
+_SHARES_MEMORY = int(paddle.__version__.partition(".")[0] or 0) != 2
+
+
+class PaddleBackend(Backend):
+    """paddle.Tensor on any place."""
+
+    assignable = True
+    differentiable = True
+
+    def device(self, x: Array) -> Any:
+        """A paddle.base.core.Place."""
+        return x.place
+
+    def readable(self, x: Array) -> bool:
+        """In the CPU's memory."""
+        return bool(x.place.is_cpu_place())
+
+    def stop_gradient(self, x: Array) -> Array:
+        """Detached."""
+        return x.detach()
+
+    def custom_gradient(self, fused: Fused, plain: Callable[[Array], Array], x: Array) -> Array:
+        """A PyLayer, or the bare value where no gradient is wanted."""
+        # Inside a PyLayer's forward neither question has an answer.
+        if not paddle.is_grad_enabled() or x.stop_gradient:
+            return fused(x.detach(), False, None)[0]
+        return _ClosedForm.apply(x, fused)
+
+    def value_and_grad(
+        self, function: Callable[[Array], Array], x: Array, upstream: Array | None
+    ) -> tuple[Array, Array]:
+        """By paddle.grad on a detached leaf."""
+        leaf = x.detach()
+        leaf.stop_gradient = False
+        with paddle.enable_grad():
+            value = function(leaf)
+        (gradient,) = paddle.grad([value], [leaf], None if upstream is None else [upstream])
+        return value.detach(), gradient
+
+    def kernel(self, x: Array) -> Backend | None:
+        """NumPy in the CPU's memory, Paddle itself on a device."""
+        return get_backend("numpy") if x.place.is_cpu_place() else self
+
+    def to_kernel(self, x: Array) -> Array:
+        """A view of a CPU tensor; bfloat16, which NumPy lacks, as float32."""
+        x = x.detach()
+        if not x.place.is_cpu_place():
+            return x
+        seen = _view(x)
+        return _float_from_bfloat16(seen) if x.dtype == paddle.bfloat16 else seen
+
+    def from_kernel(self, x: Array, like: Array, dtype: Any = None) -> Array:
+        """A tensor on the memory of a NumPy array, where this release of Paddle can share it."""
+        if isinstance(x, paddle.Tensor):
+            return x if dtype is None else xp.astype(x, dtype, copy=False)
+        x = np.asarray(x)
+        if dtype == paddle.bfloat16:
+            # Paddle 2 truncates where the dtype's conversion should round.
+            out = paddle.to_tensor(np.zeros(x.shape, np.uint16), place=paddle.CPUPlace())
+            _view(out)[...] = _bfloat16_from_float(x)
+            return out
+        if dtype is not None:
+            x = x.astype(str(dtype).rpartition(".")[2], copy=False)
+        if _SHARES_MEMORY and x.ndim and x.flags.writeable and x.dtype != np.bool_:
+            return paddle.utils.dlpack.from_dlpack(x.__dlpack__())
+        return paddle.to_tensor(x, place=paddle.CPUPlace())
+
+    def exp_(self, x: Array) -> Array:
+        """In place."""
+        return x.exp_()
+
+    def argsort_descending(self, x: Array) -> Array:
+        """Stable by the namespace's care."""
+        return xp.argsort(x, axis=-1, descending=True, stable=True)
+
+    def kth_largest(self, x: Array, k: int | Array) -> Array:
+        """The last of the top k."""
+        if not isinstance(k, int):
+            return super().kth_largest(x, k)
+        return paddle.topk(x, k, axis=-1)[0][..., k - 1 : k]
+
+    def uniform(self, shape: tuple[int, ...], like: Array) -> Array:
+        """From Paddle's generator of the current place, which `paddle.seed` seeds."""
+        drawn = paddle.rand(list(shape), dtype="float64" if like.dtype == paddle.float64 else "float32")
+        return drawn if str(drawn.place) == str(like.place) else drawn._to(like.place)
+
+
+class _Memory:
+    """Offers a tensor's memory to NumPy and keeps the tensor alive as long as the view."""
+
+    def __init__(self, tensor: Array, dtype: np.dtype[Any]) -> None:
+        self.tensor = tensor
+        self.__array_interface__ = {
+            "version": 3,
+            "shape": tuple(tensor.shape),
+            "typestr": dtype.str,
+            "strides": tuple(step * dtype.itemsize for step in tensor.strides),
+            "data": (tensor.data_ptr(), False),
+        }
+
+
+def _view(x: Array) -> np.ndarray[Any, Any]:
+    """The memory of a CPU tensor, strides and all; bfloat16 as the bits of uint16.
+
+    Not through DLPack: Paddle 2 forgets the strides there, and bool and bfloat16 are lost.
+    """
+    name = str(x.dtype).rpartition(".")[2].lower()
+    dtype = np.dtype("uint16" if name == "bfloat16" else name)
+    return np.asarray(_Memory(x, dtype)) if x.size else np.empty(tuple(x.shape), dtype)
+
+
+def _float_from_bfloat16(bits: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    wide = np.ascontiguousarray(bits).astype(np.uint32) << np.uint32(16)
+    return np.asarray(wide).view(np.float32).reshape(bits.shape)
+
+
+def _bfloat16_from_float(x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Rounded to nearest, ties to even; NaN stays NaN."""
+    bits = np.ascontiguousarray(x, dtype=np.float32).view(np.uint32)
+    rounded = (bits + (np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1)))) >> np.uint32(16)
+    return np.where(np.isnan(x).reshape(rounded.shape), 0x7FC0, rounded).astype(np.uint16).reshape(x.shape)
+
+
+class _ClosedForm(paddle.autograd.PyLayer):
+    """Value and gradient in the forward pass; the gradient waits in a buffer of its own."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Array, fused: Fused) -> Array:
+        ctx.fused = fused
+        half = x.dtype in (paddle.float16, paddle.bfloat16)
+        # A half-precision gradient is rounded once, after the upstream gradient (a gradient scaler's factor, say) is in it.
+        value, ctx.gradient = fused(x.detach(), not half, None)
+        ctx.save_for_backward(x)
+        return value
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Array) -> Array:
+        gradient, ctx.gradient = ctx.gradient, None
+        if gradient is not None:
+            # The buffer is nobody else's: it is scaled in place.
+            return gradient.multiply_(upstream) if hasattr(gradient, "multiply_") else gradient * upstream
+        (x,) = ctx.saved_tensor()
+        return ctx.fused(x.detach(), True, upstream)[1]
+
+
+BACKEND = PaddleBackend("paddle", xp)

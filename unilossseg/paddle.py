@@ -1,0 +1,107 @@
+"""The losses as `paddle.nn.Layer`.
+
+>>> import paddle
+>>> from unilossseg.paddle import DiceLoss
+>>> loss = DiceLoss(smooth=1.0)
+>>> logits = paddle.zeros([1, 2, 4, 4])
+>>> logits.stop_gradient = False
+>>> loss(logits, paddle.zeros([1, 4, 4], dtype="int64")).backward()
+>>> list(logits.grad.shape)
+[1, 2, 4, 4]
+
+Paddle itself crashes when `backward` runs twice through one graph with a custom gradient (`retain_graph=True`, in 2.6 and
+3.3 alike): compute such a loss inside `unilossseg.plain_formula()`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import paddle
+from paddle import nn
+
+from unilossseg import losses
+from unilossseg._loss import Loss
+
+
+class PaddleLoss(Loss, nn.Layer):
+    """Turns a loss into a Layer: `class PaddleFocalLoss(FocalLoss, PaddleLoss)`.
+
+    It has no parameters and no buffers: class weights follow the logits' place and dtype by themselves.
+    """
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> PaddleLoss:
+        """Makes it a Layer before the dataclass sets its first field."""
+        self = super().__new__(cls)
+        nn.Layer.__init__(self)
+        return self
+
+    def forward(self, logits: Any, labels: paddle.Tensor, **inputs: Any) -> Any:
+        """The loss of logits (N, C, *S) and labels (N, *S) or (N, 1, *S)."""
+        return self.evaluate(logits, labels, **inputs)
+
+    # Layer's call, so that hooks run.
+    __call__ = nn.Layer.__call__
+
+
+class BCELoss(losses.BCELoss, PaddleLoss):
+    __doc__ = losses.BCELoss.__doc__
+
+
+class BootstrappedCrossEntropyLoss(losses.BootstrappedCrossEntropyLoss, PaddleLoss):
+    __doc__ = losses.BootstrappedCrossEntropyLoss.__doc__
+
+
+class CrossEntropyLoss(losses.CrossEntropyLoss, PaddleLoss):
+    __doc__ = losses.CrossEntropyLoss.__doc__
+
+
+class RelaxBoundaryLoss(losses.RelaxBoundaryLoss, PaddleLoss):
+    __doc__ = losses.RelaxBoundaryLoss.__doc__
+
+
+class DiceLoss(losses.DiceLoss, PaddleLoss):
+    __doc__ = losses.DiceLoss.__doc__
+
+
+class EdgeAttentionLoss(losses.EdgeAttentionLoss, PaddleLoss):
+    __doc__ = losses.EdgeAttentionLoss.__doc__
+
+
+class DualTaskLoss(losses.DualTaskLoss, PaddleLoss):
+    __doc__ = losses.DualTaskLoss.__doc__
+
+
+class L1Loss(losses.L1Loss, PaddleLoss):
+    __doc__ = losses.L1Loss.__doc__
+
+
+class MSELoss(losses.MSELoss, PaddleLoss):
+    __doc__ = losses.MSELoss.__doc__
+
+
+class OhemCrossEntropyLoss(losses.OhemCrossEntropyLoss, PaddleLoss):
+    __doc__ = losses.OhemCrossEntropyLoss.__doc__
+
+
+class OhemEdgeAttentionLoss(losses.OhemEdgeAttentionLoss, PaddleLoss):
+    __doc__ = losses.OhemEdgeAttentionLoss.__doc__
+
+
+class LovaszSoftmaxLoss(losses.LovaszSoftmaxLoss, PaddleLoss):
+    __doc__ = losses.LovaszSoftmaxLoss.__doc__
+
+
+class LovaszHingeLoss(losses.LovaszHingeLoss, PaddleLoss):
+    __doc__ = losses.LovaszHingeLoss.__doc__
+
+
+class MixedLoss(losses.MixedLoss, PaddleLoss):
+    __doc__ = losses.MixedLoss.__doc__
+
+    def _kept(self, losses: list[Any]) -> Any:
+        # Registered where they are Layers, so that `.to()` and the parameters of a learned loss are reached.
+        return nn.LayerList(losses) if all(isinstance(loss, nn.Layer) for loss in losses) else losses
+
+
+__all__ = ["PaddleLoss", *losses.LOSSES]
