@@ -87,9 +87,7 @@ class Backend:
         """
         return fused(x, False, None)[0]
 
-    def value_and_grad(
-        self, function: Callable[[Array], Array], x: Array, upstream: Array | None
-    ) -> tuple[Array, Array]:
+    def value_and_grad(self, function: Callable[[Array], Array], x: Array, upstream: Array | None) -> tuple[Array, Array]:
         """Value of `function(x)` and the gradient of `sum(value * upstream)` with respect to `x`, by autograd."""
         raise TypeError(
             f"the {self.name} backend has no autograd: expected a loss with a closed-form gradient, "

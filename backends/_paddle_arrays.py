@@ -54,9 +54,7 @@ def _reduce(function: Any, x: Array, axis: Axes, keepdims: Flag, of_none: Any = 
     shape = [1 if i in axes else n for i, n in enumerate(x.shape) if keepdims or i not in axes]
     if 0 in x.shape and (OLD or of_none is None or dtype == bool):
         if of_none is None and 0 in [x.shape[i] for i in axes]:
-            raise ValueError(
-                f"{function.__name__}: an empty axis has no such value (shape {tuple(x.shape)}, axis {axis})"
-            )
+            raise ValueError(f"{function.__name__}: an empty axis has no such value (shape {tuple(x.shape)}, axis {axis})")
         return filled(shape, 0 if of_none is None else of_none, dtype or x.dtype, x.place)
     return function(x, axis=list(axes), keepdim=keepdims) if axes else x
 

@@ -78,9 +78,7 @@ def together(*values: Any, beside: Array | None = None) -> tuple[list[Array], li
     dtype = result_type(*values)
     others = [] if beside is None else [beside]
     device = next((v.place for v in (*values, *others) if isinstance(v, paddle.Tensor)), None)
-    arrays = [
-        astype(v, dtype, copy=False) if isinstance(v, paddle.Tensor) else filled([], v, dtype, device) for v in values
-    ]
+    arrays = [astype(v, dtype, copy=False) if isinstance(v, paddle.Tensor) else filled([], v, dtype, device) for v in values]
     return arrays, list(np.broadcast_shapes(*(tuple(a.shape) for a in arrays + others)))
 
 

@@ -43,7 +43,11 @@ def reset_threads(token: contextvars.Token[int | None]) -> None:
 def thread_count() -> int:
     """How many threads a call may use now."""
     wanted = _wanted.get()
-    return wanted if wanted is not None else (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    return (
+        wanted
+        if wanted is not None
+        else (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    )
 
 
 def run(task: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]:

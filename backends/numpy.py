@@ -31,9 +31,7 @@ class NumPyBackend(Backend):
         if pixels >= limit:
             step = balanced_step(pixels, limit)
             return [
-                (slice(n, n + 1), slice(a, min(a + step, pixels)))
-                for n in range(images)
-                for a in range(0, pixels, step)
+                (slice(n, n + 1), slice(a, min(a + step, pixels))) for n in range(images) for a in range(0, pixels, step)
             ]
         step = max(1, limit // pixels)
         return [(slice(n, min(n + step, images)), slice(0, pixels)) for n in range(0, images, step)]
@@ -91,7 +89,7 @@ class NumPyBackend(Backend):
 
     def uniform(self, shape: tuple[int, ...], like: Array) -> Array:
         """From NumPy's global generator, which `numpy.random.seed` seeds."""
-        return np.random.random_sample(shape).astype(np.float64 if like.dtype == np.float64 else np.float32)  # noqa: NPY002
+        return np.random.random_sample(shape).astype(np.float64 if like.dtype == np.float64 else np.float32)
 
 
 BACKEND = NumPyBackend("numpy", xp)

@@ -41,9 +41,7 @@ class PaddleBackend(Backend):
             return fused(x.detach(), False, None)[0]
         return _ClosedForm.apply(x, fused)
 
-    def value_and_grad(
-        self, function: Callable[[Array], Array], x: Array, upstream: Array | None
-    ) -> tuple[Array, Array]:
+    def value_and_grad(self, function: Callable[[Array], Array], x: Array, upstream: Array | None) -> tuple[Array, Array]:
         """By paddle.grad on a detached leaf."""
         leaf = x.detach()
         leaf.stop_gradient = False

@@ -51,9 +51,7 @@ class TorchBackend(Backend):
             return fused(x.detach(), False, None)[0]
         return _ClosedForm.apply(x, fused, plain)
 
-    def value_and_grad(
-        self, function: Callable[[Array], Array], x: Array, upstream: Array | None
-    ) -> tuple[Array, Array]:
+    def value_and_grad(self, function: Callable[[Array], Array], x: Array, upstream: Array | None) -> tuple[Array, Array]:
         """By torch.autograd.grad on a detached leaf."""
         leaf = x.detach().requires_grad_(True)
         with torch.enable_grad():

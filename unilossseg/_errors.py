@@ -42,9 +42,7 @@ def number(
     try:
         result = float(value)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise TypeError(
-            f"{owner}: {name} must be {expected} (got {value!r} that is a {type(value).__name__})"
-        ) from error
+        raise TypeError(f"{owner}: {name} must be {expected} (got {value!r} that is a {type(value).__name__})") from error
     bad = not math.isfinite(result)
     bad = bad or (at_least is not None and result < at_least)
     bad = bad or (at_most is not None and result > at_most)

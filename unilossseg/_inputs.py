@@ -96,7 +96,10 @@ def check_range(
     wrong_somewhere = xp.any(wrong)
     may_read = kernel.readable(values) if validate is None else validate
     if not may_read:
-        one, nan = xp.ones_like(wrong_somewhere, dtype=xp.float32), xp.full_like(wrong_somewhere, xp.nan, dtype=xp.float32)
+        one, nan = (
+            xp.ones_like(wrong_somewhere, dtype=xp.float32),
+            xp.full_like(wrong_somewhere, xp.nan, dtype=xp.float32),
+        )
         return backend.from_kernel(xp.where(wrong_somewhere, nan, one), logits)
     if bool(kernel.read(wrong_somewhere)):
         _raise_out_of_range(loss.name, kernel, values, wrong, limit, ignore_index)

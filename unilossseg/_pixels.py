@@ -134,4 +134,4 @@ def top_k_mask(ops: Backend, x: Array, k: int | Array) -> Array:
     equal = xp.astype(x == least, xp.int64)
     wanted = k - xp.sum(xp.astype(above, xp.int64), axis=-1, keepdims=True)
     first = (equal > 0) & (xp.cumulative_sum(equal, axis=-1) <= wanted)
-    return above | first | (x != x)  # noqa: PLR0124  NaN is what differs from itself
+    return above | first | (x != x)

@@ -32,6 +32,13 @@ class TorchLoss(Loss, nn.Module):
         nn.Module.__init__(self)
         return self
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Parameters of the loss are plain attributes: a tensor of class weights must not become a buffer or parameter."""
+        if name in self.__dataclass_fields__ and not isinstance(value, nn.Module):
+            object.__setattr__(self, name, value)
+        else:
+            super().__setattr__(name, value)
+
     def forward(self, logits: Any, labels: torch.Tensor, **inputs: Any) -> Any:
         """The loss of logits (N, C, *S) and labels (N, *S) or (N, 1, *S)."""
         return self.evaluate(logits, labels, **inputs)

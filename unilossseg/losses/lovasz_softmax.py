@@ -141,9 +141,7 @@ class LovaszSoftmaxLoss(Loss):
             value = value + shares[c] * loss
         return value
 
-    def _class_loss(
-        self, ops: Backend, p: Array, pixels: PixelLabels, channel: int, channels: int
-    ) -> tuple[Array, Array]:
+    def _class_loss(self, ops: Backend, p: Array, pixels: PixelLabels, channel: int, channels: int) -> tuple[Array, Array]:
         """The loss of one class from its probabilities (1, P), and its derivative by them."""
         xp = ops.xp
         foreground = xp.reshape(self._foreground(ops, pixels, channel, channels), (1, -1))

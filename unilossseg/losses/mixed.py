@@ -118,9 +118,7 @@ class MixedLoss(Loss):
                 raise TypeError(
                     f"{self.name}: value_and_grad needs losses that are unilossseg.Loss (got a {type(loss).__name__})"
                 )
-            value, slope = loss.value_and_grad(
-                logits, labels, upstream=upstream, **self._inputs_of(loss, validate, inputs)
-            )
+            value, slope = loss.value_and_grad(logits, labels, upstream=upstream, **self._inputs_of(loss, validate, inputs))
             values.append(_times(value, coef))
             gradient = slope * coef if gradient is None else gradient + slope * coef
         assert gradient is not None

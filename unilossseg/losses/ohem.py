@@ -51,7 +51,7 @@ class OhemSelection(WeightedCrossEntropy):
             place = min(self.min_kept, size)
             limit = xp.maximum(limit, -ops.kth_largest(-xp.reshape(sure, (1, -1)), place))
         unsure = sure <= limit if corrected else sure < limit
-        unsure = (unsure | (sure != sure)) & pixels.valid  # noqa: PLR0124  NaN must not be lost
+        unsure = (unsure | (sure != sure)) & pixels.valid
         enough = xp.sum(xp.astype(pixels.valid, xp.int64)) > self.min_kept
         return xp.where(enough, unsure, pixels.valid)
 
