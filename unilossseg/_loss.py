@@ -75,8 +75,9 @@ class Loss:
         """Checks the parameters; a subclass calls it and adds its own."""
         if self.validate is not None:
             _errors.flag(self.name, "validate", self.validate)
-        if hasattr(self, "ignore_index"):
-            self.ignore_index = _errors.integer(self.name, "ignore_index", self.ignore_index)
+        if "ignore_index" in self.__dataclass_fields__:
+            given = getattr(self, "ignore_index")  # noqa: B009  the field is a subclass's
+            setattr(self, "ignore_index", _errors.integer(self.name, "ignore_index", given))  # noqa: B010
 
     @property
     def name(self) -> str:
@@ -132,7 +133,7 @@ class Loss:
         batch = self._check(logits, labels, validate, inputs)
         if batch.kernel is None or self.closed_form is None or _plain.get():
             return batch.plain(batch.logits)
-        return batch.backend.custom_gradient(batch.fused, batch.plain, batch.logits)
+        return batch.attached(batch.logits)
 
     def value_and_grad(
         self,
@@ -146,9 +147,9 @@ class Loss:
         """See `unilossseg.value_and_grad`."""
         batch = self._check(logits, labels, validate, inputs)
         backend = batch.backend
+        by_formula = batch.kernel is None or self.closed_form is None or _plain.get()
         if backend.differentiable:
-            call = batch.plain if _plain.get() or batch.kernel is None or self.closed_form is None else None
-            call = call or (lambda x: backend.custom_gradient(batch.fused, batch.plain, x))
+            call = batch.plain if by_formula else batch.attached
             return backend.value_and_grad(call, batch.logits, upstream)
         if batch.kernel is None or self.closed_form is None:
             raise TypeError(
@@ -216,6 +217,10 @@ class _Batch:
         ops = self.backend
         value = self.loss.compute(ops, upcast(ops, logits), self.labels, **self.extras)
         return value if self.poison is None else value * ops.xp.astype(self.poison, value.dtype)
+
+    def attached(self, logits: Array) -> Array:
+        """The value by the closed form, with its gradient hung into autograd."""
+        return self.backend.custom_gradient(self.fused, self.plain, logits)
 
     def fused(self, logits: Array, gradient: bool, upstream: Array | None) -> tuple[Array, Array | None]:
         """The value and, if wanted, the gradient by the closed form, computed in the kernel's namespace."""

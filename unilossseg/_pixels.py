@@ -96,6 +96,14 @@ def shifted_logits(ops: Backend, logits: Array) -> Array:
     return logits - ops.stop_gradient(ops.xp.max(logits, axis=1, keepdims=True))
 
 
+def pixel_cross_entropy(ops: Backend, logits: Array, pixels: PixelLabels) -> Array:
+    """logsumexp(z) - z[y] of each pixel of (N, C, *S) logits, (N, S); 0 where ignored."""
+    xp = ops.xp
+    shifted = shifted_logits(ops, flat(ops, logits))
+    losses = xp.log(xp.sum(xp.exp(shifted), axis=1)) - ops.pick(shifted, pixels.index)
+    return keep_where(ops, pixels.valid, losses)
+
+
 def softmax(ops: Backend, logits: Array) -> Array:
     """exp(z) / sum exp(z) over axis 1."""
     powers = ops.xp.exp(shifted_logits(ops, logits))

@@ -9,9 +9,8 @@ from unilossseg._pixels import (
     PixelLabels,
     as_weights,
     class_values,
-    flat,
     keep_where,
-    shifted_logits,
+    pixel_cross_entropy,
     split_labels,
     total,
     upcast,
@@ -48,11 +47,8 @@ class WeightedCrossEntropy(Loss):
 
     def compute(self, ops: Backend, logits: Array, labels: Array, **inputs: Array) -> Array:
         """Differentiable formula."""
-        xp = ops.xp
         pixels = self.pixels(ops, labels, **inputs)
-        shifted = shifted_logits(ops, flat(ops, logits))
-        losses = xp.log(xp.sum(xp.exp(shifted), axis=1)) - ops.pick(shifted, pixels.index)
-        losses = keep_where(ops, pixels.valid, losses)
+        losses = pixel_cross_entropy(ops, logits, pixels)
         weights = self.pixel_weights(ops, ops.stop_gradient(losses), pixels, **inputs)
         return total(ops, weights * keep_where(ops, weights != 0, losses))
 

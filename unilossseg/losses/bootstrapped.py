@@ -86,10 +86,7 @@ class BootstrappedCrossEntropyLoss(WeightedCrossEntropy):
             hardness = xp.where(pixels.valid, hardness, xp.full_like(hardness, -xp.inf))
         least = min(self.min_K, count)
         many = xp.sum(xp.astype(hard, xp.int64), axis=1, keepdims=True) > self.min_K
-        if least == 0:
-            chosen = hard
-        else:
-            chosen = xp.where(many, hard, top_k_mask(ops, hardness, least))
+        chosen = xp.where(many, hard, top_k_mask(ops, hardness, least)) if least > 0 else hard
         if self.variant == "corrected":
             chosen = chosen & pixels.valid
         a = as_weights(ops, chosen, losses)

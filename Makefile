@@ -1,0 +1,53 @@
+# Two commands do all the set-up on a machine with Python 3.11 or newer and make: `make conformance` and `make test`.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+REPORT ?= conformance-report
+PYTEST := $(BIN)/python -m pytest
+
+.PHONY: help setup test conformance lint format wheel clean
+
+help:
+	@echo "make conformance   check every loss on every backend and write $(REPORT)/index.html"
+	@echo "make test          run the tests"
+	@echo "make lint          ruff, and mypy --strict against the installed package"
+	@echo "make format        let ruff format and fix"
+	@echo "make wheel         build the wheel and use it outside the checkout"
+
+setup: $(STAMP)
+
+$(STAMP): constraints.txt pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "UniLossSeg needs Python 3.11 or newer: make PYTHON=python3.11")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[torch,paddle,dev]'
+	touch $@
+
+# torch and Paddle in one process can crash each other: each gets a process of its own.
+test: setup
+	$(PYTEST) tests --ignore=tests/torch --ignore=tests/paddle
+	$(PYTEST) tests/torch
+	$(PYTEST) tests/paddle
+
+conformance: setup
+	$(BIN)/unilossseg conformance run --out $(REPORT)
+	@echo "The report lies in $(abspath $(REPORT))/index.html"
+
+# mypy resolves the two mapped folders in an installed package only: it looks at a fresh copy, never at a stale one.
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	rm -rf build/lint && $(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --target build/lint .
+	cd build/lint && MYPYPATH=. $(abspath $(BIN))/mypy --config-file $(CURDIR)/pyproject.toml -p unilossseg
+
+format: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+wheel: setup
+	rm -rf build/lib build/bdist* dist
+	$(BIN)/python -m build --wheel --outdir dist .
+	sh tests/wheel/check.sh $(BIN)/python dist
+
+clean:
+	rm -rf build dist $(REPORT) .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
