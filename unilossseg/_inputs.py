@@ -82,28 +82,38 @@ def weight_length(owner: str, weight: Any, channels: int) -> None:
 
 def check_range(
     loss: Loss, kernel: Backend, backend: Backend, logits: Array, labels: Array, validate: bool | None
-) -> Array | None:
-    """Raises where a label names no class, if values may be read; else returns a number that is NaN in that case."""
-    values = labels if kernel is backend else backend.to_kernel(labels)
-    limit = loss.class_limit(shape_of(logits)[1], len(values.shape) == len(logits.shape))
-    xp = kernel.xp
-    if kernel.is_dtype(values, "bool"):
-        values = xp.astype(values, xp.int64)
+) -> tuple[Array, Array | None]:
+    """Raises where a label names no class, if values may be read.
+
+    Else such labels become class 0, so that nothing is read out of bounds, and a number comes along that is NaN if there
+    was one: it goes into value and gradient.
+    """
+    limit = loss.class_limit(shape_of(logits)[1], len(labels.shape) == len(logits.shape))
     ignore_index = getattr(loss, "ignore_index", None)
-    wrong = (values < 0) | (values > limit - 1)
+    if kernel.readable(labels if kernel is backend else backend.to_kernel(labels)) if validate is None else validate:
+        values = labels if kernel is backend else backend.to_kernel(labels)
+        wrong = _out_of_range(kernel, values, limit, ignore_index)
+        if bool(kernel.read(kernel.xp.any(wrong))):
+            _raise_out_of_range(loss.name, kernel, values, wrong, limit, ignore_index)
+        return labels, None
+    xp = backend.xp
+    if backend.is_dtype(labels, ("integral", "bool")):
+        # Narrow integers wrap around in some frameworks' comparisons with larger numbers.
+        labels = xp.astype(labels, xp.int64)
+    wrong = _out_of_range(backend, labels, limit, ignore_index)
+    safe = xp.where(wrong, xp.zeros_like(labels), labels)
+    one = xp.ones_like(xp.any(wrong), dtype=xp.float32)
+    return safe, xp.where(xp.any(wrong), one * xp.nan, one)
+
+
+def _out_of_range(ops: Backend, values: Array, limit: int, ignore_index: int | None) -> Array:
+    if ops.is_dtype(values, "bool"):
+        values = ops.xp.astype(values, ops.xp.int64)
+    # Not `>= limit`: soft labels are floats up to 1, and NaN is none.
+    wrong = ~((values >= 0) & (values <= limit - 1))
     if ignore_index is not None and not 0 <= ignore_index < limit:
-        wrong = wrong & differs(kernel, values, ignore_index)
-    wrong_somewhere = xp.any(wrong)
-    may_read = kernel.readable(values) if validate is None else validate
-    if not may_read:
-        one, nan = (
-            xp.ones_like(wrong_somewhere, dtype=xp.float32),
-            xp.full_like(wrong_somewhere, xp.nan, dtype=xp.float32),
-        )
-        return backend.from_kernel(xp.where(wrong_somewhere, nan, one), logits)
-    if bool(kernel.read(wrong_somewhere)):
-        _raise_out_of_range(loss.name, kernel, values, wrong, limit, ignore_index)
-    return None
+        wrong = wrong & differs(ops, values, ignore_index)
+    return wrong
 
 
 def _raise_out_of_range(

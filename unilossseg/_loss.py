@@ -189,7 +189,7 @@ class Loss:
         kernel = backend.kernel(logits)
         poison = None
         if self.class_labels:
-            poison = _inputs.check_range(self, kernel or backend, backend, logits, ready, _wanted(self, validate))
+            ready, poison = _inputs.check_range(self, kernel or backend, backend, logits, ready, _wanted(self, validate))
         return _Batch(self, backend, kernel, logits, ready, extras, poison)
 
 
