@@ -1,0 +1,1 @@
+"""The same training in each framework, side by side."""

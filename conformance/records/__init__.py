@@ -1,0 +1,1 @@
+"""Record a loss in one environment, replay it in another, compare anywhere."""
