@@ -15,6 +15,8 @@ from unilossseg.backends._registry import installed_backends as installed_backen
 from unilossseg.backends._registry import is_installed as is_installed
 from unilossseg.backends._registry import register as register
 from unilossseg.backends._registry import unregister as unregister
+from unilossseg.backends._threads import num_threads as num_threads
+from unilossseg.backends._threads import set_num_threads as set_num_threads
 
 __all__ = [
     "KNOWN",
@@ -25,6 +27,8 @@ __all__ = [
     "get_backend",
     "installed_backends",
     "is_installed",
+    "num_threads",
     "register",
+    "set_num_threads",
     "unregister",
 ]

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import array_api_compat
@@ -115,6 +116,14 @@ class Backend:
     def run(self, task: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]:
         """Calls `task` on every item, in any order, and returns the results in the order of the items."""
         return [task(item) for item in items]
+
+    def threads(self) -> int | None:
+        """How many threads the framework is set to use; None: it does not say."""
+        return None
+
+    def limited_threads(self, count: int | None) -> AbstractContextManager[None]:
+        """A context in which `run` uses no more threads than that."""
+        return nullcontext()
 
     def exp_(self, x: Array) -> Array:
         """exp(x); may overwrite x, which must be a temporary."""

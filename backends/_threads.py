@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import os
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 # About this many elements of logits a chunk: its temporaries stay in a core's cache.
 CHUNK_ELEMENTS = 1 << 18
 
-_wanted: contextvars.ContextVar[int | None] = contextvars.ContextVar("threads", default=None)
+_limit: contextvars.ContextVar[int | None] = contextvars.ContextVar("threads", default=None)
+_chosen: int | None = None
 _inside = threading.local()
 _lock = threading.Lock()
 _pool: ThreadPoolExecutor | None = None
@@ -30,30 +32,43 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_pool)
 
 
-def threads(count: int | None) -> contextvars.Token[int | None]:
-    """Sets how many threads the next calls in this context may use; None: as many as the process has cores."""
-    return _wanted.set(count)
+def set_num_threads(count: int | None) -> None:
+    """Sets how many threads losses of CPU arrays use, in the whole process.
+
+    None, the default: as many as the framework is set to (`torch.get_num_threads()`), else one per core of the process.
+    """
+    global _chosen
+    if count is not None and (isinstance(count, bool) or not isinstance(count, int)):
+        raise TypeError(f"set_num_threads: count must be an integer at least 1 or None (got {count!r})")
+    if count is not None and count < 1:
+        raise ValueError(f"set_num_threads: count must be an integer at least 1 or None (got {count!r})")
+    _chosen = count
 
 
-def reset_threads(token: contextvars.Token[int | None]) -> None:
-    """Takes back what `threads` set."""
-    _wanted.reset(token)
+@contextlib.contextmanager
+def limited(count: int | None) -> Iterator[None]:
+    """Inside it, calls use no more threads than the framework that they are for."""
+    token = _limit.set(count)
+    try:
+        yield
+    finally:
+        _limit.reset(token)
 
 
-def thread_count() -> int:
-    """How many threads a call may use now."""
-    wanted = _wanted.get()
-    return (
-        wanted
-        if wanted is not None
-        else (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
-    )
+def num_threads() -> int:
+    """How many threads a call uses now."""
+    if _chosen is not None:
+        return _chosen
+    limit = _limit.get()
+    if limit is not None:
+        return limit
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def run(task: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]:
     """Calls `task` on every item with the pool; the caller's own thread takes its share."""
     items = list(items)
-    count = min(thread_count(), len(items))
+    count = min(num_threads(), len(items))
     if count <= 1 or getattr(_inside, "busy", False):
         return [task(item) for item in items]
     results: list[Any] = [None] * len(items)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import array_api_compat.numpy as xp
@@ -39,6 +40,10 @@ class NumPyBackend(Backend):
     def run(self, task: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]:
         """Spreads the items over the thread pool."""
         return _threads.run(task, items)
+
+    def limited_threads(self, count: int | None) -> AbstractContextManager[None]:
+        """Of the pool."""
+        return _threads.limited(count)
 
     def exp_(self, x: Array) -> Array:
         """In place."""

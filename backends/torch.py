@@ -8,6 +8,8 @@ from typing import Any
 import array_api_compat.torch as xp
 import numpy as np
 import torch
+from torch._subclasses.fake_tensor import is_fake
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from unilossseg.backends._backend import Array, Backend, Fused
 from unilossseg.backends._registry import get_backend
@@ -77,6 +79,10 @@ class TorchBackend(Backend):
         x = x if isinstance(x, torch.Tensor) else torch.from_numpy(np.asarray(x))
         return x if dtype is None else x.to(dtype)
 
+    def threads(self) -> int:
+        """torch's own setting, which a data loader's worker has at 1."""
+        return torch.get_num_threads()
+
     def exp_(self, x: Array) -> Array:
         """In place."""
         return x.exp_()
@@ -113,7 +119,8 @@ def _is_symbolic(x: Array) -> bool:
     return (
         torch.compiler.is_compiling()
         or x.device.type == "meta"
-        or type(x) not in (torch.Tensor, torch.nn.Parameter)
+        or is_fake(x)
+        or is_traceable_wrapper_subclass(x)
         or torch._C._functorch.is_functorch_wrapped_tensor(x)
     )
 

@@ -115,6 +115,10 @@ class Loss:
         """One of `call_inputs`, checked and in the shape that formulas take."""
         return _inputs.per_pixel(self.name, backend, name, logits, value)
 
+    def drawn_inputs(self, backend: Backend, logits: Array, given: dict[str, Array]) -> dict[str, Array]:
+        """Random inputs that a call did not bring: drawn once a call, so that value and gradient see the same."""
+        return {}
+
     def class_limit(self, channels: int, dense: bool) -> int:
         """How many classes labels may name with so many channels; `dense` if labels have the logits' shape."""
         return channels
@@ -186,6 +190,7 @@ class Loss:
             if value is not None:
                 _inputs.same_place(self.name, backend, logits, name, value)
                 extras[name] = self.check_input(backend, name, logits, ready, value)
+        extras.update(self.drawn_inputs(backend, logits, extras))
         kernel = backend.kernel(logits)
         poison = None
         if self.class_labels:
@@ -236,9 +241,10 @@ class _Batch:
         if scale is not None:
             scale = ops.xp.astype(scale, work_dtype(ops, z), copy=False)
         flattened = flat(ops, z) if self.loss.flat_pixels else z
-        value, slope = self.loss.closed_form(
-            ops, flattened, backend.to_kernel(self.labels), gradient=gradient, upstream=scale, **arrays
-        )
+        with ops.limited_threads(backend.threads()):
+            value, slope = self.loss.closed_form(
+                ops, flattened, backend.to_kernel(self.labels), gradient=gradient, upstream=scale, **arrays
+            )
         if self.poison is not None:
             value = value * poison
         value = backend.from_kernel(value, logits)

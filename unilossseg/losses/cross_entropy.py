@@ -20,7 +20,7 @@ from unilossseg._pixels import (
     total,
     upcast,
 )
-from unilossseg.backends import Array, Backend
+from unilossseg.backends import Array, Backend, backend_of
 from unilossseg.losses._weighted_cross_entropy import WeightedCrossEntropy
 
 VARIANTS = ("paddleseg", "corrected")
@@ -127,8 +127,6 @@ class CrossEntropyLoss(WeightedCrossEntropy):
         return self._move(logits, (0, logits.ndim - 1, *range(1, logits.ndim - 1)))
 
     def _move(self, x: Array, axes: tuple[int, ...]) -> Array:
-        from unilossseg.backends import backend_of
-
         return backend_of(x).xp.permute_dims(x, axes)
 
     def needs_losses(self) -> bool:

@@ -106,11 +106,13 @@ class DualTaskLoss(Loss):
             raise ValueError(f"{self.name}: noise has values outside [0, 1]: expected uniform random numbers")
         return value
 
-    def _noise(self, ops: Backend, logits: Array, noise: Array | None) -> Array:
+    def drawn_inputs(self, backend: Backend, logits: Array, given: dict[str, Array]) -> dict[str, Array]:
+        """Noise of the framework's own generator."""
+        return {} if "noise" in given else {"noise": backend.uniform(_inputs.shape_of(logits), logits)}
+
+    def _noise(self, ops: Backend, logits: Array, noise: Array) -> Array:
         """Gumbel noise."""
         xp = ops.xp
-        if noise is None:
-            noise = ops.uniform(_inputs.shape_of(logits), logits)
         u = xp.astype(noise, logits.dtype) + NOISE_EPS
         # At most 1: beyond it (possible in float64 alone) the outer logarithm has no value.
         return -xp.log(NOISE_EPS - xp.log(xp.minimum(u, xp.ones_like(u))))
@@ -158,7 +160,7 @@ class DualTaskLoss(Loss):
     def compute(self, ops: Backend, logits: Array, labels: Array, **inputs: Array) -> Array:
         """Differentiable formula."""
         onehot, valid, counted = self._masks(ops, logits, labels)
-        gumbel = self._noise(ops, logits, inputs.get("noise"))
+        gumbel = self._noise(ops, logits, inputs["noise"])
         predicted = self._edges(ops, self._sample(ops, logits, valid, gumbel)).relative
         wanted = self._edges(ops, onehot).relative
         weights = self._weights(ops, ops.stop_gradient(predicted), wanted, counted)
@@ -172,7 +174,7 @@ class DualTaskLoss(Loss):
         *,
         gradient: bool,
         upstream: Array | None,
-        noise: Array | None = None,
+        noise: Array,
     ) -> tuple[Array, Array | None]:
         """Backwards through the maximum, the magnitude, the differences, the filter and the softmax."""
         xp = ops.xp
