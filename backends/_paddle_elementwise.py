@@ -256,12 +256,41 @@ def _compare(
     return wrapper
 
 
-equal = _compare(paddle.equal, paddle.equal, above=False, below=False)
-not_equal = _compare(paddle.not_equal, paddle.not_equal, above=True, below=True)
+def _exact(function: Callable[..., Array], combine: Callable[[Array, Array], Array]) -> Callable[..., Array]:
+    """A comparison of floats that means what it says, named after Paddle's.
+
+    Paddle's own `==`, `!=`, `<=` and `>=` take floats for equal that differ by less than 1e-8 (2) or 1e-15 (3), however
+    small they are; its `<` and `>` are exact.
+    """
+
+    @functools.wraps(function)
+    def compare(x1: Array, x2: Any) -> Array:
+        return combine(x1, x2) if x1.dtype in FLOATS else function(x1, x2)
+
+    return compare
+
+
+def _differs(x1: Array, x2: Any) -> Array:
+    return (x1 < x2) | (x1 > x2) | _unordered(x1, x2)
+
+
+def _unordered(x1: Array, x2: Any) -> Array:
+    """Where either is NaN."""
+    difference = x1 != x1
+    return difference | (x2 != x2)
+
+
+_equal = _exact(paddle.equal, lambda x1, x2: ~_differs(x1, x2))
+_not_equal = _exact(paddle.not_equal, _differs)
+_less_equal = _exact(paddle.less_equal, lambda x1, x2: ~((x1 > x2) | _unordered(x1, x2)))
+_greater_equal = _exact(paddle.greater_equal, lambda x1, x2: ~((x1 < x2) | _unordered(x1, x2)))
+
+equal = _compare(_equal, _equal, above=False, below=False)
+not_equal = _compare(_not_equal, _not_equal, above=True, below=True)
 less = _compare(paddle.less_than, paddle.greater_than, above=True, below=False)
-less_equal = _compare(paddle.less_equal, paddle.greater_equal, above=True, below=False)
+less_equal = _compare(_less_equal, _greater_equal, above=True, below=False)
 greater = _compare(paddle.greater_than, paddle.less_than, above=False, below=True)
-greater_equal = _compare(paddle.greater_equal, paddle.less_equal, above=False, below=True)
+greater_equal = _compare(_greater_equal, _less_equal, above=False, below=True)
 
 
 def _logical(function: Callable[[Array, Array], Array]) -> Callable[[Any, Any], Array]:

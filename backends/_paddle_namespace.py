@@ -9,6 +9,8 @@ there, and what to use instead (2: seen on 2.6.2, 3: seen on 3.3.1, no number: b
 - Mixed kinds or widths. A Boolean or integer tensor with a tensor of any other dtype: TypeError (3); the LEFT dtype
   wins, so that `mask * x` is Boolean and `i * x` truncates (2). Only floats mix. `xp.astype(mask, x.dtype) * x`,
   `xp.equal(a, b)`.
+- `==`, `!=`, `<=`, `>=` of floats: differences below 1e-8 (2) or 1e-15 (3) count as none. `<` and `>` are exact, and
+  so are `xp.equal` and its kin.
 - Integers with scalars. `uint8`, `int8`, `int16`, `int32` (3) compared with a scalar out of range wrap around: at 0,
   `uint8 == 2**40` is true. `bool == -1` is true at True, `bool - 1` is Boolean, and scalars above 2**53 are rounded
   (2). Integers `* 2.5` and `/ 2` give float32. Narrow integers have no kernel for `*`, `**`, `%`, nor for `+ True`

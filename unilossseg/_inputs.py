@@ -109,8 +109,10 @@ def check_range(
 def _out_of_range(ops: Backend, values: Array, limit: int, ignore_index: int | None) -> Array:
     if ops.is_dtype(values, "bool"):
         values = ops.xp.astype(values, ops.xp.int64)
-    # Not `>= limit`: soft labels are floats up to 1, and NaN is none.
-    wrong = ~((values >= 0) & (values <= limit - 1))
+    # Not `>= limit`: soft labels are floats up to 1.
+    wrong = (values < 0) | (values > limit - 1)
+    if ops.is_dtype(values, "real floating"):
+        wrong = wrong | ops.xp.isnan(values)
     if ignore_index is not None and not 0 <= ignore_index < limit:
         wrong = wrong & differs(ops, values, ignore_index)
     return wrong

@@ -48,7 +48,7 @@ def differs(ops: Backend, labels: Array, number: int) -> Array:
         limits = xp.iinfo(labels.dtype)
         if not limits.min <= number <= limits.max:
             return xp.ones_like(labels, dtype=xp.bool)
-    return labels != number
+    return xp.not_equal(labels, number)
 
 
 def split_labels(ops: Backend, labels: Array, ignore_index: int) -> PixelLabels:
@@ -139,7 +139,7 @@ def top_k_mask(ops: Backend, x: Array, k: int | Array) -> Array:
     xp = ops.xp
     least = ops.kth_largest(x, k)
     above = x > least
-    equal = xp.astype(x == least, xp.int64)
+    equal = xp.astype(xp.equal(x, least), xp.int64)
     wanted = k - xp.sum(xp.astype(above, xp.int64), axis=-1, keepdims=True)
     first = (equal > 0) & (xp.cumulative_sum(equal, axis=-1) <= wanted)
-    return above | first | (x != x)
+    return above | first | xp.isnan(x)

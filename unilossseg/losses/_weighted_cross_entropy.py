@@ -50,7 +50,7 @@ class WeightedCrossEntropy(Loss):
         pixels = self.pixels(ops, labels, **inputs)
         losses = pixel_cross_entropy(ops, logits, pixels)
         weights = self.pixel_weights(ops, ops.stop_gradient(losses), pixels, **inputs)
-        return total(ops, weights * keep_where(ops, weights != 0, losses))
+        return total(ops, weights * keep_where(ops, ops.xp.not_equal(weights, 0), losses))
 
     def closed_form(  # type: ignore[override]
         self, ops: Backend, logits: Array, labels: Array, *, gradient: bool, upstream: Array | None, **inputs: Array
@@ -65,7 +65,7 @@ class WeightedCrossEntropy(Loss):
             return run.value_and_gradient(weights, gradient, upstream)
         losses = keep_where(ops, pixels.valid, run.losses())
         weights = self.pixel_weights(ops, losses, pixels, **inputs)
-        value = total(ops, weights * keep_where(ops, weights != 0, losses))
+        value = total(ops, weights * keep_where(ops, ops.xp.not_equal(weights, 0), losses))
         return value, run.value_and_gradient(weights, True, upstream)[1] if gradient else None
 
 
@@ -108,7 +108,7 @@ class _Pass:
             images, span = chunk
             a = weights[images, span]
             powers, norm, losses = self.powers(chunk)
-            value = xp.sum(a * keep_where(ops, a != 0, losses), dtype=xp.float64)
+            value = xp.sum(a * keep_where(ops, xp.not_equal(a, 0), losses), dtype=xp.float64)
             if slopes is not None:
                 if upstream is not None:
                     a = a * upstream

@@ -146,8 +146,8 @@ class BCELoss(Loss):
     def _balance(self, ops: Backend, target: Array, m: Array) -> tuple[Array, Array]:
         """Twice the share of positives, and of negatives."""
         counted = m if self.variant == "corrected" else ops.xp.ones_like(m)
-        positives = total(ops, as_weights(ops, target == 1, target) * counted)
-        negatives = total(ops, as_weights(ops, target == 0, target) * counted)
+        positives = total(ops, as_weights(ops, ops.xp.equal(target, 1), target) * counted)
+        negatives = total(ops, as_weights(ops, ops.xp.equal(target, 0), target) * counted)
         whole = positives + negatives + EPS
         return 2 * positives / whole, 2 * negatives / whole
 

@@ -80,7 +80,7 @@ class BootstrappedCrossEntropyLoss(WeightedCrossEntropy):
         w = self.class_weight(ops, pixels, losses)
         hardness = w * losses
         images, count = (int(length) for length in losses.shape)
-        hard = (hardness > self.loss_th) | (hardness != hardness)
+        hard = (hardness > self.loss_th) | xp.isnan(hardness)
         if self.variant == "corrected":
             hard = hard & pixels.valid
             hardness = xp.where(pixels.valid, hardness, xp.full_like(hardness, -xp.inf))

@@ -93,7 +93,9 @@ class DiceLoss(Loss):
         return self._from_sums(ops, total(ops, p * onehot, axis=2), total(ops, p + onehot, axis=2), pixels)
 
     def _from_sums(self, ops: Backend, overlap: Array, size: Array, pixels: PixelLabels) -> Array:
-        dice = 1 - (2 * overlap + self.smooth) / (size + self.smooth + EPS)
+        # As arrays: Paddle 2 rounds a Python number added to a float64 tensor to float32.
+        smooth, bottom = (ops.constant((number,), size) for number in (self.smooth, self.smooth + EPS))
+        dice = 1 - (2 * overlap + smooth) / (size + bottom)
         return total(ops, dice * self._shares(ops, dice, pixels))
 
     def _shares(self, ops: Backend, like: Array, pixels: PixelLabels) -> Array:

@@ -102,7 +102,7 @@ class DualTaskLoss(Loss):
             raise TypeError(f"{self.name}: noise has dtype {value.dtype}, expected a floating dtype")
         if shape != full:
             raise ValueError(f"{self.name}: noise has shape {shape}, expected {full}, the shape of the logits")
-        if backend.readable(value) and not bool(backend.read(backend.xp.all((value >= 0) & (value <= 1)))):
+        if backend.readable(value) and not bool(backend.read(backend.xp.all(~((value < 0) | (value > 1))))):
             raise ValueError(f"{self.name}: noise has values outside [0, 1]: expected uniform random numbers")
         return value
 
@@ -197,7 +197,7 @@ class DualTaskLoss(Loss):
     def _back_to_samples(self, ops: Backend, slope: Array, edges: _Edges) -> Array:
         xp, replicate = ops.xp, self.variant == "corrected"
         axes = (1, 2, 3) if self.variant == "corrected" else (0, 1, 2, 3)
-        highest = as_weights(ops, edges.magnitude == edges.top, slope)
+        highest = as_weights(ops, ops.xp.equal(edges.magnitude, edges.top), slope)
         # The maximum's gradient, shared evenly among its ties.
         through_top = xp.sum(slope * edges.relative, axis=axes, keepdims=True) / xp.sum(highest, axis=axes, keepdims=True)
         by_magnitude = (slope - highest * through_top) / (edges.top * edges.magnitude)

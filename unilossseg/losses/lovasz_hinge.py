@@ -100,7 +100,7 @@ class LovaszHingeLoss(Loss):
             ops, xp.reshape(key, row), xp.reshape(foreground & pixels.valid, row), xp.reshape(pixels.valid, row)
         )
         # max(0, e) has derivative 0 at its kink; NaN, which is not at most 0, must stay.
-        above = ~(detached <= 0) & pixels.valid
+        above = (xp.greater(detached, 0) | xp.isnan(detached)) & pixels.valid
         weights = keep_where(ops, above, xp.reshape(weights, score.shape))
         return total(ops, weights * keep_where(ops, above, errors)), -sign * weights
 

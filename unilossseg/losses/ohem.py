@@ -50,8 +50,8 @@ class OhemSelection(WeightedCrossEntropy):
             # The min_kept-th smallest.
             place = min(self.min_kept, size)
             limit = xp.maximum(limit, -ops.kth_largest(-xp.reshape(sure, (1, -1)), place))
-        unsure = sure <= limit if corrected else sure < limit
-        unsure = (unsure | (sure != sure)) & pixels.valid
+        unsure = xp.less_equal(sure, limit) if corrected else sure < limit
+        unsure = (unsure | xp.isnan(sure)) & pixels.valid
         enough = xp.sum(xp.astype(pixels.valid, xp.int64)) > self.min_kept
         return xp.where(enough, unsure, pixels.valid)
 

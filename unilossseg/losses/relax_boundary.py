@@ -99,7 +99,7 @@ class RelaxBoundaryLoss(Loss):
         near = flat(ops, dilate(ops, onehot, self.border, self.border))
         like = xp.zeros((1,), dtype=work_dtype(ops, logits), device=ops.device(logits))
         number = xp.astype(xp.sum(xp.astype(near, xp.int32), axis=1), like.dtype)
-        none = number == 0
+        none = xp.equal(number, 0)
         own = xp.where(none, xp.ones_like(number), number)
         numerator = number
         if self.calculate_weights:
