@@ -93,9 +93,8 @@ class DiceLoss(Loss):
         return self._from_sums(ops, total(ops, p * onehot, axis=2), total(ops, p + onehot, axis=2), pixels)
 
     def _from_sums(self, ops: Backend, overlap: Array, size: Array, pixels: PixelLabels) -> Array:
-        # As arrays: Paddle 2 rounds a Python number added to a float64 tensor to float32.
-        smooth, bottom = (ops.constant((number,), size) for number in (self.smooth, self.smooth + EPS))
-        dice = 1 - (2 * overlap + smooth) / (size + bottom)
+        add = ops.xp.add  # not `+`: Paddle 2 rounds a Python number added to a float64 tensor to float32
+        dice = 1 - add(2 * overlap, self.smooth) / add(size, self.smooth + EPS)
         return total(ops, dice * self._shares(ops, dice, pixels))
 
     def _shares(self, ops: Backend, like: Array, pixels: PixelLabels) -> Array:
@@ -146,10 +145,10 @@ class DiceLoss(Loss):
         chunks: Sequence[Chunk],
     ) -> Array:
         xp = ops.xp
-        bottom = size + self.smooth + EPS
+        bottom = xp.add(size, self.smooth + EPS)
         shares = self._shares(ops, size, pixels)
         by_overlap = xp.astype(-2 * shares / bottom, valid.dtype)
-        by_size = xp.astype(shares * (2 * overlap + self.smooth) / (bottom * bottom), valid.dtype)
+        by_size = xp.astype(shares * xp.add(2 * overlap, self.smooth) / (bottom * bottom), valid.dtype)
         slopes = xp.empty_like(logits)
 
         def task(chunk: Chunk) -> None:

@@ -84,7 +84,7 @@ class LovaszHingeLoss(Loss):
         if self.variant == "corrected":
             return logits[:, 1, :] - logits[:, 0, :]
         p = softmax(ops, logits)
-        return ops.xp.log(p[:, 1, :] + EPS / (p[:, 0, :] + EPS))
+        return ops.xp.log(p[:, 1, :] + EPS / ops.xp.add(p[:, 0, :], EPS))
 
     def _loss(self, ops: Backend, score: Array, labels: Array) -> tuple[Array, Array]:
         """The loss, and its derivative by the score (N, S)."""
@@ -120,6 +120,6 @@ class LovaszHingeLoss(Loss):
         if self.variant == "paddleseg":
             p = softmax(ops, z)
             p0, p1 = p[:, 0, :], p[:, 1, :]
-            away = p0 + EPS
+            away = xp.add(p0, EPS)
             slope = slope * p0 * p1 * (1 + EPS / (away * away)) / (p1 + EPS / away)
         return value, xp.stack([-slope, slope], axis=1)
