@@ -124,11 +124,6 @@ def ones(shape: int | Sequence[int], *, dtype: Any = None, device: Any = None) -
     return full(shape, 1, dtype=default_float() if dtype is None else dtype, device=device)
 
 
-def empty(shape: int | Sequence[int], *, dtype: Any = None, device: Any = None) -> Array:
-    """Return an array to be written to; zeros, since Paddle's own `empty` cannot be told a place."""
-    return zeros(shape, dtype=dtype, device=device)
-
-
 def empty_like(x: Array, /, *, dtype: Any = None, device: Any = None) -> Array:
     """Return an array shaped like x to be written to."""
     return full_like(x, 0, dtype=dtype, device=device)

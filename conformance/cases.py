@@ -77,18 +77,31 @@ class Case:
         return dtype.name
 
     def ignored(self) -> Array:
-        """Where, in the logits' shape, a pixel's label says that it counts nowhere; for the edge losses also off the edges."""
-        logits, labels = self.arrays["logits"], self.arrays["labels"]
-        channel_last = self.parameters.get("data_format") == "NHWC"
-        shape = np.moveaxis(logits, -1, 1).shape if channel_last else logits.shape
-        out = labels == ignore_index_of(self)
+        """The entries of the logits, in their shape, that must have no part in the loss and a gradient of exactly 0."""
+        shape = self.arrays["logits"].shape
+        channels_last = self.parameters.get("data_format") == "NHWC"
+        if channels_last:
+            shape = (shape[0], shape[-1], *shape[1:-1])
+        out = self.arrays["labels"] == ignore_index_of(self)
         if out.shape != shape:
             out = out.reshape(shape[0], 1, *shape[2:])
+        if self.variant == "paddleseg" and self.loss == "MSELoss":
+            out = np.zeros_like(out)  # it ignores nothing
+        if self.variant == "paddleseg" and self.loss == "RelaxBoundaryLoss":
+            out = _everywhere_around(out, int(self.parameters.get("border", 1)))  # it trains ignored pixels beside others
         if "edge_logits" in self.arrays:
-            edges = self.arrays["edge_logits"].astype(np.float64)
-            out = out | (edges <= self.parameters.get("edge_threshold", 0.8)).reshape(shape[0], 1, *shape[2:])
+            edges = self.arrays["edge_logits"].reshape(shape[0], 1, *shape[2:])
+            out = out | (edges <= self.parameters.get("edge_threshold", 0.8))
         out = np.broadcast_to(out, shape)
-        return np.moveaxis(out, 1, -1) if channel_last else out
+        return np.moveaxis(out, 1, -1) if channels_last else out
+
+
+def _everywhere_around(mask: Array, radius: int) -> Array:
+    """Where a mask (N, 1, H, W) holds in the whole square around a pixel, as far as it lies in the image."""
+    height, width = mask.shape[2:]
+    padded = np.pad(mask, [(0, 0), (0, 0), (radius, radius), (radius, radius)], constant_values=True)
+    steps = range(2 * radius + 1)
+    return np.all([padded[..., y : y + height, x : x + width] for y in steps for x in steps], axis=0)
 
 
 def ignore_index_of(case: Case) -> int:
@@ -141,9 +154,7 @@ def unique(cases: Iterable[Case]) -> list[Case]:
     return list(found.values())
 
 
-def selected(
-    losses: Sequence[str] | None = None, substring: str | None = None, quick: bool = False
-) -> list[Case]:
+def selected(losses: Sequence[str] | None = None, substring: str | None = None, quick: bool = False) -> list[Case]:
     """The cases of a run: those of the named losses, whose id contains the substring, and which a quick run has."""
     chosen = all_cases(losses)
     if substring:
