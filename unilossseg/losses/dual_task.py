@@ -8,7 +8,7 @@ from typing import NamedTuple
 from unilossseg import _errors, _inputs
 from unilossseg._loss import Loss
 from unilossseg._neighbourhood import central_difference, central_difference_transposed, dilate, triangle
-from unilossseg._pixels import as_weights, ratio, softmax, split_labels, total, upcast
+from unilossseg._pixels import as_weights, ratio, shifted_logits, softmax, split_labels, total, upcast
 from unilossseg.backends import Array, Backend
 from unilossseg.losses.cross_entropy import VARIANTS
 
@@ -131,10 +131,10 @@ class DualTaskLoss(Loss):
         return tuple(as_weights(ops, mask, logits) for mask in (onehot, valid, counted))  # type: ignore[return-value]
 
     def _sample(self, ops: Backend, logits: Array, valid: Array, gumbel: Array) -> Array:
-        z = logits * valid + gumbel
+        # The noise is added to differences of logits: to logits of 1e4 it would lose its digits in float32.
+        z = shifted_logits(ops, logits * valid) + gumbel
         # The largest is taken off before the division: a small tau then overflows to a probability of 0, not to NaN.
-        z = z - ops.stop_gradient(ops.xp.max(z, axis=1, keepdims=True))
-        return softmax(ops, z / self.tau)
+        return softmax(ops, shifted_logits(ops, z) / self.tau)
 
     def _edges(self, ops: Backend, p: Array) -> _Edges:
         xp, replicate = ops.xp, self.variant == "corrected"

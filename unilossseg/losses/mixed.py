@@ -10,7 +10,8 @@ from typing import Any
 
 from unilossseg import _errors
 from unilossseg._loss import Loss
-from unilossseg.backends import Array
+from unilossseg._pixels import upcast
+from unilossseg.backends import Array, backend_of
 
 
 @dataclass(eq=False)
@@ -120,8 +121,12 @@ class MixedLoss(Loss):
                 )
             value, slope = loss.value_and_grad(logits, labels, upstream=upstream, **self._inputs_of(loss, validate, inputs))
             values.append(_times(value, coef))
-            gradient = slope * coef if gradient is None else gradient + slope * coef
+            # Added up in the working dtype: half types lack digits for it, and on some CPUs the operation.
+            ops = backend_of(slope)
+            gradient = upcast(ops, slope) * coef if gradient is None else gradient + upcast(ops, slope) * coef
+            dtype = slope.dtype
         assert gradient is not None
+        gradient = ops.xp.astype(gradient, dtype, copy=False)
         return (values if self.reduction == "list" else functools.reduce(operator.add, _flattened(values))), gradient
 
 
