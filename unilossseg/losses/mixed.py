@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
+import numpy as np
+
 from unilossseg import _errors
 from unilossseg._loss import Loss
 from unilossseg._pixels import upcast
@@ -131,7 +133,12 @@ class MixedLoss(Loss):
 
 
 def _times(value: Any, coef: float) -> Any:
-    return [_times(inner, coef) for inner in value] if isinstance(value, list) else value * coef
+    if isinstance(value, list):
+        return [_times(inner, coef) for inner in value]
+    if isinstance(value, np.generic | np.ndarray):
+        # NumPy 1 makes a float64 of a float32 scalar and a Python number.
+        return (value * np.asarray(coef, value.dtype))[()]
+    return value * coef
 
 
 def _flattened(values: list[Any]) -> list[Any]:
