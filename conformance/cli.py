@@ -1,0 +1,174 @@
+"""The command line: `unilossseg conformance run`."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from unilossseg import LOSSES, __version__
+from unilossseg.backends import KNOWN, BackendNotInstalledError, installed_backends, is_installed
+from unilossseg.conformance import report
+from unilossseg.conformance.cases import Case, selected
+from unilossseg.conformance.results import RESULTS, Result, Run, write_whole
+from unilossseg.conformance.run import run as run_cases
+from unilossseg.conformance.verdict import CONFORM, STATUSES
+
+CONFORMS, FAILS, CANNOT_RUN = 0, 1, 2
+#: No more failures than this are spelled out on the terminal.
+MOST_FAILURES = 10
+_EXIT_CODES = (
+    "Exit codes: 0, every result conforms; 1, something differs or errored; "
+    "2, it could not run: an unknown name, a backend that is not installed, nothing selected, no place to write."
+)
+
+app = typer.Typer(help="Image-segmentation losses, the same on every framework.", no_args_is_help=True, add_completion=False)
+conformance = typer.Typer(
+    help="Proves that every loss gives the same values and gradients everywhere.", no_args_is_help=True
+)
+app.add_typer(conformance, name="conformance")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"unilossseg {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Image-segmentation losses, the same on every framework."""
+
+
+@conformance.command(epilog=_EXIT_CODES)
+def run(
+    backend: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="A backend to check; repeat for several. All installed ones.")
+    ] = None,
+    loss: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="A loss to check; repeat for several. All of them.")
+    ] = None,
+    substring: Annotated[
+        str | None, typer.Option("-k", metavar="SUBSTRING", help="Only cases whose id contains it.")
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Only the most telling cases.")] = False,
+    jobs: Annotated[int, typer.Option(min=1, metavar="N", help="Backends that are checked at the same time.")] = 2,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where results.jsonl and index.html go.")] = Path(
+        "conformance-report"
+    ),
+    timeout: Annotated[float, typer.Option(min=0.1, metavar="S", help="Seconds that one case may take.")] = 60.0,
+) -> None:
+    """Checks every loss on every backend against the float64 reference, and writes a report."""
+    backends = _backends(backend)
+    cases = _cases(loss, substring, quick)
+    _prepare(out)
+    outcome = _run(cases, backends, jobs, timeout)
+    # Each file is whole or absent; a page of an earlier run must not stand beside the results of this one.
+    for name in (report.PAGE, RESULTS):
+        (out / name).unlink(missing_ok=True)
+    write_whole(out / RESULTS, outcome.record())
+    write_whole(out / report.PAGE, report.render(outcome))
+    _summarise(outcome, out)
+    if not any(result.verdict.status == CONFORM or result.is_bad for result in outcome.results):
+        _refuse("nothing could be checked: no chosen backend supports any of the chosen cases")
+    raise typer.Exit(CONFORMS if outcome.conforms else FAILS)
+
+
+def _refuse(message: str) -> NoReturn:
+    typer.echo(f"unilossseg: {message}", err=True)
+    raise typer.Exit(CANNOT_RUN)
+
+
+def _backends(names: list[str] | None) -> list[str]:
+    if not names:
+        return installed_backends()
+    for name in names:
+        if name not in KNOWN:
+            _refuse(f"--backend must be one of {', '.join(KNOWN)} (got {name!r})")
+        if not is_installed(name):
+            module, remedy = KNOWN[name]
+            _refuse(str(BackendNotInstalledError(f"backend {name!r} needs {module}, which is not installed: {remedy}")))
+    return list(dict.fromkeys(names))
+
+
+def _cases(losses: list[str] | None, substring: str | None, quick: bool) -> list[Case]:
+    for name in losses or ():
+        if name not in LOSSES:
+            _refuse(f"--loss must be one of {', '.join(LOSSES)} (got {name!r})")
+    cases = selected(list(dict.fromkeys(losses)) if losses else None, substring, quick)
+    if not cases:
+        _refuse("no case is selected" + (f": no id contains {substring!r}" if substring else ""))
+    return cases
+
+
+def _prepare(out: Path) -> None:
+    """Finds out now, and not after the run, whether the report can be written."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        write_whole(out / ".writable", "")
+        (out / ".writable").unlink()
+    except OSError as error:
+        _refuse(f"cannot write to {out}: {error.strerror or error}")
+
+
+def _run(cases: list[Case], backends: list[str], jobs: int, timeout: float) -> Run:
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
+        tasks = {name: progress.add_task(name, total=len(cases)) for name in backends}
+        last: dict[str, str] = {}
+        lock = threading.Lock()
+
+        def advance(result: Result) -> None:
+            # A case gives several results, one after the other.
+            with lock:
+                if last.get(result.backend) != result.case.id:
+                    last[result.backend] = result.case.id
+                    progress.advance(tasks[result.backend])
+
+        return run_cases(cases, backends, jobs=jobs, timeout=timeout, report=advance)
+
+
+def _summarise(outcome: Run, out: Path) -> None:
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    table = Table(title="Results that conform, and the worst error as a share of its bound")
+    table.add_column("loss", no_wrap=True)
+    for name in outcome.backends:
+        table.add_column(name, no_wrap=True)
+    losses = dict.fromkeys(result.case.loss for result in outcome.results)
+    for loss in losses:
+        table.add_row(loss, *(_cell(outcome, loss, name) for name in outcome.backends))
+    console.print(table)
+    failures = report.failures_of(outcome.results)
+    for failure in failures[:MOST_FAILURES]:
+        line = f"{failure.status}: {failure.backend}, {failure.title}: {failure.message}"
+        console.print(line, markup=False, highlight=False)
+    if len(failures) > MOST_FAILURES:
+        console.print(f"... and {len(failures) - MOST_FAILURES} more, in the report", markup=False, highlight=False)
+    for name, remedy in outcome.absent.items():
+        console.print(f"not run: {name}, which is not installed: {remedy}", markup=False, highlight=False)
+    counts = ", ".join(f"{outcome.count(status)} {status}" for status in STATUSES)
+    console.print(
+        f"{outcome.cases} cases in {outcome.seconds:.0f} s: {counts}. Report: {out / report.PAGE}",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def _cell(outcome: Run, loss: str, backend: str) -> str:
+    cell = report.cell([result for result in outcome.results if (result.case.loss, result.backend) == (loss, backend)])
+    if not cell.checked:
+        return f"{cell.symbol} unsupported"
+    share = "" if cell.conforming == cell.checked else f" of {cell.checked}"
+    return f"{cell.symbol} {cell.conforming}{share}" + (f" · {cell.ratio}" if cell.ratio else "")

@@ -1,0 +1,278 @@
+"""How a worker makes a framework's arrays and computes a case with them in each mode; imports the framework asked for."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import time
+import traceback
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+import unilossseg
+from unilossseg.backends import KNOWN, get_backend
+from unilossseg.conformance.cases import Array
+from unilossseg.conformance.protocol import CLOSED_FORM, FACE, MODES, PLAIN_FORMULA, Outcome
+
+_DISTRIBUTIONS = {"strict": ("array-api-strict",), "paddle": ("paddlepaddle", "paddlepaddle-gpu")}
+
+
+class Framework:
+    """NumPy, or another namespace without autograd."""
+
+    modes: tuple[str, ...] = (CLOSED_FORM, PLAIN_FORMULA)
+    dtypes: tuple[str, ...] = ("float16", "float32", "float64")
+    #: Whether the framework has an autograd: if not, plain formulas give a value alone.
+    differentiates = False
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.xp = get_backend(name).xp
+        self.module = importlib.import_module(KNOWN[name][0])
+
+    # ------------------------------------------------------------------------------------------------ arrays
+    def array(self, x: Array, dtype: str, strided: bool) -> Any:
+        """An array of the framework; `strided`: a view that no framework holds in one piece."""
+        return _strided(x) if strided else np.array(x, order="C")
+
+    def to_numpy(self, x: Any) -> Array:
+        """Its values; those of bfloat16 in float32."""
+        return np.asarray(x)
+
+    def dtype_of(self, x: Any) -> str:
+        """The dtype's name."""
+        return str(x.dtype).rpartition(".")[2]
+
+    # ------------------------------------------------------------------------------------------------ losses
+    def losses(self, face: bool) -> Mapping[str, type]:
+        """The losses' classes by name."""
+        return unilossseg.LOSSES
+
+    def build(self, name: str, parameters: Mapping[str, Any], face: bool = False) -> Any:
+        """A loss; those in a MixedLoss are `[name, parameters]` pairs."""
+        arguments = dict(parameters)
+        if "losses" in arguments:
+            arguments["losses"] = [self.build(inner, inside, face) for inner, inside in arguments["losses"]]
+        return self.losses(face)[name](**arguments)
+
+    def run(self, request: Mapping[str, Any], arrays: Mapping[str, Array]) -> dict[str, Outcome]:
+        """A case in every mode; what goes wrong in one is its outcome."""
+        return {mode: self._outcome(mode, request, arrays) for mode in self.modes}
+
+    def _outcome(self, mode: str, request: Mapping[str, Any], arrays: Mapping[str, Array]) -> Outcome:
+        started = time.perf_counter()
+        try:
+            value, gradient = self._compute(mode, request, arrays)
+            value = self._stacked(value)
+            return Outcome(
+                self.to_numpy(value),
+                self.dtype_of(value),
+                None if gradient is None else self.to_numpy(gradient),
+                "" if gradient is None else self.dtype_of(gradient),
+                time.perf_counter() - started,
+            )
+        except Exception as error:
+            message = f"{type(error).__name__}: {error}".strip()
+            return Outcome(seconds=time.perf_counter() - started, error="\n".join((message, *_places(error))))
+
+    def _compute(self, mode: str, request: Mapping[str, Any], arrays: Mapping[str, Array]) -> tuple[Any, Any]:
+        strided = request["layout"] == "non_contiguous"
+        inputs = {
+            name: self.array(array, request["arrays"][name], strided and name in ("logits", "labels"))
+            for name, array in arrays.items()
+        }
+        logits, labels, upstream = inputs.pop("logits"), inputs.pop("labels"), inputs.pop("upstream", None)
+        edges = inputs.pop("edge_logits", None)
+        loss = self.build(request["loss"], request["parameters"], face=mode == FACE)
+        if mode == FACE:
+            return self.through_face(loss, logits, edges, labels, upstream, inputs)
+        given = logits if edges is None else (logits, edges)
+        if mode == CLOSED_FORM:
+            return unilossseg.value_and_grad(loss)(given, labels, upstream=upstream, **inputs)
+        with unilossseg.plain_formula():
+            if self.differentiates:
+                return unilossseg.value_and_grad(loss)(given, labels, upstream=upstream, **inputs)
+            return loss(given, labels, **inputs), None
+
+    def _stacked(self, value: Any) -> Any:
+        """The list of a MixedLoss as one array."""
+        return self.xp.stack(_flattened(value)) if isinstance(value, list) else value
+
+    def through_face(
+        self, loss: Any, logits: Any, edges: Any, labels: Any, upstream: Any, inputs: Mapping[str, Any]
+    ) -> tuple[Any, Any]:
+        """The loss as the framework's users call it, and its own backward."""
+        raise NotImplementedError
+
+    # ------------------------------------------------------------------------------------------------ who it is
+    def threads(self) -> int | None:
+        """How many threads its operations use, if it tells."""
+        return None
+
+    def describe(self) -> dict[str, Any]:
+        """What goes into the record: the framework that was really imported, its version, where it computed."""
+        return {
+            "framework": self.module.__name__,
+            "version": str(getattr(self.module, "__version__", "")),
+            "distribution": self._distribution(),
+            "file": _below_prefix(self.module),
+            "revision": self.revision(),
+            "device": "cpu",
+            "threads": self.threads(),
+            "modes": list(self.modes),
+            "dtypes": list(self.dtypes),
+        }
+
+    def revision(self) -> str:
+        """The commit it was built from, if it tells."""
+        return ""
+
+    def _distribution(self) -> str:
+        for name in _DISTRIBUTIONS.get(self.name, (self.name,)):
+            try:
+                return f"{name} {metadata.version(name)}"
+            except metadata.PackageNotFoundError:
+                continue
+        return "not installed as a distribution"
+
+
+class Strict(Framework):
+    """array-api-strict: the standard's dtypes alone."""
+
+    dtypes = ("float32", "float64")
+
+    def array(self, x: Array, dtype: str, strided: bool) -> Any:
+        """Around the NumPy array, strides and all."""
+        return self.xp.asarray(super().array(x, dtype, strided))
+
+
+class Torch(Framework):
+    """PyTorch on the CPU."""
+
+    modes = MODES
+    dtypes = ("float16", "bfloat16", "float32", "float64")
+    differentiates = True
+
+    def losses(self, face: bool) -> Mapping[str, type]:
+        """Modules, as the face."""
+        return vars(importlib.import_module("unilossseg.torch")) if face else unilossseg.LOSSES
+
+    def array(self, x: Array, dtype: str, strided: bool) -> Any:
+        """A tensor of its own memory."""
+        tensor = self.module.from_numpy(np.array(_last_axis_first(x) if strided and x.ndim > 1 else x, order="C"))
+        if dtype == "bfloat16":
+            tensor = tensor.to(self.module.bfloat16)
+        return _checked_view(tensor.movedim(0, -1)) if strided and x.ndim > 1 else tensor
+
+    def to_numpy(self, x: Any) -> Array:
+        """Detached."""
+        x = x.detach()
+        return np.asarray((x.float() if x.dtype == self.module.bfloat16 else x).numpy())
+
+    def through_face(
+        self, loss: Any, logits: Any, edges: Any, labels: Any, upstream: Any, inputs: Mapping[str, Any]
+    ) -> tuple[Any, Any]:
+        """A Module, `backward()`, `.grad`."""
+        logits.requires_grad_(True)
+        value = self._stacked(loss(logits if edges is None else (logits, edges), labels, **inputs))
+        (value if upstream is None else value * upstream).sum().backward()
+        return value, logits.grad
+
+    def threads(self) -> int | None:
+        """Of one operation."""
+        return int(self.module.get_num_threads())
+
+    def revision(self) -> str:
+        """Git's."""
+        return str(self.module.version.git_version)
+
+
+class Paddle(Framework):
+    """PaddlePaddle on the CPU."""
+
+    modes = MODES
+    dtypes = ("float16", "bfloat16", "float32", "float64")
+    differentiates = True
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.module.set_device("cpu")
+
+    def losses(self, face: bool) -> Mapping[str, type]:
+        """Layers, as the face."""
+        return vars(importlib.import_module("unilossseg.paddle")) if face else unilossseg.LOSSES
+
+    def array(self, x: Array, dtype: str, strided: bool) -> Any:
+        """A tensor of its own memory."""
+        tensor = self.module.to_tensor(np.array(_last_axis_first(x) if strided and x.ndim > 1 else x, order="C"))
+        if dtype == "bfloat16":
+            tensor = tensor.astype("bfloat16")
+        return _checked_view(tensor.transpose([*range(1, x.ndim), 0])) if strided and x.ndim > 1 else tensor
+
+    def to_numpy(self, x: Any) -> Array:
+        """bfloat16 through float32."""
+        return np.asarray((x.astype("float32") if x.dtype == self.module.bfloat16 else x).numpy())
+
+    def through_face(
+        self, loss: Any, logits: Any, edges: Any, labels: Any, upstream: Any, inputs: Mapping[str, Any]
+    ) -> tuple[Any, Any]:
+        """A Layer, `backward()`, `.grad`."""
+        logits.stop_gradient = False
+        value = self._stacked(loss(logits if edges is None else (logits, edges), labels, **inputs))
+        (value if upstream is None else value * upstream).sum().backward()
+        return value, logits.grad
+
+    def threads(self) -> int | None:
+        """Paddle does not tell; what its OpenMP is told."""
+        return int(os.environ["OMP_NUM_THREADS"]) if os.environ.get("OMP_NUM_THREADS", "").isdecimal() else None
+
+    def revision(self) -> str:
+        """Git's."""
+        return str(self.module.version.commit)
+
+
+FRAMEWORKS: dict[str, type[Framework]] = {"numpy": Framework, "strict": Strict, "torch": Torch, "paddle": Paddle}
+
+
+def _strided(x: Array) -> Array:
+    """The same numbers in the last place of a wider array, the first axis innermost: steps of two, and no row whole."""
+    if x.ndim == 0:
+        return x
+    wide = np.zeros((*x.shape[1:], 2 * x.shape[0]), dtype=x.dtype)
+    wide[..., ::2] = np.moveaxis(x, 0, -1)
+    return np.moveaxis(wide[..., ::2], -1, 0)
+
+
+def _last_axis_first(x: Array) -> Array:
+    """The last axis outermost in memory; the caller moves it back as a view."""
+    return np.moveaxis(x, -1, 0)
+
+
+def _checked_view(tensor: Any) -> Any:
+    """The tensor; a framework that quietly copied it would not be tried with strides at all."""
+    if tensor.is_contiguous():
+        raise RuntimeError(f"a tensor of shape {tuple(tensor.shape)} should be a strided view and is contiguous")
+    return tensor
+
+
+def _flattened(values: Sequence[Any]) -> list[Any]:
+    return [leaf for value in values for leaf in (_flattened(value) if isinstance(value, list) else [value])]
+
+
+def _places(error: BaseException) -> list[str]:
+    """The last places in this package that an error came through, by module: files' paths differ from machine to machine."""
+    frames = [(frame.f_globals.get("__name__", ""), line) for frame, line in traceback.walk_tb(error.__traceback__)]
+    ours = [f"at {name}, line {line}" for name, line in frames if name.startswith("unilossseg.") and name != __name__]
+    return ours[-3:]
+
+
+def _below_prefix(module: ModuleType) -> str:
+    """The module's file, from the environment's folder on where it lies there."""
+    file = Path(str(getattr(module, "__file__", "")))
+    return str(file.relative_to(sys.prefix)) if file.is_relative_to(sys.prefix) else str(file)

@@ -1,0 +1,126 @@
+"""The runner's end of a worker: starts it, asks it, and ends it when it crashes, hangs or talks nonsense."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import queue
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from unilossseg.conformance.protocol import VERSION
+
+#: A framework on a cold and busy machine takes its time to be imported.
+STARTUP_SECONDS = 180.0
+#: How much of a worker's stderr goes into a message.
+TAIL = 1500
+_LONGEST_LINE = 1 << 20
+
+
+class WorkerError(Exception):
+    """A worker is of no further use, and why."""
+
+
+class Worker:
+    """A process that computes cases on one backend."""
+
+    def __init__(self, backend: str, folder: Path) -> None:
+        self.backend = backend
+        self._errors = folder / f"{backend}.stderr"
+        self._lines: queue.Queue[str | None] = queue.Queue()
+        with self._errors.open("wb") as stderr:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "unilossseg.conformance.worker", "--backend", backend],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+                text=True,
+                encoding="utf-8",
+                errors="replace",
+            )
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def __enter__(self) -> Worker:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.end()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        while line := self.process.stdout.readline(_LONGEST_LINE):
+            self._lines.put(line)
+        self._lines.put(None)
+
+    def greeting(self) -> dict[str, Any]:
+        """What it says when it is ready; raises WorkerError where it is not the worker that was meant."""
+        said = self._message(STARTUP_SECONDS, "did not start")
+        if said.get("protocol") != VERSION or said.get("backend") != self.backend:
+            raise self._failure(f"greeted with {json.dumps(said)[:200]}")
+        return said
+
+    def ask(self, request: dict[str, Any]) -> None:
+        """Sends a request; raises WorkerError where nobody is there to take it."""
+        assert self.process.stdin is not None
+        try:
+            self.process.stdin.write(json.dumps(request) + "\n")
+            self.process.stdin.flush()
+        except (OSError, ValueError):
+            raise self._failure("ended") from None
+
+    def reply(self, number: int, seconds: float) -> dict[str, Any]:
+        """The reply to a request, which must come within so many seconds."""
+        said = self._message(seconds, "gave no answer")
+        if said.get("number") != number or not isinstance(said.get("outcomes"), dict):
+            raise self._failure(f"was asked for case {number} and answered {json.dumps(said)[:200]}")
+        return said
+
+    def _message(self, seconds: float, late: str) -> dict[str, Any]:
+        try:
+            line = self._lines.get(timeout=seconds)
+        except queue.Empty:
+            raise self._failure(f"{late} within {seconds:g} s") from None
+        if line is None:
+            raise self._failure("ended")
+        try:
+            said = json.loads(line)
+        except ValueError:
+            raise self._failure(f"said {line[:200]!r}, which is no JSON") from None
+        if not isinstance(said, dict):
+            raise self._failure(f"said {line[:200]!r}, which is no JSON object")
+        return said
+
+    def _failure(self, what: str) -> WorkerError:
+        """Ends the worker, so that its exit status and its last words are known."""
+        running = self.process.poll() is None and what != "ended"
+        self.end()
+        if not running:
+            what += f" with exit status {self.process.returncode}"
+        words = self._errors.read_text(encoding="utf-8", errors="replace").strip()[-TAIL:]
+        return WorkerError(f"the {self.backend} worker {what}" + (f"; its stderr ends:\n{words}" if words else ""))
+
+    def end(self) -> None:
+        """Lets it finish, and kills it if it does not."""
+        if self.process.stdin is not None:
+            with contextlib.suppress(OSError):
+                self.process.stdin.close()
+        if self.process.poll() is None and not self._exits_within(0.5 if self._lines.empty() else 0.0):
+            self.process.kill()
+        self.process.wait()
+        self._reader.join()
+        if self.process.stdout is not None:
+            self.process.stdout.close()
+
+    def _exits_within(self, seconds: float) -> bool:
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            if self.process.poll() is not None:
+                return True
+            time.sleep(0.01)
+        return False

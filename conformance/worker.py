@@ -1,0 +1,74 @@
+"""The worker: computes cases on one backend in a process of its own, so that two frameworks never meet.
+
+Run as `python -m unilossseg.conformance.worker --backend torch`. It is the only part of the suite that imports a framework.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+
+
+def main() -> int:
+    """Greets, then answers every request from stdin until it ends."""
+    parser = argparse.ArgumentParser(description="computes conformance cases for the runner")
+    parser.add_argument("--backend", required=True)
+    name = parser.parse_args().backend
+    with _own_stdout() as replies:
+        # Only now: what a framework prints while it is imported goes to stderr already.
+        from unilossseg.conformance.frameworks import FRAMEWORKS
+
+        framework = FRAMEWORKS[name](name)
+        _say(replies, _greeting(name, framework))
+        for line in sys.stdin:
+            _say(replies, _answer(framework, json.loads(line)))
+    return 0
+
+
+def _own_stdout() -> TextIO:
+    """The real stdout for replies alone; whatever else is printed, from Python or from C, goes to stderr."""
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    sys.stdout = sys.stderr
+    return os.fdopen(kept, "w", encoding="utf-8")
+
+
+def _say(replies: TextIO, message: dict[str, Any]) -> None:
+    replies.write(json.dumps(message) + "\n")
+    replies.flush()
+
+
+def _greeting(name: str, framework: Any) -> dict[str, Any]:
+    import array_api_compat
+
+    import unilossseg
+    from unilossseg.conformance.protocol import VERSION
+
+    return {
+        "protocol": VERSION,
+        "backend": name,
+        **framework.describe(),
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "array_api_compat": array_api_compat.__version__,
+        "unilossseg": unilossseg.__version__,
+    }
+
+
+def _answer(framework: Any, request: dict[str, Any]) -> dict[str, Any]:
+    from unilossseg.conformance.protocol import read_arrays, write_outcomes
+
+    arrays = read_arrays(Path(request["input"]), request["arrays"])
+    outcomes = framework.run(request, arrays)
+    return {"number": request["number"], "outcomes": write_outcomes(Path(request["output"]), outcomes)}
+
+
+if __name__ == "__main__":
+    sys.exit(main())
