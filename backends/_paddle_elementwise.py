@@ -18,9 +18,11 @@ from unilossseg.backends._paddle_dtypes import (
     INTEGERS,
     NARROW,
     NUMPY_NAMES,
+    bfloat16,
     bool,
     default_dtype,
     default_float,
+    float16,
     float32,
     float64,
     iinfo,
@@ -29,6 +31,7 @@ from unilossseg.backends._paddle_dtypes import (
     result_type,
 )
 
+HALF = (float16, bfloat16)
 Array = Any  # a paddle.Tensor: Paddle 2 ships no types
 Flag = builtins.bool  # `bool` is a dtype here
 
@@ -164,7 +167,21 @@ def astype(x: Array, dtype: Any, /, *, copy: Flag = True) -> Array:
     """Return x in another dtype, part of the same gradient graph."""
     if x.dtype == dtype:
         return x.clone() if copy else x
-    return paddle.cast(x, dtype)
+    out = paddle.cast(x, dtype)
+    if OLD and dtype == float32 and x.dtype in HALF and needs_grad(x) and x.place.is_cpu_place():
+        out.register_hook(functools.partial(_nearest_half, dtype=x.dtype))
+    return out
+
+
+def _nearest_half(gradient: Array, dtype: Any) -> Array:
+    """Return a float32 gradient rounded to numbers of a half type: Paddle 2 would truncate it to them on a CPU."""
+    # Veltkamp's splitting keeps the leading 11 (float16) or 8 (bfloat16) of 24 digits.
+    spread = gradient * float(2**13 + 1 if dtype == float16 else 2**16 + 1)
+    rounded = spread - (spread - gradient)
+    if dtype == float16:
+        # Below 2^-14 the numbers of float16 lie 2^-24 apart, as those of float32 do above one half.
+        rounded = paddle.where(gradient.abs() < 2.0**-14, (gradient + 0.75) - 0.75, rounded)
+    return paddle.where(paddle.isfinite(spread), rounded, gradient)
 
 
 # ---- elementwise, one array

@@ -144,6 +144,7 @@ class _ClosedForm(paddle.autograd.PyLayer):
         # A half-precision gradient is rounded once, after the upstream gradient (a gradient scaler's factor, say) is in it.
         value, ctx.gradient = fused(x.detach(), not half, None)
         ctx.save_for_backward(x)
+        ctx.version = x.inplace_version
         return value
 
     @staticmethod
@@ -153,6 +154,9 @@ class _ClosedForm(paddle.autograd.PyLayer):
             # The buffer is nobody else's: it is scaled in place.
             return gradient.multiply_(upstream) if hasattr(gradient, "multiply_") else gradient * upstream
         (x,) = ctx.saved_tensor()
+        # torch looks by itself; a PyLayer would return the gradient at other logits.
+        if x.inplace_version != ctx.version:
+            raise RuntimeError("logits needed for a half-precision gradient have been modified by an inplace operation")
         return ctx.fused(x.detach(), True, upstream)[1]
 
 
