@@ -41,7 +41,9 @@ class TorchBackend(Backend):
         """Not kept while tracing: a traced tensor belongs to its trace."""
         if _is_symbolic(like):
             return torch.tensor(values, dtype=like.dtype, device=like.device)
-        return super().constant(values, like)
+        # What is kept must serve training too: a tensor made in inference mode could never be saved for a backward.
+        with torch.inference_mode(False):
+            return super().constant(values, like)
 
     def stop_gradient(self, x: Array) -> Array:
         """Detached."""

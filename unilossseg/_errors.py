@@ -79,7 +79,8 @@ def weights(owner: str, name: str, value: Any) -> tuple[float, ...] | None:
     # Constructor's work, once: a tensor on a device is read here and never again.
     items = value.tolist() if hasattr(value, "tolist") else list(value)
     if not isinstance(items, list) or any(isinstance(item, list | tuple) for item in items):
-        raise ValueError(f"{owner}: {name} must be {expected} (got shape {tuple(getattr(value, 'shape', ()))})")
+        got = f"shape {tuple(value.shape)}" if hasattr(value, "shape") else repr(value)
+        raise ValueError(f"{owner}: {name} must be {expected} (got {got})")
     if not items:
         raise ValueError(f"{owner}: {name} must be {expected} (got none)")
     return tuple(number(owner, f"{name}[{at}]", item, at_least=0) for at, item in enumerate(items))

@@ -163,7 +163,7 @@ class CrossEntropyLoss(WeightedCrossEntropy):
         a = as_weights(ops, xp.reshape(top_k_mask(ops, hardness, pixels_kept), shape), scaled)
         if self.avg_non_ignore and self.weight is not None:
             # The reference looks up the weight of class 0 for an ignored pixel.
-            counted = class_values(ops, ops.constant(self.weight, scaled), pixels.index)
+            counted = class_values(ops, ops.constant(tuple(self.weight), scaled), pixels.index)
         else:
             counted = xp.ones_like(counted)
         return a * scaled / (total(ops, a * counted) + pixels_kept * EPS)
