@@ -1,0 +1,105 @@
+"""Chunks on threads: the same numbers with any count, after a fork, inside each other, and after an error."""
+
+from __future__ import annotations
+
+import multiprocessing
+import threading
+import warnings
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+import unilossseg
+from unilossseg.backends import _threads, num_threads, set_num_threads
+
+
+@pytest.fixture(autouse=True)
+def default_threads() -> Iterator[None]:
+    yield
+    set_num_threads(None)
+
+
+def gradients() -> list[np.ndarray]:
+    rng = np.random.default_rng(4)
+    logits, labels = rng.normal(size=(3, 5, 400, 300)).astype(np.float32), rng.integers(0, 5, (3, 400, 300))
+    losses = (unilossseg.CrossEntropyLoss(), unilossseg.DiceLoss(), unilossseg.LovaszSoftmaxLoss())
+    return [np.asarray(part) for loss in losses for part in unilossseg.value_and_grad(loss)(logits, labels)]
+
+
+def test_any_number_of_threads_gives_the_same_bits() -> None:
+    set_num_threads(1)
+    alone = gradients()
+    for count in (2, 5):
+        set_num_threads(count)
+        assert num_threads() == count
+        assert all(np.array_equal(a, b) for a, b in zip(alone, gradients(), strict=True))
+
+
+def test_results_come_in_the_order_of_the_items() -> None:
+    set_num_threads(4)
+    assert _threads.run(lambda item: item * item, range(100)) == [item * item for item in range(100)]
+
+
+def test_the_work_is_really_shared() -> None:
+    set_num_threads(2)
+    together = threading.Barrier(2, timeout=30)
+    # Each of two items waits for the other: on one thread neither would ever end.
+    assert _threads.run(lambda item: together.wait() in (0, 1), range(2)) == [True, True]
+
+
+def test_a_task_may_run_tasks() -> None:
+    set_num_threads(3)
+    assert _threads.run(lambda item: sum(_threads.run(lambda inner: inner, range(item))), range(6)) == [0, 0, 1, 3, 6, 10]
+
+
+def test_an_error_comes_out_and_leaves_the_pool_in_order() -> None:
+    set_num_threads(3)
+
+    def task(item: int) -> int:
+        if item == 7:
+            raise RuntimeError("item 7")
+        return item
+
+    with pytest.raises(RuntimeError, match="item 7"):
+        _threads.run(task, range(20))
+    assert _threads.run(lambda item: item, range(20)) == list(range(20))
+
+
+def test_a_framework_limits_its_calls() -> None:
+    with _threads.limited(1):
+        assert num_threads() == 1
+        set_num_threads(6)
+        assert num_threads() == 6, "the user's setting comes first"
+    set_num_threads(None)
+    with _threads.limited(3):
+        assert num_threads() == 3
+    assert num_threads() >= 1
+
+
+def _in_child(queue: multiprocessing.Queue[list[float]]) -> None:
+    queue.put([float(part.ravel()[0]) for part in gradients()])
+
+
+@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="this platform cannot fork")
+def test_after_a_fork() -> None:
+    set_num_threads(2)
+    wanted = [float(part.ravel()[0]) for part in gradients()]
+    context = multiprocessing.get_context("fork")
+    queue = context.Queue()
+    with warnings.catch_warnings():
+        # Python warns of what is tested here: forking a process that has threads.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        child = context.Process(target=_in_child, args=(queue,))
+        child.start()
+    assert queue.get(timeout=60) == wanted
+    child.join(timeout=60)
+    assert child.exitcode == 0
+
+
+@pytest.mark.parametrize(
+    ("count", "error"), [(0, ValueError), (-1, ValueError), (1.5, TypeError), (True, TypeError), ("2", TypeError)]
+)
+def test_a_bad_count_is_refused(count: object, error: type[Exception]) -> None:
+    with pytest.raises(error, match="set_num_threads: count must be an integer at least 1 or None"):
+        set_num_threads(count)  # type: ignore[arg-type]
