@@ -123,12 +123,14 @@ def _raise_out_of_range(
 ) -> None:
     xp = kernel.xp
     first = int(kernel.read(xp.argmax(xp.reshape(xp.astype(wrong, xp.int32), (-1,)))))
-    number = int(kernel.read(xp.reshape(values, (-1,))[first]))
+    soft = kernel.is_dtype(values, "real floating")
+    number = (float if soft else int)(kernel.read(xp.reshape(values, (-1,))[first]))
     place: list[int] = []
     for length in reversed(shape_of(values)):
         first, rest = divmod(first, length)
         place.insert(0, rest)
+    expected = f"a number in [0, {limit - 1}]" if soft else f"a class in [0, {limit})"
     raise ValueError(
-        f"{owner}: labels hold {number} at {tuple(place)}, expected a class in [0, {limit}) or ignore_index {ignore_index}: "
+        f"{owner}: labels hold {number} at {tuple(place)}, expected {expected} or ignore_index {ignore_index}: "
         "check the masks, or the number of channels"
     )

@@ -123,6 +123,10 @@ class Loss:
         """How many classes labels may name with so many channels; `dense` if labels have the logits' shape."""
         return channels
 
+    def value_shape(self, logits_shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape of the value: one number, unless a subclass says otherwise."""
+        return ()
+
     def check_channels(self, channels: int) -> None:
         """Raises where the logits' number of channels does not fit the parameters."""
         _inputs.weight_length(self.name, getattr(self, "weight", None), channels)
@@ -160,6 +164,11 @@ class Loss:
                 f"{self.name}: the {backend.name} backend has no autograd and this loss no closed-form gradient: "
                 "expected arrays of PyTorch or PaddlePaddle"
             )
+        if upstream is not None:
+            _inputs.same_place(self.name, backend, batch.logits, "upstream", upstream)
+            shape, expected = _inputs.shape_of(upstream), self.value_shape(_inputs.shape_of(batch.logits))
+            if shape != expected:
+                raise ValueError(f"{self.name}: upstream has shape {shape}, expected {expected}, the shape of the value")
         value, gradient = batch.fused(batch.logits, True, upstream)
         return value, gradient
 
@@ -187,7 +196,8 @@ class Loss:
         ready = self.check_labels(backend, logits, labels)
         extras = {}
         for name, value in {**further, **inputs}.items():
-            if value is not None:
+            # An optional input may be None; one that comes with the logits may not.
+            if value is not None or name in further:
                 _inputs.same_place(self.name, backend, logits, name, value)
                 extras[name] = self.check_input(backend, name, logits, ready, value)
         extras.update(self.drawn_inputs(backend, logits, extras))

@@ -92,16 +92,32 @@ class MixedLoss(Loss):
 
     def evaluate(self, logits: Any, labels: Array, *, validate: bool | None = None, **inputs: Array) -> Any:
         """The list, or its sum."""
+        self._check_inputs(inputs)
         values = [
             _times(loss(logits, labels, **self._inputs_of(loss, validate, inputs)), coef)
             for loss, coef in zip(self.losses, self.coef, strict=True)  # type: ignore[arg-type]
         ]
         return values if self.reduction == "list" else functools.reduce(operator.add, _flattened(values))
 
+    def _check_inputs(self, inputs: dict[str, Array]) -> None:
+        """Raises where an input is for none of the losses."""
+        unknown = sorted(set(inputs) - self._taken())
+        if unknown:
+            known = ", ".join(("validate", *sorted(self._taken())))
+            raise TypeError(f"{self.name}: unexpected input {unknown[0]!r}: a call takes logits, labels and {known}")
+
+    def _taken(self) -> set[str]:
+        taken: set[str] = set()
+        for loss in self.losses:
+            if isinstance(loss, Loss):
+                taken |= loss._taken() if isinstance(loss, MixedLoss) else set(loss.call_inputs)
+        return taken
+
     def _inputs_of(self, loss: Any, validate: bool | None, inputs: dict[str, Array]) -> dict[str, Any]:
         if not isinstance(loss, Loss):
             return {}
-        taken = inputs if isinstance(loss, MixedLoss) else {k: v for k, v in inputs.items() if k in loss.call_inputs}
+        names = loss._taken() if isinstance(loss, MixedLoss) else loss.call_inputs
+        taken = {name: value for name, value in inputs.items() if name in names}
         wanted = self.validate if validate is None else validate
         return taken if wanted is None else {**taken, "validate": wanted}
 
@@ -115,6 +131,7 @@ class MixedLoss(Loss):
         **inputs: Array,
     ) -> tuple[Any, Array]:
         """The list or the sum, and the gradient of the sum."""
+        self._check_inputs(inputs)
         values, gradient = [], None
         for loss, coef in zip(self.losses, self.coef, strict=True):  # type: ignore[arg-type]
             if not isinstance(loss, Loss):

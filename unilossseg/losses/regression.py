@@ -35,6 +35,10 @@ class ElementLoss(Loss):
         """Whether elements whose label is `ignore_index` are left out."""
         return True
 
+    def value_shape(self, logits_shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Unreduced, that of the logits."""
+        return logits_shape if self.reduction == "none" else ()
+
     def check_labels(self, backend: Backend, logits: Array, labels: Array) -> Array:
         """Real numbers in the logits' shape."""
         if not backend.is_dtype(labels, ("integral", "real floating")):

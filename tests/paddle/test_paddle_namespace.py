@@ -220,11 +220,7 @@ def test_number_functions(name, dtype):
 
 @pytest.mark.parametrize("dtype", NUMBER)
 def test_round_takes_ties_to_even(dtype):
-    x = (
-        np.array([-2.5, -1.5, -0.5, 0.5, 1.5, 2.5, 3.4, 1e15, np.inf, -np.inf, np.nan])
-        if dtype in FLOAT
-        else np.arange(5)
-    )
+    x = np.array([-2.5, -1.5, -0.5, 0.5, 1.5, 2.5, 3.4, 1e15, np.inf, -np.inf, np.nan]) if dtype in FLOAT else np.arange(5)
     check(xp.round(array(x, dtype)), np.round(x.astype(dtype)))
 
 
@@ -280,9 +276,7 @@ class TestComparisons:
         check(getattr(xp, name)(array(x, a), array(y, b)), getattr(np, name)(x, y))
 
     @pytest.mark.parametrize("dtype", ALL)
-    @pytest.mark.parametrize(
-        "scalar", [0, 1, -1, 255, 256, 2**31, -(2**40), 2**63, 2**70, 0.5, float("inf"), float("nan")]
-    )
+    @pytest.mark.parametrize("scalar", [0, 1, -1, 255, 256, 2**31, -(2**40), 2**63, 2**70, 0.5, float("inf"), float("nan")])
     def test_scalars_out_of_range_do_not_wrap(self, name, dtype, scalar):
         x = np.array([0, 1, 3, 100]).astype(dtype)
         compare = getattr(operator, OPERATORS[name])  # on Python's own numbers
@@ -427,9 +421,7 @@ def test_cumulative_sum(dtype, axis):
     expected = np.cumsum(x, axis=axis, dtype=dtype if dtype in FLOAT else "int64")
     check(xp.cumulative_sum(array(x, dtype), axis=axis), expected)
     zero = np.zeros_like(np.take(expected, [0], axis=axis))
-    check(
-        xp.cumulative_sum(array(x, dtype), axis=axis, include_initial=True), np.concatenate([zero, expected], axis=axis)
-    )
+    check(xp.cumulative_sum(array(x, dtype), axis=axis, include_initial=True), np.concatenate([zero, expected], axis=axis))
     check(xp.cumulative_sum(array(x[:, 0, 0], dtype), dtype=xp.float64), np.cumsum(x[:, 0, 0], dtype="float64"))
 
 
@@ -605,9 +597,7 @@ def test_gradients_through_indexing_and_order():
     assert gradients(lambda x: xp.flip(xp.roll(x, 1), axis=0) * weights, [1.0, 2.0, 3.0]) == [[2, 1, 3]]
     assert gradients(lambda x, y: xp.stack([x, y * 2]), [1.0], [1.0]) == [[1], [2]]
     assert gradients(lambda x, y: xp.concat([x, y * 2]), [1.0], [1.0]) == [[1], [2]]
-    assert gradients(lambda x: xp.sum(xp.reshape(x, (2, 2))[:, ::-1] * weights[:2]), [1.0, 2.0, 3.0, 4.0]) == [
-        [2, 1, 2, 1]
-    ]
+    assert gradients(lambda x: xp.sum(xp.reshape(x, (2, 2))[:, ::-1] * weights[:2]), [1.0, 2.0, 3.0, 4.0]) == [[2, 1, 2, 1]]
 
 
 @pytest.mark.parametrize(
@@ -621,8 +611,7 @@ def test_gradients_against_differences(name):
             step = np.zeros((3, 3))
             step[position] = 1e-6
             up, down = (
-                float(xp.sum(function(*(array(v + s * step * (i == k)) for k, v in enumerate(values)))))
-                for s in (1, -1)
+                float(xp.sum(function(*(array(v + s * step * (i == k)) for k, v in enumerate(values))))) for s in (1, -1)
             )
             assert g[position[0]][position[1]] == pytest.approx((up - down) / 2e-6, rel=1e-6)
 

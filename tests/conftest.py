@@ -1,0 +1,54 @@
+"""What every test process needs: one framework at most, the same random numbers every time, and a driver."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+pytest.register_assert_rewrite("checks")
+
+HERE = Path(__file__).parent
+FRAMEWORKS = ("torch", "paddle")
+
+# No database and no clock: the same examples on every machine, a slow one too, and in every run.
+settings.register_profile(
+    "repeatable",
+    derandomize=True,
+    database=None,
+    deadline=None,
+    max_examples=25,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("repeatable")
+
+
+def pytest_collection(session):
+    """torch and Paddle in one process can crash each other: refuses before either is imported."""
+    chosen = [name for name in FRAMEWORKS if _will_run(session.config, HERE / name)]
+    if len(chosen) > 1:
+        raise pytest.UsageError(
+            "tests/torch and tests/paddle cannot run in one process, since the two frameworks can crash each other: run "
+            "`make test`, or pytest three times: `pytest tests --ignore=tests/torch --ignore=tests/paddle`, "
+            "`pytest tests/torch`, `pytest tests/paddle`"
+        )
+
+
+def _will_run(config, folder):
+    """Whether the command line asks for tests of a folder."""
+    start = config.invocation_params.dir
+    ignored = [(start / path).resolve() for path in config.getoption("ignore") or ()]
+    if any(folder == path or path in folder.parents for path in ignored):
+        return False
+    asked = [(start / str(argument).partition("::")[0]).resolve() for argument in config.args]
+    return any(folder == path or path in folder.parents or folder in path.parents for path in asked)
+
+
+@pytest.fixture(params=["numpy", "strict"])
+def driver(request):
+    """How to call losses with arrays of a backend. tests/torch and tests/paddle have their own."""
+    # Imported here, when `checks` is known to hold assertions.
+    from checks.drivers import ArrayDriver
+
+    return ArrayDriver(request.param)

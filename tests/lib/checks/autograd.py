@@ -1,0 +1,140 @@
+"""What a loss's gradient must bear inside a framework's autograd."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from checks.cases import CE, DICE, LOVASZ, MIXED, PLAIN_ROWS, ROWS, batch_for, batch_of_row, named
+from checks.compare import assert_close, reference_of, scale_of
+
+import unilossseg
+
+every_row = pytest.mark.parametrize("row", ROWS, ids=named)
+every_loss = pytest.mark.parametrize("row", PLAIN_ROWS, ids=named)
+# A gradient scaler's factor, times 3/4 so that it is no power of two: rounding twice shows.
+FACTOR = 65536 * 0.75
+# The largest relative error of rounding once.
+HALF_STEP = {"float16": 2**-11, "bfloat16": 2**-8}
+# What float32 leaves of a loss in sums and exponentials, of the largest entry.
+FLOAT32 = 4e-6
+# Half the smallest float16.
+TINY = 2**-25
+
+
+@every_row
+def test_gradient_is_the_reference(driver, row):
+    batch = batch_of_row(row, seed=1)
+    loss = driver.make(*row)
+    exact_value, exact = reference_of(*row, batch)
+    for context in (driver.closed(), driver.plain()):
+        with context:
+            value, gradient = driver.value_and_gradient(loss, batch)
+        assert_close(value, exact_value, 1e-11)
+        assert_close(gradient, exact, 1e-10)
+
+
+@pytest.mark.parametrize("row", [row for row in ROWS if row[1].get("reduction") == "none"], ids=named)
+def test_unreduced_losses_take_an_upstream_gradient(driver, row):
+    batch = batch_for(row[0])
+    upstream = np.random.default_rng(2).normal(size=batch.logits.shape)
+    _, exact = reference_of(*row, batch, upstream=upstream)
+    for context in (driver.closed(), driver.plain()):
+        with context:
+            _, gradient = driver.value_and_gradient(driver.make(*row), batch, upstream=upstream)
+        assert_close(gradient, exact, 1e-11)
+
+
+@every_loss
+def test_gradients_accumulate_with_their_factors(driver, row):
+    name, options = row
+    batch = batch_for(name)
+    loss = driver.make(name, options)
+    logits, labels, further = driver.inputs(batch, "float64")
+    leaf = driver.leaf(batch.logits)
+    for factor in (0.5, -2.0):
+        (factor * driver.call(loss, leaf, labels, further)).backward()
+    _, exact = reference_of(name, options, batch)
+    assert_close(driver.gradient(leaf), -1.5 * exact, 1e-10)
+    assert logits is not leaf
+
+
+@every_loss
+def test_gradient_flows_through_what_made_the_logits(driver, row):
+    name, options = row
+    batch = batch_for(name)
+    _, labels, further = driver.inputs(batch, "float64")
+    leaf = driver.leaf(batch.logits / 2)
+    driver.call(driver.make(name, options), leaf * 2, labels, further).backward()
+    _, exact = reference_of(name, options, batch)
+    assert_close(driver.gradient(leaf), 2 * exact, 1e-10)
+
+
+def test_two_losses_of_the_same_logits(driver):
+    batch = batch_for(CE)
+    _, labels, _ = driver.inputs(batch, "float64")
+    leaf = driver.leaf(batch.logits)
+    total = sum(driver.make(name, {})(leaf, labels) for name in (CE, DICE, LOVASZ))
+    total.backward()
+    assert_close(driver.gradient(leaf), sum(reference_of(name, {}, batch)[1] for name in (CE, DICE, LOVASZ)), 1e-10)
+
+
+# A MixedLoss adds gradients that are each rounded once.
+@pytest.mark.parametrize("row", [row for row in PLAIN_ROWS if row[0] != MIXED], ids=named)
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_half_precision_gradients_are_rounded_once(driver, row, dtype):
+    name, options = row
+    batch = batch_for(name, shape=(20, 24), seed=3)
+    logits, labels, further = driver.inputs(batch, dtype)
+    rounded = batch.changed(
+        logits=driver.numpy(logits),
+        labels=driver.numpy(labels),
+        further={key: driver.numpy(x) for key, x in further.items()},
+    )
+    leaf = driver.leaf(batch.logits, dtype)
+    value = driver.call(driver.make(name, options), leaf, labels, further)
+    (value * FACTOR).backward()
+    exact_value, exact = reference_of(name, options, rounded)
+    exact = FACTOR * exact
+    assert scale_of(exact) < 65504
+    assert "float32" in str(value.dtype)
+    assert_close(driver.numpy(value), exact_value, FLOAT32)
+    assert dtype in str(leaf.grad.dtype)
+    allowed = HALF_STEP[dtype] * np.abs(exact) + FLOAT32 * scale_of(exact) + TINY
+    assert np.all(np.abs(driver.gradient(leaf) - exact) <= allowed)
+
+
+@every_loss
+def test_gradients_of_a_value_that_nobody_uses(driver, row):
+    name, options = row
+    batch = batch_for(name)
+    _, labels, further = driver.inputs(batch, "float64")
+    leaf = driver.leaf(batch.logits)
+    driver.call(driver.make(name, options), leaf, labels, further)
+    assert leaf.grad is None
+    (driver.call(driver.make(name, options), leaf, labels, further) * 0.0).backward()
+    assert not np.any(driver.gradient(leaf))
+
+
+def test_edge_logits_get_no_gradient(driver):
+    for name in ("EdgeAttentionLoss", "OhemEdgeAttentionLoss"):
+        batch = batch_for(name)
+        _, labels, _ = driver.inputs(batch, "float64")
+        leaf, edges = driver.leaf(batch.logits), driver.leaf(batch.further["edge_logits"])
+        for context in (driver.closed(), driver.plain()):
+            with context:
+                driver.make(name, {"edge_threshold": 0.5})((leaf, edges), labels).backward()
+        assert np.any(driver.gradient(leaf))
+        assert edges.grad is None
+
+
+@every_loss
+def test_value_and_grad_agrees_with_backward(driver, row):
+    name, options = row
+    batch = batch_for(name)
+    loss = driver.make(name, options)
+    value, gradient = driver.value_and_gradient(loss, batch)
+    logits, labels, further = driver.inputs(batch, "float64")
+    edge = further.pop("edge_logits", None)
+    both = unilossseg.value_and_grad(loss)(logits if edge is None else (logits, edge), labels, **further)
+    np.testing.assert_array_equal(driver.numpy(both[0]), value)
+    np.testing.assert_array_equal(driver.numpy(both[1]), gradient)

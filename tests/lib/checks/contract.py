@@ -1,0 +1,226 @@
+"""Faces against the published contract and against the core dataclasses."""
+
+from __future__ import annotations
+
+import ast
+import copy
+import inspect
+import pickle
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from checks.cases import BOOT, CE, DICE, EDGE, IGNORED, LOVASZ, MIXED, PLAIN_ROWS, ROWS, WEIGHT, batch_for, named
+from checks.compare import assert_close, reference_of
+
+import unilossseg
+
+DOCUMENT = Path(__file__).parents[2] / "golden" / "losses_reference.md"
+EMPTY = inspect.Parameter.empty
+every_loss = pytest.mark.parametrize("name", list(unilossseg.LOSSES))
+
+
+def documented():
+    """Arguments and defaults of each class, from the code blocks of the contract."""
+    found = {}
+    for block in re.findall(r"```python\n(.*?)```", DOCUMENT.read_text(encoding="utf-8"), re.DOTALL):
+        name, arguments = re.fullmatch(r"class paddleseg\.models\.losses\.(\w+)\((.*)\)\s*", block, re.DOTALL).groups()
+        spec = ast.parse(f"def f({arguments}): pass").body[0].args
+        missing = [EMPTY] * (len(spec.args) - len(spec.defaults))
+        defaults = [*missing, *(ast.literal_eval(default) for default in spec.defaults)]
+        found[name] = [(arg.arg, default) for arg, default in zip(spec.args, defaults, strict=True)]
+    return found
+
+
+CONTRACT = documented()
+
+
+def parameters_of(cls):
+    return list(inspect.signature(cls).parameters.values())
+
+
+def test_the_contract_names_the_losses():
+    assert set(CONTRACT) == set(unilossseg.LOSSES)
+    assert CONTRACT["BCELoss"] == [("weight", None), ("pos_weight", None), ("ignore_index", 255), ("edge_label", False)]
+    assert CONTRACT["MixedLoss"] == [("losses", EMPTY), ("coef", EMPTY)]
+
+
+@every_loss
+def test_arguments_and_defaults_are_the_contract(driver, name):
+    parameters = parameters_of(getattr(driver.losses, name))
+    positional = [p for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
+    assert [(p.name, p.default) for p in positional] == CONTRACT[name]
+    assert [type(p.default) for p in positional] == [type(default) for _, default in CONTRACT[name]]
+    further = [p for p in parameters if p not in positional]
+    assert all(p.kind is p.KEYWORD_ONLY and p.default is not EMPTY for p in further)
+
+
+@every_loss
+def test_a_face_has_the_signature_and_the_documentation_of_the_core(driver, name):
+    face, core = getattr(driver.losses, name), unilossseg.LOSSES[name]
+    assert inspect.signature(face) == inspect.signature(core)
+    assert face.__doc__ == core.__doc__
+    assert face.__name__ == name
+    assert issubclass(face, core)
+
+
+@pytest.mark.parametrize("row", ROWS, ids=named)
+def test_copies_and_pickles_give_the_same_value(driver, row):
+    loss = driver.make(*row)
+    batch = batch_for(row[0])
+    value = driver.value(loss, batch)
+    for twin in (copy.deepcopy(loss), copy.copy(loss), pickle.loads(pickle.dumps(loss))):  # noqa: S301  our own bytes
+        assert type(twin) is type(loss)
+        assert repr(twin) == repr(loss)
+        np.testing.assert_array_equal(driver.value(twin, batch), value)
+
+
+@every_loss
+def test_repr_shows_every_parameter(driver, name):
+    options = {BOOT: {"min_K": 7, "loss_th": 0.5}, MIXED: {"losses": [(CE, {})], "coef": 0.25}}.get(name, {})
+    loss = driver.make(name, options)
+    text = repr(loss)
+    assert text.startswith(f"{name}(")
+    shown = [p.name for p in parameters_of(type(loss)) if p.name != "validate"]
+    assert all(f"{parameter}=" in text for parameter in shown)
+
+
+@pytest.mark.parametrize("kind", ["list", "tuple", "ndarray", "float32", "own"])
+@pytest.mark.parametrize(("name", "options"), [(CE, {}), (BOOT, {"min_K": 3, "loss_th": 0.1}), (DICE, {})])
+def test_class_weights_come_as_any_sequence_or_array(driver, name, options, kind):
+    given = {
+        "list": list(WEIGHT),
+        "tuple": tuple(WEIGHT),
+        "ndarray": np.array(WEIGHT),
+        "float32": np.array(WEIGHT, np.float32),
+        "own": driver.array(np.array(WEIGHT)),
+    }[kind]
+    loss = driver.make(name, {**options, "weight": given})
+    assert loss.weight == tuple(WEIGHT)
+    batch = batch_for(name)
+    exact, _ = reference_of(name, {**options, "weight": WEIGHT}, batch)
+    assert_close(driver.value(loss, batch), exact, 1e-12)
+
+
+def test_integer_class_weights_work(driver):
+    loss = driver.make(CE, {"weight": np.array([1, 2, 3])})
+    exact, _ = reference_of(CE, {"weight": [1, 2, 3]}, batch_for(CE))
+    assert_close(driver.value(loss, batch_for(CE)), exact, 1e-12)
+
+
+# ---- MixedLoss
+
+
+def test_mixed_loss_is_a_list_of_weighted_losses(driver):
+    parts = [(CE, {}), (DICE, {"smooth": 1.0})]
+    batch = batch_for(CE)
+    loss = driver.make(MIXED, {"losses": parts, "coef": [0.5, 3]})
+    exact = [float(reference_of(*part, batch)[0]) for part in parts]
+    result = driver.call(loss, *driver.inputs(batch, "float64"))
+    assert isinstance(result, list)
+    assert_close(driver.numpy(result), [0.5 * exact[0], 3 * exact[1]], 1e-12)
+
+
+def test_mixed_loss_sums(driver):
+    parts = [(CE, {}), (LOVASZ, {})]
+    batch = batch_for(CE)
+    loss = driver.make(MIXED, {"losses": parts, "coef": 2, "reduction": "sum"})
+    exact, slope = reference_of(MIXED, {"losses": parts, "coef": 2, "reduction": "sum"}, batch)
+    value, gradient = driver.value_and_gradient(loss, batch)
+    assert value.shape == ()
+    assert_close(value, exact, 1e-12)
+    assert_close(gradient, slope, 1e-10)
+
+
+@pytest.mark.parametrize("inner", ["list", "sum"])
+def test_mixed_losses_nest(driver, inner):
+    parts = [(MIXED, {"losses": [(CE, {}), (DICE, {})], "coef": [1, 2], "reduction": inner}), (LOVASZ, {})]
+    batch = batch_for(CE)
+    ce, dice, lovasz = (float(reference_of(name, {}, batch)[0]) for name in (CE, DICE, LOVASZ))
+    listed = driver.call(driver.make(MIXED, {"losses": parts, "coef": [10, 1]}), *driver.inputs(batch, "float64"))
+    first = driver.numpy(listed[0])
+    assert_close(first, [10 * ce, 20 * dice] if inner == "list" else 10 * (ce + 2 * dice), 1e-12)
+    assert_close(driver.numpy(listed[1]), lovasz, 1e-12)
+    summed = driver.make(MIXED, {"losses": parts, "coef": [10, 1], "reduction": "sum"})
+    value, gradient = driver.value_and_gradient(summed, batch)
+    assert_close(value, 10 * (ce + 2 * dice) + lovasz, 1e-12)
+    slopes = [reference_of(name, {}, batch)[1] for name in (CE, DICE, LOVASZ)]
+    assert_close(gradient, 10 * (slopes[0] + 2 * slopes[1]) + slopes[2], 1e-10)
+
+
+def test_mixed_loss_passes_inputs_to_those_that_take_them(driver):
+    batch = batch_for("DualTaskLoss")
+    loss = driver.make(MIXED, {"losses": [("DualTaskLoss", {}), (DICE, {})], "coef": 1})
+    exact = [float(reference_of(name, {}, batch)[0]) for name in ("DualTaskLoss",)]
+    dice, _ = reference_of(DICE, {}, batch.changed(further={}))
+    assert_close(driver.value(loss, batch), [*exact, float(dice)], 1e-12)
+
+
+def test_mixed_loss_of_edge_losses(driver):
+    batch = batch_for(EDGE)
+    loss = driver.make(MIXED, {"losses": [(EDGE, {}), ("OhemEdgeAttentionLoss", {})], "coef": 1})
+    exact = [float(reference_of(name, {}, batch)[0]) for name in (EDGE, "OhemEdgeAttentionLoss")]
+    assert_close(driver.value(loss, batch), exact, 1e-12)
+
+
+def test_mixed_loss_takes_any_callable(driver):
+    batch = batch_for(CE)
+    logits, labels, _ = driver.inputs(batch, "float64")
+    loss = driver.losses.MixedLoss([lambda z, y: (z * z)[0, 0, 0, 0], driver.losses.CrossEntropyLoss()], coef=[2.0, 1.0])
+    values = driver.numpy(loss(logits, labels))
+    assert_close(values, [2 * batch.logits[0, 0, 0, 0] ** 2, float(reference_of(CE, {}, batch)[0])], 1e-12)
+
+
+# ---- configurations
+
+
+def test_build_makes_the_losses_of_a_configuration(driver):
+    config = {
+        "types": [
+            {"type": MIXED, "losses": [{"type": CE}, {"type": LOVASZ, "classes": "all"}], "coef": [0.8, 0.2]},
+            {"type": "OhemCrossEntropyLoss", "min_kept": 10},
+        ],
+        "coef": [1, 0.4],
+    }
+    built = unilossseg.build({"loss": config}, backend=driver.name if driver.autograd else None)
+    assert built["coef"] == [1, 0.4]
+    first, second = built["types"]
+    assert type(first) is driver.losses.MixedLoss
+    assert [type(loss) for loss in first.losses] == [driver.losses.CrossEntropyLoss, driver.losses.LovaszSoftmaxLoss]
+    assert second.min_kept == 10
+    batch = batch_for(CE)
+    assert_close(
+        driver.value(first, batch),
+        [
+            0.8 * float(reference_of(CE, {}, batch)[0]),
+            0.2 * float(reference_of(LOVASZ, {"classes": "all"}, batch)[0]),
+        ],
+        1e-12,
+    )
+
+
+def test_build_uses_one_type_for_every_output(driver):
+    config = {"types": [{"type": CE}], "coef": [1, 0.4, 0.4]}
+    built = unilossseg.build(config, backend=driver.name if driver.autograd else None)
+    assert [type(loss) for loss in built["types"]] == [driver.losses.CrossEntropyLoss] * 3
+
+
+@pytest.mark.parametrize("row", PLAIN_ROWS, ids=named)
+def test_calls_by_keyword(driver, row):
+    name, options = row
+    batch = batch_for(name)
+    logits, labels, further = driver.inputs(batch, "float64")
+    edge = further.pop("edge_logits", None)
+    loss = driver.make(name, options)
+    exact, _ = reference_of(name, options, batch)
+    value = loss(logits=logits if edge is None else (logits, edge), labels=labels, **further)
+    assert_close(driver.numpy(value), exact, 1e-12)
+
+
+def test_edge_losses_take_a_list_as_well(driver):
+    batch = batch_for(EDGE)
+    logits, labels, further = driver.inputs(batch, "float64")
+    value = driver.make(EDGE, {})([logits, further["edge_logits"]], labels)
+    assert_close(driver.numpy(value), reference_of(EDGE, {}, batch)[0], 1e-12)
+    assert IGNORED in batch.labels

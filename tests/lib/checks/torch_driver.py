@@ -1,0 +1,46 @@
+"""Losses as torch Modules."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from checks.drivers import Driver
+
+import unilossseg.torch
+
+
+class TorchDriver(Driver):
+    """Forward and backward as a training loop does them."""
+
+    autograd = True
+
+    def __init__(self):
+        super().__init__("torch", unilossseg.torch)
+
+    def array(self, x, dtype=None):
+        tensor = torch.from_numpy(np.array(x))
+        return tensor if dtype is None else tensor.to(getattr(torch, dtype))
+
+    def numpy(self, x):
+        if isinstance(x, list):
+            return np.stack([self.numpy(one) for one in x])
+        x = x.detach()
+        return (x.double() if x.dtype in (torch.float16, torch.bfloat16) else x).numpy()
+
+    def leaf(self, x, dtype=None):
+        return self.array(x, dtype).requires_grad_(True)
+
+    def contiguous(self, x):
+        return x.is_contiguous()
+
+    def flags(self, x):
+        return x.requires_grad, x.is_leaf, x._version
+
+    def backward(self, loss, logits, labels, upstream, further):
+        leaf = logits.detach().requires_grad_(True)
+        value = self.call(loss, leaf, labels, further)
+        if isinstance(value, list):
+            sum(value).backward()
+        else:
+            value.backward(torch.ones_like(value) if upstream is None else upstream)
+        return value, leaf.grad

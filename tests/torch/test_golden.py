@@ -1,0 +1,3 @@
+"""The recordings on torch, by the closed forms and by the formulas that its autograd differentiates."""
+
+from checks.golden import *  # noqa: F403  each of its tests

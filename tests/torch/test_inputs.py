@@ -1,0 +1,3 @@
+"""What calls may be given, and what they leave alone, on torch."""
+
+from checks.inputs import *  # noqa: F403  each of its tests
