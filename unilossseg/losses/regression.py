@@ -143,8 +143,8 @@ class L1Loss(ElementLoss):
     --------
     >>> import numpy as np
     >>> from unilossseg import L1Loss
-    >>> float(L1Loss()(np.array([[1.0, 3.0, 9.0]]), np.array([[2.0, 5.0, 255.0]])))
-    1.49999999985
+    >>> round(float(L1Loss()(np.array([[1.0, 3.0, 9.0]]), np.array([[2.0, 5.0, 255.0]]))), 6)
+    1.5
     """
 
     reduction: str = "mean"

@@ -127,7 +127,7 @@ class RelaxBoundaryLoss(Loss):
         """Differentiable formula."""
         near, a = self._neighbourhood(ops, logits, labels)
         z = flat(ops, logits)
-        return total(ops, a * _Relaxed(ops, z, near).losses())
+        return total(ops, a * keep_where(ops, ops.xp.not_equal(a, 0), _Relaxed(ops, z, near).losses()))
 
     def closed_form(  # type: ignore[override]
         self, ops: Backend, logits: Array, labels: Array, *, gradient: bool, upstream: Array | None
@@ -145,7 +145,7 @@ class RelaxBoundaryLoss(Loss):
             if slopes is not None:
                 scaled = weights if upstream is None else weights * upstream
                 slopes[place, :, span] = xp.astype(relaxed.slope() * scaled[:, None, :], logits.dtype, copy=False)
-            return xp.sum(weights * relaxed.losses(), dtype=xp.float64)
+            return xp.sum(weights * keep_where(ops, xp.not_equal(weights, 0), relaxed.losses()), dtype=xp.float64)
 
         images, channels, count = (int(length) for length in z.shape)
         value = xp.sum(xp.stack(ops.run(task, ops.chunks(images, channels, count))))
