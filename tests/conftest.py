@@ -45,7 +45,7 @@ def _will_run(config, folder):
     return any(folder == path or path in folder.parents or folder in path.parents for path in asked)
 
 
-@pytest.fixture(params=["numpy", "strict"])
+@pytest.fixture(scope="session", params=["numpy", "strict"])
 def driver(request):
     """How to call losses with arrays of a backend. tests/torch and tests/paddle have their own."""
     # Imported here, when `checks` is known to hold assertions.

@@ -1,10 +1,14 @@
 """What calls may be given, and what they leave alone, on NumPy and array-api-strict."""
 
+import threading
+
 import numpy as np
 import pytest
-from checks.cases import ROWS, batch_of_row, named
+from checks.cases import LOVASZ, ROWS, batch_of_row, named
 from checks.drivers import ArrayDriver
 from checks.inputs import *  # noqa: F403  each of its tests
+
+from unilossseg import LovaszSoftmaxLoss, value_and_grad
 
 
 @pytest.mark.parametrize("row", ROWS, ids=named)
@@ -31,3 +35,21 @@ def test_gradients_share_no_memory_with_inputs(row):
         assert not np.shares_memory(gradient, x)
         assert not np.shares_memory(driver.numpy(value), x)
     assert not np.shares_memory(driver.numpy(value), gradient)
+
+
+def test_losses_in_several_threads_of_the_user(monkeypatch):
+    monkeypatch.setattr("unilossseg.backends._threads.CHUNK_ELEMENTS", 64)
+    compute = value_and_grad(LovaszSoftmaxLoss())
+    batches = [batch_of_row((LOVASZ, {}), seed=seed, shape=(9, 9)) for seed in range(8)]
+    expected = [compute(batch.logits, batch.labels)[1] for batch in batches]
+    found = [None] * len(batches)
+
+    def work(i):
+        found[i] = compute(batches[i].logits, batches[i].labels)[1]
+
+    users = [threading.Thread(target=work, args=(i,)) for i in range(len(batches))]
+    for user in users:
+        user.start()
+    for user in users:
+        user.join()
+    np.testing.assert_array_equal(found, expected)

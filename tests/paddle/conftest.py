@@ -3,7 +3,7 @@
 import pytest
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def driver():
     # Imported here, not above: pytest loads this file before it knows what it will run.
     from checks.paddle_driver import PaddleDriver

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 
 import numpy as np
+import pytest
 
 import unilossseg
 from unilossseg.backends import get_backend
@@ -33,6 +34,16 @@ class Driver:
     def numpy(self, x):
         """An array of the framework as a NumPy one; half types as float32 or float64."""
         raise NotImplementedError
+
+    def own_loss(self, loss):
+        """The face of a loss that a test defines."""
+        return loss
+
+    def has(self, dtype):
+        """Skips a test where the framework lacks a dtype."""
+
+    def needs(self, dtype):
+        """Skips a test where the framework's own CPU kernels lack a dtype."""
 
     def contiguous(self, x):
         """Whether an array's memory is in the order of its axes."""
@@ -124,6 +135,10 @@ class ArrayDriver(Driver):
 
     def flags(self, x):
         return x.flags.writeable if self.name == "numpy" else None
+
+    def has(self, dtype):
+        if dtype == "bfloat16" or (dtype == "float16" and self.name == "strict"):
+            pytest.skip(f"{self.name} has no {dtype}")
 
     def contiguous(self, x):
         return np.asarray(x).flags.c_contiguous

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import paddle
+import pytest
 from checks.drivers import Driver
+from checks.own_loss import FocalLoss
 
 import unilossseg.paddle
+
+
+class PaddleFocalLoss(FocalLoss, unilossseg.paddle.PaddleLoss):
+    """As the documentation tells a user to write it."""
 
 
 class PaddleDriver(Driver):
@@ -34,11 +40,18 @@ class PaddleDriver(Driver):
         tensor.stop_gradient = False
         return tensor
 
+    def needs(self, dtype):
+        if dtype == "float16":
+            pytest.skip("Paddle has hardly any float16 kernel for the CPU")
+
     def fill(self, x, number):
         x.fill_(number)
 
     def contiguous(self, x):
         return x.is_contiguous()
+
+    def own_loss(self, loss):
+        return {FocalLoss: PaddleFocalLoss}[loss]
 
     def flags(self, x):
         return x.stop_gradient, x.is_leaf, x.inplace_version

@@ -5,8 +5,13 @@ from __future__ import annotations
 import numpy as np
 import torch
 from checks.drivers import Driver
+from checks.own_loss import FocalLoss
 
 import unilossseg.torch
+
+
+class TorchFocalLoss(FocalLoss, unilossseg.torch.TorchLoss):
+    """As the documentation tells a user to write it."""
 
 
 class TorchDriver(Driver):
@@ -32,6 +37,9 @@ class TorchDriver(Driver):
 
     def contiguous(self, x):
         return x.is_contiguous()
+
+    def own_loss(self, loss):
+        return {FocalLoss: TorchFocalLoss}[loss]
 
     def flags(self, x):
         return x.requires_grad, x.is_leaf, x._version

@@ -1,0 +1,116 @@
+"""A user's loss: one `compute`, and nothing else, on every framework."""
+
+from __future__ import annotations
+
+import copy
+import math
+import pickle
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from checks.cases import CE, Batch, batch_for
+from checks.compare import assert_close
+
+import unilossseg
+from unilossseg.building import as_weights, average, keep_where, pixel_cross_entropy, split_labels
+
+
+@dataclass(eq=False)
+class FocalLoss(unilossseg.Loss):
+    """(1 - p)^gamma of a pixel's cross entropy."""
+
+    gamma: float = 2.0
+    ignore_index: int = 255
+
+    def compute(self, ops, logits, labels):
+        pixels = split_labels(ops, labels, self.ignore_index)
+        losses = pixel_cross_entropy(ops, logits, pixels)
+        focus = (1 - ops.xp.exp(-losses)) ** self.gamma
+        valid = as_weights(ops, pixels.valid, losses)
+        return average(ops, keep_where(ops, pixels.valid, focus * losses)) / (average(ops, valid) + 1e-8)
+
+
+def exact(batch, gamma):
+    """Value and gradient, pixel by pixel."""
+    total, count, gradient = 0.0, 0, np.zeros(batch.logits.shape)
+    for n, *place in np.argwhere(batch.labels != 255):
+        at = (n, slice(None), *place)
+        z, y = batch.logits[at], batch.labels[(n, *place)]
+        p = np.exp(z) / np.sum(np.exp(z))
+        ce = -math.log(p[y])
+        total, count = total + (1 - p[y]) ** gamma * ce, count + 1
+        slope = (1 - p[y]) ** gamma + gamma * (1 - p[y]) ** (gamma - 1) * p[y] * ce if gamma else 1.0
+        gradient[at] = slope * (p - np.eye(len(z))[y])
+    mean = count / batch.labels.size + 1e-8
+    return total / batch.labels.size / mean, gradient / batch.labels.size / mean
+
+
+@pytest.mark.parametrize("gamma", [0.0, 1.0, 2.0])
+def test_value_and_gradient(driver, gamma):
+    batch = batch_for(CE)
+    loss = driver.own_loss(FocalLoss)(gamma=gamma)
+    value, gradient = exact(batch, gamma)
+    assert_close(driver.value(loss, batch), value, 1e-12)
+    if driver.autograd:
+        assert_close(driver.value_and_gradient(loss, batch)[1], gradient, 1e-12)
+        by_function = unilossseg.value_and_grad(loss)(*driver.inputs(batch, "float64")[:2])
+        assert_close(driver.numpy(by_function[1]), gradient, 1e-12)
+
+
+def test_without_gamma_it_is_cross_entropy(driver):
+    batch = batch_for(CE)
+    own, known = driver.own_loss(FocalLoss)(gamma=0.0), driver.make(CE, {})
+    assert_close(driver.value(own, batch), driver.value(known, batch), 1e-14)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
+def test_dtypes(driver, dtype):
+    driver.has(dtype)
+    batch = batch_for(CE)
+    loss = driver.own_loss(FocalLoss)()
+    rounded = batch.changed(logits=driver.numpy(driver.array(batch.logits, dtype)).astype(np.float64))
+    value, gradient = exact(rounded, 2.0)
+    assert driver.value(loss, batch, dtype).dtype == np.float32
+    assert_close(driver.value(loss, batch, dtype), value, 1e-5)
+    if driver.autograd:
+        assert_close(driver.value_and_gradient(loss, batch, dtype)[1], gradient, 1e-2)
+
+
+def test_it_is_checked_like_any_other(driver):
+    loss = driver.own_loss(FocalLoss)
+    name = loss.__name__
+    batch = batch_for(CE)
+    assert repr(loss(gamma=1.0)) == f"{name}(gamma=1.0, ignore_index=255)"
+    with pytest.raises(TypeError, match=f"^{name}: ignore_index must be an integer"):
+        loss(ignore_index=0.5)
+    with pytest.raises(ValueError, match=rf"^{name}: labels have shape \(4, 5\), expected \(2, 4, 5\) or \(2, 1, 4, 5\)"):
+        driver.value(loss(), Batch(batch.logits, batch.labels[0]))
+    batch.labels[0, 1, 2] = 7
+    with pytest.raises(ValueError, match=rf"^{name}: labels hold 7 at \(0, 1, 2\)"):
+        driver.value(loss(), batch)
+
+
+def test_copies(driver):
+    loss = driver.own_loss(FocalLoss)(gamma=1.5)
+    batch = batch_for(CE)
+    for twin in (copy.deepcopy(loss), pickle.loads(pickle.dumps(loss))):  # noqa: S301  our own bytes
+        assert_close(driver.value(twin, batch), driver.value(loss, batch), 0.0)
+
+
+def test_in_a_mixed_loss(driver):
+    batch = batch_for(CE)
+    mixed = driver.losses.MixedLoss([driver.own_loss(FocalLoss)(), driver.make(CE, {})], coef=[2.0, 1.0])
+    assert_close(
+        driver.value(mixed, batch), [2 * exact(batch, 2.0)[0], float(driver.value(driver.make(CE, {}), batch))], 1e-12
+    )
+
+
+def test_a_gradient_needs_autograd_or_a_closed_form(driver):
+    batch = batch_for(CE)
+    loss = driver.own_loss(FocalLoss)()
+    if driver.autograd:
+        assert driver.value_and_gradient(loss, batch)[1].shape == batch.logits.shape
+    else:
+        with pytest.raises(TypeError, match=r"^FocalLoss: the .* backend has no autograd and this loss no closed-form"):
+            driver.value_and_gradient(loss, batch)

@@ -1,0 +1,56 @@
+"""Under torch.func the formula takes over, with the same numbers."""
+
+import pytest
+import torch
+from checks.cases import CE, DICE, DUAL, PLAIN_ROWS, batch_for, named
+from checks.compare import assert_close, reference_of
+
+from unilossseg.backends import get_backend
+
+
+@pytest.mark.parametrize("row", PLAIN_ROWS, ids=named)
+def test_func_grad(driver, row):
+    batch = batch_for(row[0])
+    logits, labels, further = driver.inputs(batch, "float64")
+    loss = driver.make(*row)
+    gradient, value = torch.func.grad_and_value(lambda z: driver.call(loss, z, labels, further))(logits)
+    exact_value, exact = reference_of(*row, batch)
+    assert_close(value.numpy(), exact_value, 1e-11)
+    assert_close(gradient.numpy(), exact, 1e-10)
+
+
+# array-api-compat's sign writes through a boolean mask, which vmap cannot: Lovász and L1 are out.
+@pytest.mark.parametrize("name", [CE, DICE])
+def test_vmap(driver, name):
+    batches = [batch_for(name, seed=seed) for seed in range(3)]
+    logits = torch.stack([driver.array(batch.logits) for batch in batches])
+    labels = torch.stack([driver.array(batch.labels) for batch in batches])
+    values = torch.func.vmap(driver.make(name, {}))(logits, labels)
+    assert_close(values.numpy(), [float(reference_of(name, {}, batch)[0]) for batch in batches], 1e-12)
+
+
+@pytest.mark.parametrize("name", [CE, DICE])
+def test_hessian(driver, name):
+    batch = batch_for(name, shape=(2,))
+    logits, labels, _ = driver.inputs(batch, "float64")
+    loss = driver.make(name, {})
+    transformed = torch.func.jacrev(torch.func.grad(lambda z: loss(z, labels)))(logits)
+    expected = torch.autograd.functional.hessian(lambda z: loss(z, labels), logits)
+    assert float(expected.abs().max()) > 0
+    torch.testing.assert_close(transformed, expected, rtol=0, atol=1e-12)
+
+
+def test_dual_task_draws_from_torch_s_generator(driver):
+    batch = batch_for(DUAL)
+    logits, labels, _ = driver.inputs(batch, "float32")
+    loss = driver.make(DUAL, {})
+    torch.manual_seed(5)
+    first = loss(logits, labels)
+    torch.manual_seed(5)
+    noise = torch.rand(logits.shape)
+    assert float(first) == float(loss(logits, labels, noise=noise))
+    assert float(first) != float(loss(logits, labels))
+
+
+def test_the_threads_of_torch_are_those_of_the_loss():
+    assert get_backend("torch").threads() == torch.get_num_threads()
