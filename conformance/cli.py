@@ -16,6 +16,8 @@ from unilossseg import LOSSES, __version__
 from unilossseg.backends import KNOWN, BackendNotInstalledError, installed_backends, is_installed
 from unilossseg.conformance import report
 from unilossseg.conformance.cases import Case, selected
+from unilossseg.conformance.parity.commands import train_parity
+from unilossseg.conformance.records.commands import compare, record, replay
 from unilossseg.conformance.results import RESULTS, Result, Run, write_whole
 from unilossseg.conformance.run import run as run_cases
 from unilossseg.conformance.verdict import CONFORM, STATUSES
@@ -33,6 +35,9 @@ conformance = typer.Typer(
     help="Proves that every loss gives the same values and gradients everywhere.", no_args_is_help=True
 )
 app.add_typer(conformance, name="conformance")
+for command in (record, replay, compare):
+    app.command()(command)
+app.command("train-parity")(train_parity)
 
 
 def _version(wanted: bool) -> None:

@@ -155,7 +155,7 @@ def test_without_the_packages_of_the_command_line_it_says_how_to_get_them(monkey
     with pytest.raises(SystemExit) as left:
         __main__.main()
     assert left.value.code == 2
-    assert "needs typer, rich and jinja2: pip install 'unilossseg[report]'" in capsys.readouterr().err
+    assert "needs typer: pip install 'unilossseg[report]'" in capsys.readouterr().err
 
 
 def test_version_and_exit_codes_are_told():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-_NEEDED = ("typer", "rich", "jinja2")
+_NEEDED = ("typer", "rich", "jinja2", "safetensors", "matplotlib")
 
 
 def main() -> None:
@@ -14,7 +14,7 @@ def main() -> None:
     except ModuleNotFoundError as error:
         if error.name not in _NEEDED:
             raise
-        sys.stderr.write("unilossseg: the command line needs typer, rich and jinja2: pip install 'unilossseg[report]'\n")
+        sys.stderr.write(f"unilossseg: the command line needs {error.name}: pip install 'unilossseg[report]'\n")
         raise SystemExit(2) from None
     app(prog_name="unilossseg")
 

@@ -1,0 +1,142 @@
+"""The parent's end of the workers: starts them side by side, listens to all, and ends them whatever happens."""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from unilossseg.conformance.pool import STARTUP_SECONDS, TAIL, WorkerError
+
+#: How the threads of several workers are kept from fighting for the same cores.
+_THREADS = "OMP_NUM_THREADS"
+_FAREWELL_SECONDS = 5.0
+#: Called with a backend's name for every step that it has made.
+Report = Callable[[str], None]
+
+
+class AbsentError(WorkerError):
+    """A worker's Python lacks the framework."""
+
+
+class _Process:
+    def __init__(self, backend: str, python: str, folder: Path, heard: queue.Queue[tuple[str, str | None]]) -> None:
+        self.backend, self.heard = backend, heard
+        self.errors = folder / f"{backend}.stderr"
+        self.greeting: dict[str, Any] | None = None
+        self.done = False
+        self.due = time.monotonic() + STARTUP_SECONDS
+        threads = max(1, (os.cpu_count() or 1) // 2)
+        # -P: a folder called torch where the command is run must not be taken for the framework.
+        command = [python, "-P", "-m", "unilossseg.conformance.parity.worker", "--backend", backend, "--folder", str(folder)]
+        with self.errors.open("wb") as stderr:
+            self.process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+                env={_THREADS: str(threads), **os.environ},
+                text=True,
+                encoding="utf-8",
+                errors="replace",
+            )
+        self.reader = threading.Thread(target=self._read, daemon=True)
+        self.reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.heard.put((self.backend, line))
+        self.heard.put((self.backend, None))
+
+    def failure(self, what: str) -> WorkerError:
+        """What happened, with its last words."""
+        words = self.errors.read_text(encoding="utf-8", errors="replace").strip()[-TAIL:]
+        return WorkerError(f"the {self.backend} worker {what}" + (f"; its stderr ends:\n{words}" if words else ""))
+
+    def end(self) -> None:
+        """Kills it if it still runs; one that has done its job gets a moment to leave by itself."""
+        try:
+            self.process.wait(timeout=_FAREWELL_SECONDS if self.done else 0)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self.reader.join()
+        if self.process.stdout is not None:
+            self.process.stdout.close()
+
+
+def train(pythons: Mapping[str, str], folder: Path, timeout: float, report: Report) -> dict[str, dict[str, Any]]:
+    """Lets a worker of each backend do the job in the folder, all at the same time.
+
+    Parameters
+    ----------
+    pythons
+        The Python that runs each backend.
+    timeout
+        Seconds that a step may take.
+
+    Returns
+    -------
+    What each worker said about itself. Raises WorkerError if one crashed, hung or failed, AbsentError if its Python lacks
+    the framework.
+    """
+    heard: queue.Queue[tuple[str, str | None]] = queue.Queue()
+    running: dict[str, _Process] = {}
+    try:
+        for backend, python in pythons.items():
+            try:
+                running[backend] = _Process(backend, python, folder, heard)
+            except OSError as error:
+                raise WorkerError(f"the {backend} worker did not start: {python}: {error.strerror or error}") from error
+        while not all(process.done for process in running.values()):
+            _listen(running, heard, timeout, report)
+        return {backend: process.greeting or {} for backend, process in running.items()}
+    finally:
+        for process in running.values():
+            process.end()
+
+
+def _listen(
+    running: Mapping[str, _Process], heard: queue.Queue[tuple[str, str | None]], timeout: float, report: Report
+) -> None:
+    """Takes one message, or finds that one is overdue."""
+    next_due = min((process for process in running.values() if not process.done), key=lambda process: process.due)
+    try:
+        backend, line = heard.get(timeout=max(0.0, next_due.due - time.monotonic()))
+    except queue.Empty:
+        what = "did not start" if next_due.greeting is None else "made no step"
+        limit = STARTUP_SECONDS if next_due.greeting is None else timeout
+        raise next_due.failure(f"{what} within {limit:g} s") from None
+    process = running[backend]
+    if line is None:
+        if not process.done:
+            raise process.failure(f"ended with exit status {process.process.wait()}")
+        return
+    process.due = time.monotonic() + timeout
+    message = _understood(line)
+    if message is None:
+        raise process.failure(f"said {line[:200]!r}, which is no JSON object")
+    if "absent" in message:
+        raise AbsentError(str(message["absent"]))
+    if "failed" in message:
+        raise WorkerError(f"the {backend} worker failed:\n{message['failed']}".rstrip())
+    if "ready" in message:
+        process.greeting = message["ready"]
+    process.done = bool(message.get("done"))
+    if "loss" in message:
+        report(backend)
+
+
+def _understood(line: str) -> dict[str, Any] | None:
+    try:
+        said = json.loads(line)
+    except ValueError:
+        return None
+    return said if isinstance(said, dict) else None

@@ -1,0 +1,213 @@
+"""Causes that the two gradients show by themselves, whatever the loss."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from unilossseg.conformance.records.evidence import Evidence, Floats, Prediction, distance
+from unilossseg.conformance.records.hypothesis import Hypothesis, predicting
+
+#: Sums over an axis below this share of the largest entry are zero but for rounding.
+ZERO_SUM = {"float64": 1e-9, "float32": 1e-4, "float16": 2e-2, "bfloat16": 1e-1}
+_MOST_CHANNELS = 512
+
+
+def hypotheses(evidence: Sequence[Evidence]) -> Iterator[Hypothesis]:
+    """All of them, in the direction of the evidence."""
+    yield Hypothesis(
+        "detached gradient",
+        "the {other} has no gradient",
+        "Look for detach(), stop_gradient, no_grad, .item(), .numpy(), argmax or a cast to integers on the way to the loss.",
+        _detached,
+        lambda cases: f"{_gradient_size(cases[0], 'other')} in the one, {_gradient_size(cases[0], 'given')} in the other",
+        order=1,
+    )
+    yield Hypothesis(
+        "ignored pixels not masked",
+        "the {other} trains pixels that are to be ignored",
+        "Pass ignore_index, or multiply the loss of each pixel by (labels != ignore_index) before it is summed.",
+        _unmasked,
+        lambda cases: (
+            f"gradient up to {_at_ignored(cases[0].other.gradient, cases[0]):.3g} at ignored pixels in the one, "
+            f"{_at_ignored(cases[0].given.gradient, cases[0]):.3g} in the other (largest anywhere: "
+            f"{np.abs(cases[0].given.gradient).max():.3g})"
+        ),
+        order=2,
+    )
+    yield Hypothesis(
+        "gradient permuted",
+        "the {other}'s gradient is the {given}'s with its classes in another order",
+        "Look for an index, flip or permutation of the class axis that is not undone on the way back.",
+        predicting(_permuted),
+        lambda cases: f"class of the one by class of the other: {_permutation(cases[0])}",
+        order=3,
+    )
+    yield Hypothesis(
+        "gradient permuted",
+        "the {other}'s gradient has the {given}'s entries in the memory order of channels-last",
+        "Move the class axis with movedim, transpose or permute in place of reshape.",
+        predicting(_relaid),
+        lambda cases: "the entries agree after the class axis is moved to the end and the shape put back",
+        order=3,
+    )
+    yield Hypothesis(
+        "wrong class axis",
+        "the {other} has its softmax over another axis than the classes",
+        "Give softmax, log_softmax or cross entropy the class axis: axis=1 for (N, C, ...).",
+        _other_axis,
+        lambda cases: f"the {{other}}'s gradient sums to zero over axis {_zero_axis(cases[0])}, the {{given}}'s over axis 1",
+        order=12,
+    )
+    yield Hypothesis(
+        "softmax missing",
+        "the {other} has no softmax over the classes",
+        "Apply softmax (or log_softmax) before a loss that takes probabilities, or use one that takes logits.",
+        _no_zero_sum,
+        lambda cases: (
+            f"the sum of the gradient over the classes, as a share of its largest entry: "
+            f"{_sum_over(cases[0].other.gradient, 1):.2g} in the {{other}}, {_sum_over(cases[0].given.gradient, 1):.2g} "
+            "in the {given} (softmax makes it 0)"
+        ),
+        order=13,
+    )
+    yield Hypothesis(
+        "reduction",
+        "the {other} returns a value for each pixel or element, the {given} one number",
+        "Set the same reduction in both.",
+        _unreduced,
+        lambda cases: (
+            f"shape {cases[0].other.value.shape}, whose {_reduced(cases[0])} is {float(cases[0].given.value.sum()):.6g}"
+        ),
+        order=1,
+    )
+    yield Hypothesis(
+        "random numbers",
+        "a loss draws random numbers: it gives others when it is called again",
+        "Switch dropout off, or give both losses the same noise (as `noise` in --inputs).",
+        lambda case: None if case.same else (0.0 if case.repeatable else 0.75),
+        lambda cases: "a second call with the same inputs gave other bits",
+        order=4,
+    )
+
+
+# ------------------------------------------------------------------------------------------------ the scores
+def _is_zero(gradient: Floats | None) -> bool:
+    return gradient is None or not gradient.any()
+
+
+def _detached(case: Evidence) -> float | None:
+    if _is_zero(case.given.gradient):
+        return None
+    if not _is_zero(case.other.gradient):
+        return 0.0
+    # The value has a tale of its own to tell where it differs too.
+    return 1.0 if distance(case.given.value, case.other.value) <= max(case.value_bound, 1e-4) else 0.6
+
+
+def _unmasked(case: Evidence) -> float | None:
+    given, other, valid = case.given.gradient, case.other.gradient, case.valid
+    if given is None or other is None or valid is None or valid.all():
+        return float(case.same)
+    ignored = ~case.spread(valid)
+    if given[ignored].any() or not other[ignored].any():
+        return float(case.same)
+    a, b = given[~ignored], other[~ignored]
+    size = float(np.abs(a).max(initial=0))
+    if not size:
+        return 0.95
+    # What more pixels in the denominator do to the others is a constant.
+    factor = float((a / size) @ b / ((a / size) @ a))
+    return 0.95 if distance(a * factor, b) <= 1e-3 else 0.6
+
+
+def _permuted(case: Evidence) -> Prediction | None:
+    order = _permutation(case)
+    if order is None or case.given.gradient is None:
+        return None
+    return Prediction(case.given.value, case.given.gradient[:, list(order)])
+
+
+def _permutation(case: Evidence) -> tuple[int, ...] | None:
+    """For each channel of the one gradient the only channel of the other that is like it; None where that is no new order."""
+    given, other = case.given.gradient, case.other.gradient
+    if given is None or other is None or given.shape != other.shape or given.ndim < 2 or given.shape[1] > _MOST_CHANNELS:
+        return None
+    rows = [np.moveaxis(x, 1, 0).reshape(x.shape[1], -1) for x in (given, other)]
+    unit = max(float(np.abs(row).max(initial=0)) for row in rows)
+    if not unit or not np.isfinite(unit):
+        return None
+    a, b = (row / unit for row in rows)
+    apart = (a**2).sum(axis=1)[None, :] + (b**2).sum(axis=1)[:, None] - 2 * b @ a.T
+    order = tuple(int(index) for index in apart.argmin(axis=1))
+    return None if len(set(order)) < len(order) or order == tuple(range(len(order))) else order
+
+
+def _relaid(case: Evidence) -> Prediction | None:
+    given, other = case.given.gradient, case.other.gradient
+    if given is None or other is None or given.ndim < 3 or given.shape != other.shape:
+        return None
+    return Prediction(case.given.value, np.moveaxis(given, 1, -1).reshape(given.shape))
+
+
+def _sum_over(gradient: Floats | None, axis: int) -> float:
+    """The largest sum over an axis as a share of the largest entry."""
+    if gradient is None or not gradient.any() or not np.isfinite(gradient).all():
+        return np.inf
+    return float(np.abs(gradient.sum(axis=axis)).max() / np.abs(gradient).max())
+
+
+def _loses_zero_sum(case: Evidence) -> bool:
+    """Whether the one gradient sums to zero over the classes and the other does not."""
+    zero = ZERO_SUM[case.dtype]
+    other = _sum_over(case.other.gradient, 1)
+    return case.classes > 1 and _sum_over(case.given.gradient, 1) <= zero and 10 * zero < other < np.inf
+
+
+def _zero_axis(case: Evidence) -> int | None:
+    """Another axis over which the other gradient sums to zero."""
+    gradient = case.other.gradient
+    if gradient is None:
+        return None
+    axes = [axis for axis in range(gradient.ndim) if axis != 1 and gradient.shape[axis] > 1]
+    return next((axis for axis in axes if _sum_over(gradient, axis) <= ZERO_SUM[case.dtype]), None)
+
+
+def _other_axis(case: Evidence) -> float | None:
+    if case.same:
+        return None
+    return 0.85 if _loses_zero_sum(case) and _zero_axis(case) is not None else 0.0
+
+
+def _no_zero_sum(case: Evidence) -> float | None:
+    if case.same:
+        return None
+    return 0.6 if _loses_zero_sum(case) and _zero_axis(case) is None else 0.0
+
+
+def _unreduced(case: Evidence) -> float | None:
+    return None if case.same else (0.9 if _reduced(case) else 0.0)
+
+
+def _reduced(case: Evidence) -> str:
+    """How the many numbers of the one become the one number of the other; empty if no way leads there."""
+    one, many = case.given.value, case.other.value
+    if one.size != 1 or many.size <= 1:
+        return ""
+    ways = {"mean": float(many.mean()), "sum": float(many.sum())}
+    if case.valid is not None and case.valid.any():
+        ways["sum over valid pixels"] = float(many.sum() / case.valid.sum())
+    near = max(case.value_bound, 1e-4)
+    return next((name for name, number in ways.items() if distance(np.asarray(number), one) <= near), "")
+
+
+def _gradient_size(case: Evidence, which: str) -> str:
+    gradient = case.given.gradient if which == "given" else case.other.gradient
+    return "no gradient" if gradient is None else f"a gradient of at most {np.abs(gradient).max(initial=0):.3g}"
+
+
+def _at_ignored(gradient: Floats | None, case: Evidence) -> float:
+    if gradient is None or case.valid is None:
+        return 0.0
+    return float(np.abs(gradient[~case.spread(case.valid)]).max(initial=0))

@@ -1,0 +1,328 @@
+"""Causes that are tried out: a loss that reproduces one record makes the mistake, and gives the other record's numbers."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from unilossseg.conformance.records.evidence import Evidence, Floats, Prediction, Result, Side, distance
+from unilossseg.conformance.records.hypothesis import Hypothesis, Score, predicting
+from unilossseg.conformance.records.models import Model
+
+#: Rounding of float32 that a loss is known to show by itself, of the scale; more than that has another cause.
+_MOST_ROUNDING = 2e-4
+
+Labels = npt.NDArray[np.int64]
+#: All orders of so many classes are tried; of more, only those that come about by themselves.
+_FEW_CLASSES = 4
+
+
+def hypotheses(evidence: Sequence[Evidence], given: Side, other: Side, model: Model) -> Iterator[Hypothesis]:
+    """All of them, in the direction of the evidence."""
+    yield Hypothesis(
+        "rounding",
+        "the {given} has rounding errors of its own: the formula in float64 gives the {other}'s numbers",
+        "Nothing changed but the rounding. Record in float64 (--dtype float64) where the loss can do it; otherwise allow for "
+        "it with --gradient-tolerance or --value-tolerance, which the report shows.",
+        lambda case: _rounding(model, case),
+        lambda cases: (
+            f"{model.name} in float64 is {_off(model, cases, 'given')} of the scale away from the {{given}} and "
+            f"{_off(model, cases, 'other')} from the {{other}} ({cases[0].name})"
+        ),
+        order=0,
+    )
+    yield from _softmax(model)
+    yield from _shifted_labels(model)
+    yield from _class_orders(model, evidence)
+    yield from _ignored_classes(model)
+    yield from _parameters(model, given, other)
+
+
+def _tried(model: Model, cause: str, title: str, remedy: str, score: Score, words: str, order: int = 4) -> Hypothesis:
+    def improving(case: Evidence) -> float | None:
+        """The score, if the mistake brings the loss nearer: one that changes nothing would explain rounding, too."""
+        found = score(case)
+        if found is None or case.same:
+            return found
+        right = model.share(case)
+        return found if found > right + (1 - right) / 2 else 0.0
+
+    words = f"{model.name}, {words}, gives the {{other}}'s numbers"
+    return Hypothesis(cause, title, remedy, improving, lambda cases: words, order)
+
+
+def _rounding(model: Model, case: Evidence) -> float | None:
+    """Whether the loss itself gives the one record's numbers, and the other's are off by a little in both directions."""
+    result = model.result(case)
+    if result is None or case.same:
+        return None
+    off = distance(result.value, case.given.value), distance(result.gradient, case.given.gradient)
+    if max(off) > _MOST_ROUNDING:
+        return 0.0
+    if case.given.gradient is None or result.gradient is None:
+        return model.share(case)
+    errors = case.given.gradient - result.gradient
+    signed = np.sign(errors[np.abs(errors) > 0.01 * np.abs(errors).max(initial=0)])
+    # Rounding goes both ways, about as often; a factor or another formula does not.
+    return model.share(case) if signed.size and abs(signed.mean()) < 0.5 else 0.0
+
+
+def _off(model: Model, cases: Sequence[Evidence], which: str) -> str:
+    result = model.result(cases[0])
+    side = cases[0].given if which == "given" else cases[0].other
+    if result is None:
+        return "unknown"
+    return f"{max(distance(result.value, side.value), distance(result.gradient, side.gradient)):.2g}"
+
+
+def _prediction(result: Result | None) -> Prediction | None:
+    return None if result is None else Prediction(result.value, result.gradient)
+
+
+# ------------------------------------------------------------------------------------------------ softmax
+def _softmax(model: Model) -> Iterator[Hypothesis]:
+    yield _tried(
+        model,
+        "softmax twice",
+        "the {other} applies softmax twice",
+        "Give the loss the network's logits: it has a softmax of its own.",
+        predicting(lambda case: _twice(model, case)),
+        "computed from softmax(logits)",
+    )
+    yield _tried(
+        model,
+        "softmax missing",
+        "the {other} takes logits for probabilities",
+        "Apply softmax (or log_softmax) before a loss that takes probabilities, or use one that takes logits.",
+        predicting(lambda case: _without_softmax(model, case)),
+        "computed from the logits as they are, without a softmax",
+    )
+    yield _tried(
+        model,
+        "wrong class axis",
+        "the {other} has the logits reshaped to (..., C) with the class axis still in place",
+        "Move the class axis last (movedim, transpose, permute) before it is flattened.",
+        predicting(lambda case: _reshaped(model, case)),
+        "computed from logits.reshape(-1, C)",
+    )
+    yield Hypothesis(
+        "wrong class axis",
+        "the {other} has its softmax over another axis than the classes",
+        "Give softmax, log_softmax or cross entropy the class axis: axis=1 for (N, C, ...).",
+        lambda case: max((_axis_score(model, case, axis) for axis in range(case.logits.ndim) if axis != 1), default=0.0),
+        lambda cases: f"{model.name} with its softmax over axis {_axis(model, cases[0])} gives the {{other}}'s numbers",
+        order=4,
+    )
+
+
+def _probabilities(logits: Floats, axis: int = 1) -> Floats:
+    powers = np.exp(logits - logits.max(axis=axis, keepdims=True))
+    return np.asarray(powers / powers.sum(axis=axis, keepdims=True))
+
+
+def _twice(model: Model, case: Evidence) -> Prediction | None:
+    p = _probabilities(case.logits)
+    result = model.result(case, logits=p)
+    if result is None or result.gradient is None:
+        return None
+    slope = result.gradient
+    return Prediction(result.value, p * (slope - (slope * p).sum(axis=1, keepdims=True)))
+
+
+def _one_hot(case: Evidence) -> Floats | None:
+    """One-hot labels, nothing where ignored."""
+    labels = case.labels
+    if labels is None:
+        return None
+    return np.asarray(
+        (labels[:, None] == np.arange(case.classes).reshape(1, -1, *[1] * (case.logits.ndim - 2)))
+        & (labels != case.ignore_index)[:, None],
+        dtype=np.float64,
+    )
+
+
+def _without_softmax(model: Model, case: Evidence) -> Prediction | None:
+    target, valid, z = _one_hot(case), case.valid, case.logits
+    if target is None or valid is None or not valid.any() or case.upstream is not None:
+        return None
+    if model.name == "CrossEntropyLoss" and model.loss.weight is None:
+        return Prediction(np.asarray(-(z * target).sum() / valid.sum()), -target / valid.sum())
+    if model.name == "DiceLoss" and model.loss.weight is None:
+        mask, axes, smooth = valid[:, None], tuple(range(2, z.ndim)), model.loss.smooth
+        shared = 2 * (z * target).sum(axis=axes, keepdims=True) + smooth
+        total = ((z + target) * mask).sum(axis=axes, keepdims=True) + smooth + 1e-8
+        slope = -(2 * target * total - shared) / total**2 * mask / (z.shape[0] * case.classes)
+        return Prediction(np.asarray((1 - shared / total).mean()), slope)
+    return None
+
+
+def _reshaped(model: Model, case: Evidence) -> Prediction | None:
+    labels, z = case.labels, case.logits
+    if labels is None or z.ndim < 3 or case.upstream is not None:
+        return None
+    result = model.result(case, logits=z.reshape(-1, case.classes), labels=labels.reshape(-1))
+    if result is None or result.gradient is None:
+        return None
+    return Prediction(result.value, result.gradient.reshape(z.shape))
+
+
+def _over_axis(model: Model, case: Evidence, axis: int) -> Prediction | None:
+    target, valid, z = _one_hot(case), case.valid, case.logits
+    if target is None or valid is None or not valid.any() or case.upstream is not None:
+        return None
+    if model.name != "CrossEntropyLoss" or model.loss.weight is not None:
+        return None
+    p = _probabilities(z, axis)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        value = -(np.where(target > 0, np.log(p), 0.0)).sum() / valid.sum()
+    return Prediction(np.asarray(value), (p * target.sum(axis=axis, keepdims=True) - target) / valid.sum())
+
+
+def _axis_score(model: Model, case: Evidence, axis: int) -> float:
+    return predicting(lambda case: _over_axis(model, case, axis))(case) or 0.0
+
+
+def _axis(model: Model, case: Evidence) -> int:
+    return max((axis for axis in range(case.logits.ndim) if axis != 1), key=lambda axis: _axis_score(model, case, axis))
+
+
+# ------------------------------------------------------------------------------------------------ labels
+def _shifted_labels(model: Model) -> Iterator[Hypothesis]:
+    for step in (1, -1):
+        for end in ("ignored", "wrapped around", "kept in range"):
+            yield _tried(
+                model,
+                "labels shifted by one",
+                f"the {{other}} reads every label {'one higher' if step > 0 else 'one lower'} (those out of range are {end})",
+                "Look for labels that count from 1, a background class that is added or removed, or reduce_zero_label.",
+                predicting(
+                    lambda case, step=step, end=end: _prediction(_with_labels(model, case, _shifted(case, step, end)))  # type: ignore[misc]
+                ),
+                f"computed with labels {'+' if step > 0 else '-'} 1",
+                order=3,
+            )
+
+
+def _with_labels(model: Model, case: Evidence, labels: Labels | None) -> Result | None:
+    return None if labels is None else model.result(case, labels=labels)
+
+
+def _shifted(case: Evidence, step: int, end: str) -> Labels | None:
+    labels, valid = case.labels, case.valid
+    if labels is None or valid is None:
+        return None
+    classes = max(case.classes, 2)
+    moved = labels + step
+    outside = (moved < 0) | (moved >= classes)
+    if end == "ignored":
+        moved = np.where(outside, case.ignore_index, moved)
+    else:
+        moved = moved % classes if end == "wrapped around" else np.clip(moved, 0, classes - 1)
+    return np.where(valid, moved, labels)
+
+
+def _ignored_classes(model: Model) -> Iterator[Hypothesis]:
+    for words, chosen in (("class 0", lambda case: 0), ("the last class", lambda case: max(case.classes, 2) - 1)):
+
+        def labels(case: Evidence, chosen: Callable[[Evidence], int] = chosen) -> Labels | None:
+            if case.labels is None or case.valid is None:
+                return None
+            return np.where(case.valid, case.labels, chosen(case))
+
+        yield _tried(
+            model,
+            "ignored pixels not masked",
+            f"the {{other}} trains ignored pixels as {words}",
+            "Pass ignore_index, and mask before labels are clamped or multiplied into range.",
+            predicting(lambda case, labels=labels: _prediction(_with_labels(model, case, labels(case)))),  # type: ignore[misc]
+            f"computed with ignored labels as {words}",
+            order=1,
+        )
+
+
+# ------------------------------------------------------------------------------------------------ order of the classes
+def _class_orders(model: Model, evidence: Sequence[Evidence]) -> Iterator[Hypothesis]:
+    for order in _orders(evidence):
+        shown = ", ".join(map(str, order))
+        yield _tried(
+            model,
+            "classes in another order",
+            f"the {{other}} has its channels in another class order: ({shown})",
+            "Compare the class lists of the two projects: the channel of a class must be the number of its label in both.",
+            predicting(lambda case, order=order: _reordered(model, case, order)),  # type: ignore[misc]
+            f"computed from logits[:, ({shown})]",
+        )
+
+
+def _orders(evidence: Sequence[Evidence]) -> list[tuple[int, ...]]:
+    classes = min((case.classes for case in evidence), default=0)
+    if classes < 2 or any(case.classes != classes for case in evidence):
+        return []
+    same = tuple(range(classes))
+    if classes <= _FEW_CLASSES:
+        found = list(itertools.permutations(same))
+    else:
+        found = [same[::-1], (*same[1:], 0), (same[-1], *same[:-1])]
+        found += [order for case in evidence if (order := _read_off(case)) is not None]
+    return [order for order in dict.fromkeys(found) if order != same]
+
+
+def _read_off(case: Evidence) -> tuple[int, ...] | None:
+    """For each label the channel that the one gradient pushes up: losses have their lowest slope at the class of the label."""
+    labels, valid, gradient = case.labels, case.valid, case.other.gradient
+    if labels is None or valid is None or gradient is None or gradient.shape != case.logits.shape:
+        return None
+    lowest = gradient.argmin(axis=1)
+    order = []
+    for label in range(case.classes):
+        votes = np.bincount(lowest[valid & (labels == label)], minlength=case.classes)
+        order.append(int(votes.argmax()) if votes.any() else -1)
+    absent = [label for label, channel in enumerate(order) if channel < 0]
+    if len(absent) == 1:  # the one that is left
+        order[absent[0]] = (set(range(case.classes)) - set(order)).pop()
+    return tuple(order) if sorted(order) == list(range(case.classes)) else None
+
+
+def _reordered(model: Model, case: Evidence, order: tuple[int, ...]) -> Prediction | None:
+    """The loss of logits[:, order]: channel order[c] is read as class c."""
+    result = model.result(case, logits=np.ascontiguousarray(case.logits[:, list(order)]))
+    if result is None or result.gradient is None:
+        return None
+    gradient = np.empty_like(result.gradient)
+    gradient[:, list(order)] = result.gradient
+    return Prediction(result.value, gradient)
+
+
+# ------------------------------------------------------------------------------------------------ parameters
+def _parameters(model: Model, given: Side, other: Side) -> Iterator[Hypothesis]:
+    tried: list[dict[str, Any]] = []
+    if model.has("smooth"):
+        tried += [{"smooth": smooth} for smooth in (0.0, 1.0) if model.loss.smooth != smooth]
+    if model.has("variant"):
+        tried += [{"variant": variant} for variant in ("paddleseg", "corrected") if model.loss.variant != variant]
+    if model.has("weight"):
+        weight = other.kwargs.get("weight", given.kwargs.get("weight"))
+        tried += [
+            {"weight": chosen} for chosen in (weight, None) if chosen != model.loss.weight and not isinstance(chosen, str)
+        ]
+    for parameters in tried:
+        try:
+            changed = model.with_parameters(**parameters)
+        except (TypeError, ValueError):
+            continue
+        ((name, value),) = parameters.items()
+        yield _tried(
+            model,
+            f"another {name}",
+            f"the {{other}} has {name}={value!r}, the {{given}} {name}={getattr(model.loss, name)!r}",
+            f"Give both the same {name}. Newer PaddleSeg releases changed the default smooth of DiceLoss from 0 to 1."
+            if name == "smooth"
+            else f"Give both the same {name}.",
+            predicting(lambda case, changed=changed: _prediction(changed.result(case))),  # type: ignore[misc]
+            f"computed with {name}={value!r}",
+            order=3,
+        )

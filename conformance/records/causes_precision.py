@@ -1,0 +1,232 @@
+"""Causes that lose digits: half precision on the way, TF32, a logarithm that is clipped."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+
+from unilossseg.conformance.cases import rounded
+from unilossseg.conformance.records.evidence import Evidence, Floats, Prediction, Side, distance
+from unilossseg.conformance.records.hypothesis import Hypothesis, predicting
+from unilossseg.conformance.records.models import Model
+from unilossseg.conformance.records.thresholds import EPS16, EPS_BFLOAT16
+
+#: Where losses are found clipped: -log of what they add or clamp to, torch's BCELoss, the least normal number of float32.
+CAPS = {
+    **{f"-log({eps:g})": -math.log(eps) for eps in (1e-5, 1e-6, 1e-7, 1e-8, 1e-9, 1e-10, 1e-12, 1e-15)},
+    "-log of the least normal float32": -math.log(2.0**-126),
+    "64, where Paddle's cross entropy clips on the CPU": 64.0,
+    "100, where torch's BCELoss clips": 100.0,
+}
+_HALVES = (("bfloat16", EPS_BFLOAT16), ("float16", EPS16))
+#: What TF32 keeps of a number that it multiplies.
+_EPS_TF32 = 2.0**-10
+
+
+def hypotheses(given: Side, other: Side, model: Model | None) -> Iterator[Hypothesis]:
+    """All of them, in the direction of the evidence."""
+    for name, eps in _HALVES:
+        yield Hypothesis(
+            "half precision",
+            f"the {{other}} was computed or accumulated in {name}",
+            "Convert the logits to float32 before the loss, or keep the loss out of autocast; sums and means above all.",
+            lambda case, name=name, eps=eps: _held_by(case, name, eps),  # type: ignore[misc]
+            lambda cases, name=name: _held_words(cases, name),  # type: ignore[misc]
+            order=6,
+        )
+        if model is not None:
+            yield _of_rounded_logits(model, name, lambda z, name=name: rounded(z, name).astype(np.float64))  # type: ignore[misc]
+    if model is not None:
+        yield _of_rounded_logits(model, "TF32", _tf32)
+        yield from _clipped(model)
+    yield Hypothesis(
+        "values capped",
+        "the {other}'s losses are capped",
+        "Compute the loss from logits (log_softmax, logsigmoid, cross_entropy): the logarithm then needs no clip.",
+        predicting(_capped),
+        lambda cases: (
+            f"no loss of the {{other}} exceeds {_cap(cases[0])}, the {{given}}'s go up to {cases[0].given.value.max():.6g}"
+        ),
+        order=7,
+    )
+    on_gpu = any("cuda" in side.device or "gpu" in side.device for side in (given, other))
+    yield Hypothesis(
+        "TF32 or half precision",
+        "the errors have the size of TF32 or half precision on the way",
+        "Switch TF32 off (torch.backends.cuda.matmul.allow_tf32, NVIDIA_TF32_OVERRIDE=0) and autocast too, and record again.",
+        lambda case: _half_sized(case, 0.6 if on_gpu else 0.4),
+        lambda cases: (
+            ", ".join(f"{_noise(case):.2g} of the scale ({case.name})" for case in cases[:4])
+            + "; one step of TF32 and float16 is 2**-11 = 0.00049, of bfloat16 2**-8 = 0.0039"
+        ),
+        order=60,
+    )
+
+
+# ------------------------------------------------------------------------------------------------ half precision
+def _held_by(case: Evidence, name: str, eps: float) -> float | None:
+    """Whether the one's numbers are exactly numbers of a half type, and those of the other are not."""
+    if case.dtype in ("float16", "bfloat16") or case.same:
+        return None
+    apart = distance(case.given.value, case.other.value), distance(case.given.gradient, case.other.gradient)
+    if max(apart) > 64 * eps:
+        return 0.0
+    held = [_holds(name, x) for x in (case.other.value, case.other.gradient)]
+    before = [_holds(name, x) for x in (case.given.value, case.given.gradient)]
+    # A coarser bfloat16 is a float16 too, in its range.
+    return 0.9 if any(now and not was for now, was in zip(held, before, strict=True)) else 0.0
+
+
+def _holds(name: str, numbers: Floats | None) -> bool:
+    if numbers is None or not numbers.any() or not np.isfinite(numbers).all():
+        return False
+    with np.errstate(over="ignore"):
+        return bool((rounded(numbers, name).astype(np.float64) == numbers).all())
+
+
+def _held_words(cases: Sequence[Evidence], name: str) -> str:
+    case = cases[0]
+    what = [word for word, x in (("value", case.other.value), ("gradient", case.other.gradient)) if _holds(name, x)]
+    return (
+        f"every number of the {{other}}'s {' and '.join(what) or 'value'} is a number of {name}, those of the {{given}} are not; "
+        f"they differ by {_noise(case):.2g} of the scale"
+    )
+
+
+def _of_rounded_logits(model: Model, name: str, rounding: Callable[[Floats], Floats]) -> Hypothesis:
+    def predict(case: Evidence) -> Prediction | None:
+        if case.dtype == name:
+            return None
+        result = model.result(case, logits=rounding(case.logits))
+        return None if result is None else Prediction(result.value, result.gradient)
+
+    return Hypothesis(
+        "TF32" if name == "TF32" else "half precision",
+        f"the {{other}} rounds the logits to {name} before it computes",
+        "Keep the logits in float32 up to the loss: look for autocast, .half(), .bfloat16() or TF32 in front of it.",
+        predicting(predict),
+        lambda cases: f"{model.name} of the rounded logits gives the {{other}}'s numbers",
+        order=5,
+    )
+
+
+def _tf32(logits: Floats) -> Floats:
+    bits = logits.astype(np.float32).view(np.uint32)
+    # To 10 bits of mantissa, to nearest, ties to even.
+    odd = (bits >> np.uint32(13)) & np.uint32(1)
+    return ((bits + np.uint32(0x0FFF) + odd) & np.uint32(0xFFFFE000)).view(np.float32).astype(np.float64)
+
+
+def _noise(case: Evidence) -> float:
+    parts = [distance(case.given.value, case.other.value)]
+    if case.given.gradient is not None and case.other.gradient is not None:
+        parts.append(distance(case.given.gradient, case.other.gradient))
+    return max(parts)
+
+
+def _half_sized(case: Evidence, score: float) -> float | None:
+    """Whether the errors have half precision's size and no direction."""
+    if case.dtype in ("float16", "bfloat16") or case.same:
+        return None
+    given, other = case.given.gradient, case.other.gradient
+    if given is None or other is None or given.shape != other.shape or not _EPS_TF32 / 16 < _noise(case) < 4 * EPS_BFLOAT16:
+        return 0.0
+    errors = (other - given)[np.abs(given) > 0.1 * np.abs(given).max(initial=0)]
+    # Rounding goes both ways, about as often; a factor or another formula does not.
+    signed = np.sign(errors[errors != 0])
+    return score if signed.size and abs(signed.mean()) < 0.5 else 0.0
+
+
+# ------------------------------------------------------------------------------------------------ clipped logarithms
+def _clipped(model: Model) -> Iterator[Hypothesis]:
+    """A logarithm's argument that is clamped, or has an epsilon added: losses above the cap count as the cap."""
+    if model.name not in ("CrossEntropyLoss", "BCELoss", "OhemCrossEntropyLoss", "BootstrappedCrossEntropyLoss"):
+        return
+    for words, cap in CAPS.items():
+        for order, (form, changed) in enumerate(_FORMS):
+            yield Hypothesis(
+                "logarithm clipped",
+                f"in the {{other}} the loss of a pixel is {form} {cap:.4g}: {words}",
+                "Compute the loss from logits (log_softmax, logsigmoid, cross_entropy): the logarithm then needs no clip.",
+                predicting(lambda case, cap=cap, changed=changed: _with_cap(model, case, cap, changed)),  # type: ignore[misc]
+                lambda cases, cap=cap: _cap_words(model, cases[0], cap),  # type: ignore[misc]
+                order=7 + order,
+            )
+
+
+Changed = tuple[Floats, Floats]
+
+
+def _clamp(losses: Floats, cap: float) -> Changed:
+    """The capped losses, and what their gradients are multiplied by."""
+    return np.minimum(losses, cap), (losses < cap).astype(np.float64)
+
+
+def _soften(losses: Floats, cap: float) -> Changed:
+    # -log(p + eps) of p = exp(-loss), eps = exp(-cap)
+    return -np.logaddexp(-losses, -cap), 1 / (1 + np.exp(np.minimum(losses - cap, 700.0)))
+
+
+def _clamp_value(losses: Floats, cap: float) -> Changed:
+    return np.minimum(losses, cap), np.ones_like(losses)
+
+
+_FORMS = (
+    ("clipped at", _clamp),
+    ("clipped in the value (not in the gradient) at", _clamp_value),
+    ("kept finite by an epsilon at", _soften),
+)
+
+
+def _losses(model: Model, case: Evidence) -> Floats | None:
+    """The losses of single pixels or elements, 0 where ignored, in a shape that spreads over the logits."""
+    labels, valid, z = case.labels, case.valid, case.logits
+    if labels is None or valid is None or case.upstream is not None:
+        return None
+    classes = np.arange(case.classes).reshape(1, -1, *[1] * (z.ndim - 2))
+    if model.name == "BCELoss":
+        target = (labels[:, None] == classes) if case.classes > 1 else (labels[:, None] == 1)
+        return np.logaddexp(0, np.where(target, -z, z)) * valid[:, None]
+    top = z.max(axis=1, keepdims=True)
+    norm = top + np.log(np.exp(z - top).sum(axis=1, keepdims=True))
+    return ((norm - z) * (labels[:, None] == classes)).sum(axis=1, keepdims=True) * valid[:, None]
+
+
+def _with_cap(model: Model, case: Evidence, cap: float, changed: Callable[[Floats, float], Changed]) -> Prediction | None:
+    losses = _losses(model, case)
+    if losses is None or not losses.sum():
+        return None
+    capped, slope = changed(losses, cap)
+    gradient = case.given.gradient
+    # The ratio of the sums: whatever they are divided by is divided out.
+    share = float((capped * (losses > 0)).sum() / losses.sum())
+    return Prediction(case.given.value * share, None if gradient is None else gradient * slope)
+
+
+def _cap_words(model: Model, case: Evidence, cap: float) -> str:
+    losses = _losses(model, case)
+    assert losses is not None
+    count = int((losses > cap).sum())
+    return f"{count} of {losses.size} losses of the {{given}} are above it ({case.name}), up to {losses.max():.4g}"
+
+
+def _capped(case: Evidence) -> Prediction | None:
+    """Unreduced losses, several of which are exactly the largest."""
+    given, other = case.given.value, case.other.value
+    if other.size < 2 or given.shape != other.shape or not np.isfinite(other).all() or (other == other.max()).sum() < 2:
+        return None
+    cap = float(other.max())
+    gradient = case.given.gradient
+    if gradient is not None:
+        over = given >= cap
+        over = over if over.shape == gradient.shape else over[:, None] if over.ndim == gradient.ndim - 1 else over
+        gradient = gradient * ~over if over.ndim == gradient.ndim else None
+    return Prediction(np.minimum(given, cap), gradient)
+
+
+def _cap(case: Evidence) -> str:
+    cap = float(case.other.value.max())
+    words = next((words for words, known in CAPS.items() if abs(known - cap) < 1e-3 * known), "")
+    return f"{cap:.6g}" + (f" ({words})" if words else "")

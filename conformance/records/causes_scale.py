@@ -1,0 +1,216 @@
+"""Causes that multiply: another denominator, a sum in place of a mean, another logarithm, weights not normalised."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from unilossseg.conformance.records.evidence import Evidence, Floats, Prediction, Side
+from unilossseg.conformance.records.hypothesis import Hypothesis, predicting
+
+Number = Callable[[Evidence], float | None]
+
+
+@dataclass(frozen=True)
+class Factor:
+    """What a value and its gradient may be multiplied by, computed from a case's inputs."""
+
+    cause: str
+    title: str
+    remedy: str
+    words: str
+    number: Number
+    order: int = 10
+
+
+def hypotheses(evidence: Sequence[Evidence], given: Side, other: Side) -> Iterator[Hypothesis]:
+    """All of them, in the direction of the evidence."""
+    for factor in (*_factors(), *_weight_factors(given, other)):
+        yield Hypothesis(
+            factor.cause,
+            factor.title,
+            factor.remedy,
+            predicting(lambda case, number=factor.number: _both_times(case, number(case))),  # type: ignore[misc]
+            lambda cases, factor=factor: _compared(cases, factor),  # type: ignore[misc]
+            factor.order,
+        )
+    yield from _constants(evidence)
+
+
+# ------------------------------------------------------------------------------------------------ named factors
+def _factors() -> Iterator[Factor]:
+    yield Factor(
+        "ignored pixels in the denominator",
+        "the {other} divides by all pixels, the {given} by those that are not ignored",
+        "Divide by the number of valid pixels: mean(loss * mask) / mean(mask).",
+        "valid pixels ÷ all pixels",
+        lambda case: None if case.valid is None else float(case.valid.mean()),
+        order=5,
+    )
+    for words, number in _counts():
+        yield Factor(
+            "sum in place of mean",
+            f"the {{other}} sums where the {{given}} takes a mean: the factor is the number of {words}",
+            f"Divide by the number of {words} once, in one of the two, or set reduction='mean'.",
+            f"number of {words}",
+            number,
+        )
+    for base in (2, 10):
+        yield Factor(
+            "base of the logarithm",
+            f"the {{other}} takes the logarithm to base {base}, the {{given}} the natural one",
+            f"Use log in place of log{base}.",
+            f"1 ÷ ln {base}",
+            lambda case, base=base: 1 / math.log(base),  # type: ignore[misc]
+        )
+
+
+def _counts() -> Iterator[tuple[str, Number]]:
+    def images(case: Evidence) -> float:
+        return float(case.logits.shape[0])
+
+    def pixels(case: Evidence) -> float:
+        return float(np.prod(case.logits.shape[2:], dtype=np.int64))
+
+    def valid(case: Evidence) -> float | None:
+        return None if case.valid is None else float(case.valid.sum())
+
+    def times_classes(count: Number) -> Number:
+        def number(case: Evidence) -> float | None:
+            found = count(case)
+            return None if found is None else found * case.classes
+
+        return number
+
+    yield "valid pixels", valid
+    yield "pixels of the batch", lambda case: images(case) * pixels(case)
+    yield "images", images
+    yield "pixels of an image", pixels
+    yield "classes", lambda case: float(case.classes)
+    yield "entries of the logits", times_classes(lambda case: images(case) * pixels(case))
+    yield "valid pixels times classes", times_classes(valid)
+    yield "images times classes", times_classes(images)
+    yield "pixels of an image times classes", times_classes(pixels)
+
+
+def _weight_factors(given: Side, other: Side) -> Iterator[Factor]:
+    weights = _weights(other.kwargs.get("weight")) if "weight" in other.kwargs else _weights(given.kwargs.get("weight"))
+    if weights is None:
+        return
+
+    def mean_of_pixels(case: Evidence) -> float | None:
+        labels, valid = case.labels, case.valid
+        if labels is None or valid is None or not valid.any() or case.classes != weights.size:
+            return None
+        chosen = labels[valid]
+        if chosen.min() < 0 or chosen.max() >= weights.size:
+            return None
+        return float(weights[chosen].mean())
+
+    for words, number in (
+        ("mean class weight of the valid pixels", mean_of_pixels),
+        ("mean of the class weights", lambda _: float(weights.mean())),
+        ("sum of the class weights", lambda _: float(weights.sum())),
+    ):
+        yield Factor(
+            "class weights not normalised",
+            f"the {{other}} does not divide by the class weights where the {{given}} does: the factor is the {words}",
+            "Divide by the sum of the weights of the pixels that count, as cross entropy with weights does.",
+            words,
+            number,
+            order=8,
+        )
+
+
+def _weights(value: Any) -> Floats | None:
+    if not isinstance(value, list) or not value or not all(type(x) in (int, float) and 0 <= x < 1e30 for x in value):
+        return None
+    return np.asarray(value, dtype=np.float64)
+
+
+# ------------------------------------------------------------------------------------------------ any constant
+def _constants(evidence: Sequence[Evidence]) -> Iterator[Hypothesis]:
+    of_values = _common([_ratio(case.given.value, case.other.value) for case in evidence])
+    of_gradients = _common([_ratio(case.given.gradient, case.other.gradient) for case in evidence])
+    if _tells(of_gradients):
+        yield Hypothesis(
+            "gradient scaled",
+            f"the {{other}}'s gradient is the {{given}}'s times {of_gradients:.6g}, and its value is the same",
+            "Look for a loss weight, a gradient hook or scaler, or a stop-gradient on one of several equal terms.",
+            predicting(lambda case: Prediction(case.given.value, _times(case.given.gradient, of_gradients))),
+            lambda cases: f"the ratio of the gradients is {_listed(cases, lambda case: _gradient_ratio(case))}",
+            order=20,
+        )
+    if _tells(of_values):
+        yield Hypothesis(
+            "constant factor",
+            f"the {{other}} is the {{given}} times {of_values:.6g}, value and gradient",
+            "Look for a loss weight or coefficient that only one of the two has.",
+            predicting(lambda case: _both_times(case, of_values)),
+            lambda cases: f"the ratio of the values is {_listed(cases, lambda case: _value_ratio(case))}",
+            order=30,
+        )
+        yield Hypothesis(
+            "value scaled",
+            f"the {{other}}'s value is the {{given}}'s times {of_values:.6g}, and its gradient is the same",
+            "Look for a value that is rescaled for display after the gradient's graph was cut.",
+            predicting(lambda case: Prediction(_times(case.given.value, of_values), case.given.gradient)),
+            lambda cases: f"the ratio of the values is {_listed(cases, lambda case: _value_ratio(case))}",
+            order=30,
+        )
+
+
+def _common(ratios: Sequence[float | None]) -> float:
+    """The ratio of most cases."""
+    known = [ratio for ratio in ratios if ratio is not None]
+    return float(np.median(known)) if known else math.nan
+
+
+def _tells(ratio: float) -> bool:
+    # A ratio of almost 1 is rounding, and of almost 0 a gradient that is missing.
+    return math.isfinite(ratio) and abs(ratio) > 1e-9 and abs(ratio - 1) > 1e-4
+
+
+def _ratio(given: Floats | None, other: Floats | None) -> float | None:
+    """The factor that brings one nearest to the other."""
+    if given is None or other is None or given.size != other.size:
+        return None
+    finite = np.isfinite(given.ravel()) & np.isfinite(other.ravel())
+    a, b = given.ravel()[finite], other.ravel()[finite]
+    unit = float(np.abs(a).max(initial=0))  # squares of small gradients would underflow
+    return float((a / unit) @ b / ((a / unit) @ a)) if unit else None
+
+
+def _value_ratio(case: Evidence) -> float | None:
+    return _ratio(case.given.value, case.other.value)
+
+
+def _gradient_ratio(case: Evidence) -> float | None:
+    return _ratio(case.given.gradient, case.other.gradient)
+
+
+def _times(array: Floats | None, factor: float) -> Floats | None:
+    return None if array is None else array * factor
+
+
+def _both_times(case: Evidence, factor: float | None) -> Prediction | None:
+    if factor is None:
+        return None
+    return Prediction(_times(case.given.value, factor), _times(case.given.gradient, factor))
+
+
+def _compared(cases: Sequence[Evidence], factor: Factor) -> str:
+    found = _listed(cases, lambda case: _value_ratio(case))
+    return f"the ratio of the values is {found}; {factor.words}: {_listed(cases, factor.number)}"
+
+
+def _listed(cases: Sequence[Evidence], number: Number) -> str:
+    shown = []
+    for case in cases[:4]:
+        found = number(case)
+        shown.append(f"{'unknown' if found is None else f'{found:.6g}'} ({case.name})")
+    return ", ".join(shown) + (", ..." if len(cases) > 4 else "")

@@ -1,0 +1,119 @@
+"""Names known causes of a difference, the best explanation of the numbers first, and says so where none explains them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from unilossseg.conformance.records import causes_gradient, causes_model, causes_precision, causes_scale
+from unilossseg.conformance.records.comparison import Verdict
+from unilossseg.conformance.records.evidence import Evidence, Side, sides
+from unilossseg.conformance.records.hypothesis import Hypothesis
+from unilossseg.conformance.records.models import fitting
+from unilossseg.conformance.records.record import Record
+
+#: What a cause must account for, of the difference, to be named at all, and to be called an explanation.
+POSSIBLE, CONVINCING = 0.35, 0.85
+MOST = 4
+UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """A cause, and what speaks for it."""
+
+    cause: str
+    title: str
+    evidence: str
+    remedy: str
+    #: How much of the difference it accounts for, from 0 to 1, over all cases.
+    score: float
+    cases: tuple[str, ...]
+
+    @property
+    def certainty(self) -> str:
+        """The score in words."""
+        if self.cause == UNKNOWN:
+            return "no known cause"
+        return "explains the difference" if self.score >= CONVINCING else "may play a part"
+
+
+def diagnose(reference: Record, candidate: Record, verdicts: Sequence[Verdict]) -> list[Explanation]:
+    """Explanations of what differs between two records, the best first; one of `unknown` where nothing fits.
+
+    Empty if no numbers differ.
+    """
+    forward = [Evidence.of(verdict, reference.ignore_index) for verdict in verdicts]
+    if all(case.same for case in forward):
+        return []
+    given, other = sides(reference, candidate)
+    backward = [case.flipped for case in forward]
+    found = [*_explanations(forward, given, other), *_explanations(backward, other, given)]
+    # The sort is stable: where both directions explain the same, the candidate is named as the odd one.
+    found.sort(key=lambda pair: (-round(pair[1].score, 2), pair[0]))
+    kept: dict[str, Explanation] = {}
+    for _, explanation in found:
+        kept.setdefault(explanation.cause, explanation)
+    best = [explanation for explanation in kept.values() if explanation.score >= POSSIBLE]
+    # Beside one that explains all, those that explain some are noise.
+    if best and best[0].score >= CONVINCING:
+        best = [explanation for explanation in best if explanation.score >= best[0].score - 0.05]
+    return best[:MOST] or [_unknown(forward)]
+
+
+def _explanations(evidence: Sequence[Evidence], given: Side, other: Side) -> Iterator[tuple[int, Explanation]]:
+    differing = [case for case in evidence if not case.same]
+    for hypothesis in _hypotheses(evidence, differing, given, other):
+        score = _scored(hypothesis, evidence)
+        if score < POSSIBLE:
+            continue
+        spoken = [case for case in differing if (hypothesis.score(case) or 0.0) >= POSSIBLE] or differing
+        names = {"given": given.who, "other": other.who}
+        yield (
+            hypothesis.order,
+            Explanation(
+                cause=hypothesis.cause,
+                title=hypothesis.title.format(**names),
+                evidence=hypothesis.describe(spoken).format(**names),
+                remedy=hypothesis.remedy.format(**names),
+                score=score,
+                cases=tuple(case.name for case in spoken),
+            ),
+        )
+
+
+def _hypotheses(
+    evidence: Sequence[Evidence], differing: Sequence[Evidence], given: Side, other: Side
+) -> Iterator[Hypothesis]:
+    yield from causes_gradient.hypotheses(differing)
+    yield from causes_scale.hypotheses(differing, given, other)
+    model = fitting(given, evidence)
+    yield from causes_precision.hypotheses(given, other, model)
+    if model is not None:
+        yield from causes_model.hypotheses(differing, given, other, model)
+
+
+def _scored(hypothesis: Hypothesis, evidence: Sequence[Evidence]) -> float:
+    """The mean over the cases that differ, and those that agree although the cause says that they should not."""
+    scores = []
+    for case in evidence:
+        score = hypothesis.score(case)
+        if not case.same:
+            scores.append(score or 0.0)
+        elif score is not None and score < 0.5:
+            scores.append(0.0)
+    return sum(scores) / len(scores)
+
+
+def _unknown(evidence: Sequence[Evidence]) -> Explanation:
+    differing = tuple(case.name for case in evidence if not case.same)
+    agreeing = tuple(case.name for case in evidence if case.same)
+    return Explanation(
+        cause=UNKNOWN,
+        title="no known cause accounts for these numbers",
+        evidence=f"different: {', '.join(differing)}; the same: {', '.join(agreeing) or 'none'}",
+        remedy="Compare with --case one condition at a time, in float64, from the plainest parameters on; or compare the losses "
+        "of single pixels (reduction='none').",
+        score=0.0,
+        cases=differing,
+    )

@@ -1,0 +1,198 @@
+"""The manifest of a record: JSON in the file's metadata, believed only after each of its parts is checked."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from unilossseg import __version__
+from unilossseg.conformance.records.errors import RecordError, printable, reason
+from unilossseg.conformance.records.record import CASE_NAME, DTYPES, INPUTS, ROLES, Record, RecordedCase, Stored
+
+SCHEMA = 1
+_DAMAGED = "The file is damaged or was not written by `unilossseg record`: record again."
+_Kind = TypeVar("_Kind", dict, list, str, int, bool)  # type: ignore[type-arg]  # of JSON: their contents are checked after
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+#: Texts of a manifest end up on terminals and pages.
+_LONGEST_TEXT = 1000
+
+
+def strict_json(subject: str, text: str, remedy: str) -> Any:
+    """JSON as the standard has it: no NaN, no infinities, no key twice, no number that overflows."""
+    try:
+        return json.loads(text, parse_constant=_refused, parse_float=_finite, object_pairs_hook=_without_repeats)
+    # ValueError: no JSON, or an integer of thousands of digits; RecursionError: thousands of brackets.
+    except (ValueError, RecursionError) as error:
+        raise RecordError(subject, f"it holds no sound JSON ({reason(error)})", "strict JSON", remedy) from None
+
+
+def _refused(word: str) -> Any:
+    raise ValueError(f"{word} is not a number of JSON")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{printable(text[:40])} overflows")
+    return number
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a key stands twice in one object")
+    return found
+
+
+def dump(record: Record) -> str:
+    """The manifest of a record; the same text for the same record, on every machine."""
+    arrays, cases = {}, []
+    for case in record.cases:
+        for role, array in case.arrays():
+            arrays[f"{case.name}/{role}"] = {
+                "dtype": array.dtype,
+                "shape": list(array.shape),
+                "sha256": array.sha256,
+            }
+        cases.append(
+            {
+                "name": case.name,
+                "arrays": [role for role, _ in case.arrays()],
+                "listed": case.listed,
+                "repeatable": case.repeatable,
+                "changed": list(case.changed),
+                "unused": list(case.unused),
+            }
+        )
+    content = {
+        "schema": SCHEMA,
+        "unilossseg": __version__,
+        "target": record.target,
+        "kwargs": record.kwargs,
+        "ignore_index": record.ignore_index,
+        "seed": record.seed,
+        "environment": record.environment,
+        "cases": cases,
+        "arrays": arrays,
+    }
+    return json.dumps(content, allow_nan=False)
+
+
+class Manifest:
+    """A manifest's text, checked; `record` puts it together with the arrays."""
+
+    def __init__(self, subject: str, text: str) -> None:
+        self.subject = subject
+        content = strict_json(f"{subject}, its manifest", text, _DAMAGED)
+        if not isinstance(content, dict):
+            raise self._bad("the manifest", content, "a JSON object")
+        # First of all: a newer manifest may have anything in it.
+        schema = self._get(content, "schema", int)
+        if schema > SCHEMA:
+            raise RecordError(
+                subject,
+                f"its schema is {schema}",
+                f"at most {SCHEMA}, which this release of unilossseg ({__version__}) reads",
+                f"It was written by unilossseg {printable(str(content.get('unilossseg', 'of a newer release')))}: upgrade.",
+            )
+        if schema < 1:
+            raise self._bad("schema", schema, "1 or more")
+        self.target = self._text(content, "target")
+        self.kwargs = self._get(content, "kwargs", dict)
+        self.ignore_index = self._get(content, "ignore_index", int)
+        self.seed = self._get(content, "seed", int)
+        self.environment = {
+            self._short(key, "a key of environment"): self._short(value, f"environment {key!r}")
+            for key, value in self._get(content, "environment", dict).items()
+        }
+        self.arrays = {name: self._array(name, entry) for name, entry in self._get(content, "arrays", dict).items()}
+        self.cases = [self._case(entry) for entry in self._get(content, "cases", list)]
+        self._check_together()
+
+    def record(self, arrays: Mapping[str, Stored]) -> Record:
+        """The record of this manifest and its arrays."""
+        cases = []
+        for entry in self.cases:
+            own = {role: arrays[f"{entry['name']}/{role}"] for role in entry["arrays"]}
+            inputs = {role: own[role] for role in INPUTS if role in own}
+            flags = {key: entry[key] for key in ("name", "listed", "repeatable", "changed", "unused")}
+            cases.append(
+                RecordedCase(
+                    inputs=inputs, value=own["value"], gradient=own.get("gradient"), upstream=own.get("upstream"), **flags
+                )
+            )
+        return Record(
+            self.target, self.kwargs, self.ignore_index, self.seed, self.environment, tuple(cases), source=self.subject
+        )
+
+    def _array(self, name: str, entry: Any) -> tuple[str, tuple[int, ...], str]:
+        where = f"array {name!r}"
+        case, slash, role = name.partition("/")
+        if not slash or role not in ROLES or not CASE_NAME.fullmatch(case):
+            raise self._bad("an array's name", name, f"a case's name, a slash and one of {', '.join(ROLES)}")
+        if not isinstance(entry, dict):
+            raise self._bad(where, entry, "an object")
+        dtype, shape, digest = (
+            self._get(entry, key, kind) for key, kind in (("dtype", str), ("shape", list), ("sha256", str))
+        )
+        if dtype not in DTYPES:
+            raise self._bad(f"the dtype of {where}", dtype, f"one of {', '.join(DTYPES)}")
+        if len(shape) > 16 or not all(type(length) is int and 0 <= length < 2**40 for length in shape):
+            raise self._bad(f"the shape of {where}", shape, "at most 16 whole numbers, each at least 0 and below 2**40")
+        if not _SHA256.fullmatch(digest):
+            raise self._bad(f"the SHA-256 of {where}", digest, "64 hexadecimal digits")
+        return dtype, tuple(shape), digest
+
+    def _case(self, entry: Any) -> dict[str, Any]:
+        if not isinstance(entry, dict):
+            raise self._bad("a case", entry, "an object")
+        name = self._get(entry, "name", str)
+        if not CASE_NAME.fullmatch(name):
+            raise self._bad("a case's name", name, "letters, digits, '_', '.' and '-', at most 80")
+        roles = self._get(entry, "arrays", list)
+        if not all(isinstance(role, str) for role in roles) or not {"logits", "labels", "value"} <= set(roles) <= set(ROLES):
+            raise self._bad(
+                f"the arrays of case {name!r}", roles, f"logits, labels, value and perhaps more of {', '.join(ROLES)}"
+            )
+        found: dict[str, Any] = {"name": name, "arrays": roles}
+        for key in ("listed", "repeatable"):
+            found[key] = self._get(entry, key, bool)
+        for key in ("changed", "unused"):
+            names = self._get(entry, key, list)
+            if not all(name in INPUTS for name in names):
+                raise self._bad(f"{key} of case {name!r}", names, f"some of {', '.join(INPUTS)}")
+            found[key] = tuple(names)
+        return found
+
+    def _check_together(self) -> None:
+        names = [entry["name"] for entry in self.cases]
+        if not names or len(set(names)) != len(names):
+            raise self._bad("the list of cases", names, "at least one case, each name once")
+        wanted = {f"{entry['name']}/{role}" for entry in self.cases for role in entry["arrays"]}
+        if wanted != set(self.arrays):
+            odd = sorted(wanted ^ set(self.arrays))[0]
+            raise self._bad("the list of arrays", f"{odd!r} in one list only", "exactly the arrays of the cases")
+
+    def _get(self, content: Mapping[str, Any], key: str, kind: type[_Kind]) -> _Kind:
+        value = content.get(key)
+        # bool is an int to Python, not to JSON.
+        if type(value) is not kind:
+            raise self._bad(
+                key, value if key in content else "nothing", {dict: "an object", list: "a list"}.get(kind, kind.__name__)
+            )
+        return value
+
+    def _text(self, content: Mapping[str, Any], key: str) -> str:
+        return self._short(self._get(content, key, str), key)
+
+    def _short(self, value: Any, name: str) -> str:
+        if not isinstance(value, str) or len(value) > _LONGEST_TEXT or not value.isprintable():
+            raise self._bad(name, value, f"printable text of at most {_LONGEST_TEXT} characters")
+        return value
+
+    def _bad(self, name: str, received: Any, expected: str) -> RecordError:
+        shown = received if isinstance(received, str) else repr(received)
+        return RecordError(f"{self.subject}, its manifest", f"{name} is {shown}", expected, _DAMAGED)

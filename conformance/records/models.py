@@ -1,0 +1,113 @@
+"""Losses of unilossseg that reproduce a record: with one at hand, a suspected mistake can be made on purpose."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+import unilossseg
+from unilossseg.conformance.records.evidence import Evidence, Floats, Prediction, Result, Side, distance, explained
+
+#: How near a model must be: nearer than any cause would leave it, and room for other epsilons and half precision.
+NEAR = {"float64": 1e-4, "float32": 1e-3, "float16": 2e-2, "bfloat16": 5e-2}
+#: What is tried where the target's own name says nothing.
+_COMMON: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("CrossEntropyLoss", {}),
+    ("BCELoss", {}),
+    ("DiceLoss", {}),
+    ("DiceLoss", {"smooth": 1.0}),
+    ("LovaszSoftmaxLoss", {}),
+    ("LovaszHingeLoss", {}),
+)
+
+
+@dataclass(frozen=True)
+class Model:
+    """A loss with parameters, computed in float64."""
+
+    loss: Any
+
+    @property
+    def name(self) -> str:
+        """The class name."""
+        return type(self.loss).__name__
+
+    def with_parameters(self, **parameters: Any) -> Model:
+        """The same loss with other parameters."""
+        return Model(replace(self.loss, **parameters))
+
+    def has(self, parameter: str) -> bool:
+        """Whether the loss has a parameter of that name."""
+        return parameter in self.loss.__dataclass_fields__
+
+    def result(
+        self, evidence: Evidence, *, logits: Floats | None = None, labels: npt.NDArray[np.int64] | None = None
+    ) -> Result | None:
+        """Value and gradient for a case, with other logits or labels if they are given; None where it cannot take them."""
+        inputs = evidence.inputs
+        given: Any = evidence.logits if logits is None else logits
+        if self.loss.name in ("EdgeAttentionLoss", "OhemEdgeAttentionLoss"):
+            if "edge_logits" not in inputs:
+                return None
+            given = (given, inputs["edge_logits"])
+        extras = {name: inputs[name] for name in self.loss.call_inputs if name in inputs}
+        compute = unilossseg.value_and_grad(self.loss)
+        try:
+            value, gradient = compute(
+                given, inputs["labels"] if labels is None else labels, upstream=evidence.upstream, **extras
+            )
+        except (TypeError, ValueError):
+            return None
+        return Result(np.asarray(np.stack(value) if isinstance(value, list) else value, dtype=np.float64), gradient)
+
+    def share(self, evidence: Evidence) -> float:
+        """How much of the difference the loss itself accounts for, with no mistake: all of it if that is only rounding."""
+        found = self.result(evidence)
+        return 0.0 if found is None else explained(evidence, Prediction(found.value, found.gradient))
+
+    def reproduces(self, evidence: Evidence) -> bool:
+        """Whether it gives what the record gives."""
+        found = self.result(evidence)
+        if found is None:
+            return False
+        near = NEAR[evidence.dtype]
+        given = evidence.given
+        # A value is a number of order one at the least: relative to itself a loss near zero would never be near.
+        if distance(found.value, given.value, max(1.0, float(np.abs(given.value).max(initial=0)))) > near:
+            return False
+        return given.gradient is None or distance(found.gradient, given.gradient) <= near
+
+
+def fitting(side: Side, evidence: Sequence[Evidence]) -> Model | None:
+    """A loss that reproduces what this side gives in every case, if one is known."""
+    for name, kwargs in _suspects(side):
+        model = _built(name, kwargs, evidence[0].ignore_index)
+        if model is not None and all(model.reproduces(case) for case in evidence):
+            return model
+    return None
+
+
+def _suspects(side: Side) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    if side.class_name in unilossseg.LOSSES:
+        yield side.class_name, side.kwargs
+        yield side.class_name, {}
+    for name, kwargs in _COMMON:
+        if "weight" in side.kwargs:
+            yield name, {**kwargs, "weight": side.kwargs["weight"]}
+        yield name, kwargs
+
+
+def _built(name: str, kwargs: Mapping[str, Any], ignore_index: int) -> Model | None:
+    kind = unilossseg.LOSSES[name]
+    known = {field.name for field in fields(kind)} if is_dataclass(kind) else set()
+    chosen = {key: value for key, value in kwargs.items() if key in known}
+    if "ignore_index" in known:
+        chosen.setdefault("ignore_index", ignore_index)
+    try:
+        return Model(kind(**chosen))
+    except (TypeError, ValueError):
+        return None

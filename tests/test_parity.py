@@ -1,0 +1,319 @@
+"""`unilossseg train-parity`: two frameworks take the same path, and it notices where they do not."""
+
+import importlib.util
+import json
+import os
+import stat
+import sys
+import textwrap
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from unilossseg.conformance.parity import commands, compare, network, photographs, plan, processes
+from unilossseg.conformance.parity.training import Trained
+
+both = pytest.mark.skipif(
+    any(importlib.util.find_spec(name) is None for name in commands.TRAINERS), reason="trains in torch and in paddle"
+)
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    return photographs.photographs()
+
+
+def command(out, *arguments):
+    app = typer.Typer()
+    app.command("train-parity")(commands.train_parity)
+    result = CliRunner().invoke(app, ["--out", str(out), *map(str, arguments)])
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert not {"torch", "paddle"} & set(sys.modules)
+    return result
+
+
+@pytest.fixture
+def python_that(tmp_path):
+    """A Python that runs some code before the worker."""
+
+    def make(code):
+        script = tmp_path / "first.py"
+        script.write_text(
+            "import runpy, sys\n" + textwrap.dedent(code) + "\nsys.argv = sys.argv[3:]\n"
+            "runpy.run_module(sys.argv[0], run_name='__main__', alter_sys=True)\n"
+        )
+        program = tmp_path / "python"
+        program.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{script}" "$@"\n')
+        program.chmod(program.stat().st_mode | stat.S_IXUSR)
+        return program
+
+    return make
+
+
+def training(losses, gradient=1.0, parameter=1.0):
+    return Trained(np.asarray(losses, float), {"w": np.full(2, gradient)}, {"w": np.full(2, parameter)})
+
+
+# --- two frameworks ---------------------------------------------------------------------------------------------------
+
+
+@both
+def test_torch_and_paddle_take_the_same_path(tmp_path):
+    (tmp_path / "parity.json").write_text("of an earlier run")
+    done = command(tmp_path, "--loss", "CrossEntropyLoss", "--steps", 4, "--dtype", "float64")
+    assert done.exit_code == 0, done.output
+    assert "Same." in done.output
+    record = json.loads((tmp_path / "parity.json").read_text())
+    assert record["same"]
+    assert [item["quantity"] for item in record["comparisons"]] == list(compare.QUANTITIES)
+    assert all(item["error"] <= 1e-9 for item in record["comparisons"])
+    assert 9_000 < record["network"]["parameters"] < 11_000
+    torch, paddle = record["losses"]["float64"].values()
+    assert len(torch) == len(paddle) == 4
+    assert torch[-1] < torch[0]  # it learns
+    assert record["workers"]["paddle"]["framework"] == "paddle"
+    assert ElementTree.parse(tmp_path / "curves.svg").getroot().tag.endswith("svg")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["curves.svg", "parity.json"]
+
+
+@both
+def test_a_loss_that_ignores_another_label_is_noticed(tmp_path, python_that):
+    planted = python_that(
+        """
+        import unilossseg
+        post_init = unilossseg.CrossEntropyLoss.__post_init__
+        def planted(self):
+            post_init(self)
+            self.ignore_index = 0
+            self.validate = False
+        unilossseg.CrossEntropyLoss.__post_init__ = planted
+        """
+    )
+    check_difference(tmp_path / "out", planted)
+
+
+@both
+def test_a_gradient_that_is_a_little_too_large_is_noticed_in_float32(tmp_path, python_that):
+    planted = python_that(
+        """
+        from unilossseg.conformance.parity import training
+        to_values = training.Trainer._value_and_gradients
+        def planted(self, weights, *rest):
+            value, gradients = to_values(self, weights, *rest)
+            scale = 1.001 if weights["conv1.bias"].dtype == "float32" else 1
+            return value, {name: slope * slope.dtype.type(scale) for name, slope in gradients.items()}
+        training.Trainer._value_and_gradients = planted
+        """
+    )
+    done, record = check_difference(tmp_path / "out", planted, "float32")
+    failed = {(item["dtype"], item["quantity"]) for item in record["comparisons"] if not item["same"]}
+    assert ("float32", compare.GRADIENTS) in failed
+    assert all(dtype == "float32" for dtype, _ in failed)
+    assert "In float64 the two agree" in done.output
+
+
+def check_difference(out, planted, dtype="float64"):
+    done = command(out, "--steps", 2, "--dtype", dtype, "--worker", f"paddle={planted}")
+    assert done.exit_code == 1, done.output
+    assert "DIFFERENT" in done.output
+    record = json.loads((out / "parity.json").read_text())
+    assert not record["same"]
+    return done, record
+
+
+# --- what cannot run --------------------------------------------------------------------------------------------------
+
+
+def refused(out, *arguments):
+    done = command(out, *arguments)
+    assert done.exit_code == 2, done.output
+    assert not out.exists() or not list(out.iterdir())
+    return done.output
+
+
+def test_a_missing_backend_is_named_with_its_remedy(tmp_path, monkeypatch):
+    monkeypatch.setattr(commands, "is_installed", lambda name: name != "paddle")
+    output = refused(tmp_path)
+    assert "backend 'paddle' needs paddle, which is not installed: pip install 'unilossseg[paddle]'" in output
+
+
+def test_a_backend_missing_in_another_environment_too(tmp_path, python_that):
+    bare = python_that(
+        """
+        from unilossseg.backends import _registry
+        _registry.is_installed = lambda name: False
+        """
+    )
+    output = refused(tmp_path / "out", "--worker", f"torch={bare}", "--worker", f"paddle={bare}")
+    assert "which is not installed: pip install 'unilossseg[" in output
+
+
+def test_a_worker_that_crashes_is_reported_with_its_last_words(tmp_path, python_that):
+    crashing = python_that("sys.stderr.write('out of luck'); sys.stderr.flush(); import os; os._exit(7)")
+    output = refused(tmp_path / "out", "--worker", f"torch={crashing}", "--worker", f"paddle={crashing}")
+    assert "ended with exit status 7" in output
+    assert "out of luck" in output
+
+
+def test_an_error_in_a_worker_is_reported_with_its_traceback(tmp_path, python_that):
+    failing = python_that(
+        """
+        from unilossseg.conformance.parity import worker
+        def get_backend(name):
+            raise RuntimeError("no device")
+        sys.modules["unilossseg.backends"].get_backend = get_backend
+        """
+    )
+    output = refused(tmp_path / "out", "--worker", f"torch={failing}", "--worker", f"paddle={failing}")
+    assert "Traceback" in output
+    assert "RuntimeError: no device" in output
+
+
+def test_a_worker_that_hangs_is_ended(tmp_path, python_that, monkeypatch):
+    monkeypatch.setattr(processes, "STARTUP_SECONDS", 0.5)
+    hanging = python_that("import time; time.sleep(600)")
+    output = refused(tmp_path / "out", "--worker", f"torch={hanging}", "--worker", f"paddle={hanging}")
+    assert "did not start within 0.5 s" in output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--loss", "FocalLoss"], "--loss must be one of BCELoss"),
+        (["--backend", "numpy"], "--backend must be one of torch, paddle"),
+        (["--backend", "torch"], "--backend must name two frameworks"),
+        (["--worker", "torch"], "--worker must be NAME=PYTHON"),
+        (["--worker", "torch=/no/such/python"], "is not a program that can be run"),
+        (["--loss", "L1Loss", "--config", "loss.yml"], "exclude each other"),
+        (["--config", "absent.yml"], "No such file"),
+    ],
+)
+def test_what_does_not_fit_is_refused(tmp_path, monkeypatch, arguments, message):
+    monkeypatch.setattr(commands, "is_installed", lambda name: True)
+    assert message in " ".join(refused(tmp_path / "out", *arguments).split())
+
+
+@pytest.mark.parametrize(
+    ("types", "message"),
+    [
+        ([{"type": "CrossEntropyLoss", "weight": [1.0, 2.0]}], "weight has 2 entries and logits have 3 channels"),
+        ([{"type": "FocalLoss"}], "unknown type"),
+        (
+            [{"type": "MixedLoss", "losses": [{"type": "EdgeAttentionLoss"}, {"type": "DiceLoss"}], "coef": [1, 1]}],
+            "EdgeAttentionLoss take a pair of logits: they cannot share an output with DiceLoss",
+        ),
+    ],
+)
+def test_a_configuration_that_does_not_fit_is_refused_before_any_training(tmp_path, monkeypatch, types, message):
+    monkeypatch.setattr(commands, "is_installed", lambda name: True)
+    (tmp_path / "loss.json").write_text(json.dumps({"loss": {"types": types, "coef": [1]}}))
+    assert message in " ".join(refused(tmp_path / "out", "--config", tmp_path / "loss.json").split())
+
+
+def test_a_file_that_cannot_be_written_leaves_none(tmp_path):
+    (tmp_path / "file").write_text("")
+    done = command(tmp_path / "file" / "below")
+    assert done.exit_code == 2
+    assert "cannot write to" in done.output
+
+
+# --- what they learn from ---------------------------------------------------------------------------------------------
+
+
+def test_the_pictures_are_the_same_every_time(pictures):
+    again = photographs.photographs()
+    assert again.digest == pictures.digest
+    np.testing.assert_array_equal(again.images, pictures.images)
+
+
+def test_every_batch_has_all_classes_and_ignored_pixels(pictures):
+    for labels in pictures.labels:
+        assert set(np.unique(labels)) == {*range(photographs.CLASSES), photographs.IGNORED}
+
+
+def test_outlines_are_ignored_and_edges_exceed_the_threshold_of_the_losses(pictures):
+    ignored = pictures.labels == photographs.IGNORED
+    assert 0.02 < ignored.mean() < 0.2
+    assert 0.4 < (pictures.edges > 0.8).mean() < 0.6
+    beside = (pictures.labels[..., 1:] != pictures.labels[..., :-1]) & ~ignored[..., 1:] & ~ignored[..., :-1]
+    assert not beside.any()  # no two classes touch
+
+
+@pytest.mark.parametrize("loss", plan.unilossseg.LOSSES)
+def test_every_loss_has_a_place_in_the_network(pictures, loss):
+    heads = plan.heads_of(plan.config_of(loss), pictures)
+    assert len(heads) == 1
+    assert len(plan.labels_for(heads[0], pictures)) == photographs.BATCHES
+
+
+def test_each_output_of_a_configuration_gets_its_head(pictures):
+    binary = {"type": "MixedLoss", "losses": [{"type": "BCELoss"}, {"type": "LovaszHingeLoss"}], "coef": [1, 1]}
+    types = [binary, {"type": "CrossEntropyLoss", "ignore_index": -1}, {"type": "L1Loss"}, {"type": "MSELoss"}]
+    heads = plan.heads_of({"types": types, "coef": [1, 0.4, 1, 1]}, pictures)
+    assert [head.channels for head in heads] == [1, 3, 1, 1]
+    labels = [plan.labels_for(head, pictures) for head in heads]
+    assert set(np.unique(labels[0])) == {0, 1, 255}
+    assert labels[1].min() == -1
+    # The reference's MSELoss ignores nothing: it must not learn a label as an intensity.
+    assert (labels[2].max(), labels[3].max() <= 1) == (255, True)
+    weights = network.initial_weights([head.channels for head in heads], seed=0)
+    assert weights["head2.weight"].shape[0] == 3
+    assert not np.array_equal(weights["conv1.weight"], network.initial_weights([1], seed=1)["conv1.weight"])
+
+
+# --- the verdict ------------------------------------------------------------------------------------------------------
+
+
+def verdicts(a, b, dtype="float64"):
+    start = {"w": np.zeros(2)}
+    return {item.quantity: item for item in compare.compare({"a": {dtype: a}, "b": {dtype: b}}, "a", "b", start)}
+
+
+def test_errors_are_shares_of_the_largest_number():
+    found = verdicts(training([2.0, 1.0], 4.0, 8.0), training([2.0, 1.5], 4.4, 8.8))
+    errors = [found[quantity].error for quantity in compare.QUANTITIES]
+    np.testing.assert_allclose(errors, [0.25, 0.1, 0.1])
+    assert found[compare.CURVE].where == "step 2"
+    assert not any(item.same for item in found.values())
+
+
+@pytest.mark.parametrize("number", [np.nan, np.inf])
+def test_numbers_that_are_not_finite_are_never_the_same(number):
+    gone = training([1.0, number], number, number)
+    assert not any(item.same for item in verdicts(gone, gone).values())
+
+
+def test_zero_must_be_zero_in_both():
+    nothing = training([0.0], 0.0, 0.0)
+    assert all(item.same for item in verdicts(nothing, nothing).values())
+    assert not any(item.same for item in verdicts(nothing, training([1e-12], 1e-12, 1e-12)).values())
+
+
+def test_rounding_of_both_sides_widens_a_bound_and_that_of_one_does_not():
+    exact = {"float64": training([1.0], 1.0, 1.0)}
+    off, more = {"float32": training([1.003]), **exact}, {"float32": training([1.007]), **exact}
+    start = {"w": np.zeros(2)}
+    assert next(iter(compare.compare({"a": off, "b": more}, "a", "b", start))).same
+    faithful = {"float32": training([1.0]), **exact}
+    assert not next(iter(compare.compare({"a": faithful, "b": more}, "a", "b", start))).same
+
+
+def test_bounds_grow_with_the_steps_up_to_a_limit():
+    for (dtype, _), bound in compare.BOUNDS.items():
+        assert bound.at(1) <= bound.at(100) <= bound.limit < 1
+        assert dtype != "float64" or bound.limit <= 1e-9
+        assert bound.reason
+
+
+def test_no_file_stays_behind_where_the_disk_fails(tmp_path, monkeypatch):
+    def full(path):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="disk full"):
+        commands.write_whole(tmp_path / "parity.json", "{}")
+    assert list(tmp_path.iterdir()) == []
