@@ -48,6 +48,8 @@ class Case:
         bfloat16: such numbers are held in float32, which represents each of them exactly.
     layout
         Whether a backend gets logits and labels in memory as they are, or as strided views.
+    chunk
+        Into how small pieces a closed form divides the logits, so that it puts several of them together.
     recorded
         Another implementation's result, if there is one.
     quick
@@ -61,6 +63,8 @@ class Case:
     condition: str
     arrays: Mapping[str, Array]
     layout: Layout = "contiguous"
+    #: Elements of logits that closed forms work on at once; 0: as many as the backend likes, here all of them.
+    chunk: int = 0
     recorded: Recording | None = None
     quick: bool = False
 

@@ -14,9 +14,12 @@ from rich.table import Table
 
 from unilossseg import LOSSES, __version__
 from unilossseg.backends import KNOWN, BackendNotInstalledError, installed_backends, is_installed
-from unilossseg.conformance import report
+from unilossseg.conformance import interpreters, report
+from unilossseg.conformance.capability_command import capabilities
 from unilossseg.conformance.cases import Case, selected
+from unilossseg.conformance.defects.command import EXIT_CODES, selftest_command
 from unilossseg.conformance.parity.commands import train_parity
+from unilossseg.conformance.pool import RefusedError
 from unilossseg.conformance.records.commands import compare, record, replay
 from unilossseg.conformance.results import RESULTS, Result, Run, write_whole
 from unilossseg.conformance.run import run as run_cases
@@ -26,8 +29,9 @@ CONFORMS, FAILS, CANNOT_RUN = 0, 1, 2
 #: No more failures than this are spelled out on the terminal.
 MOST_FAILURES = 10
 _EXIT_CODES = (
-    "Exit codes: 0, every result conforms; 1, something differs or errored; "
-    "2, it could not run: an unknown name, a backend that is not installed, nothing selected, no place to write."
+    "Exit codes: 0, every result conforms; 1, something differs or errored, or an exception has expired; "
+    "2, it could not run: an unknown name, a backend that is not installed, a worker that is refused, nothing selected, "
+    "no place to write."
 )
 
 app = typer.Typer(help="Image-segmentation losses, the same on every framework.", no_args_is_help=True, add_completion=False)
@@ -35,9 +39,11 @@ conformance = typer.Typer(
     help="Proves that every loss gives the same values and gradients everywhere.", no_args_is_help=True
 )
 app.add_typer(conformance, name="conformance")
+conformance.command("selftest", epilog=EXIT_CODES)(selftest_command)
 for command in (record, replay, compare):
     app.command()(command)
 app.command("train-parity")(train_parity)
+app.command()(capabilities)
 
 
 def _version(wanted: bool) -> None:
@@ -72,12 +78,20 @@ def run(
         "conformance-report"
     ),
     timeout: Annotated[float, typer.Option(min=0.1, metavar="S", help="Seconds that one case may take.")] = 60.0,
+    worker: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=PYTHON", help="A Python of another environment that runs a backend; repeat for several."),
+    ] = None,
 ) -> None:
     """Checks every loss on every backend against the float64 reference, and writes a report."""
-    backends = _backends(backend)
+    workers = _workers(worker)
+    backends = _backends(backend, workers)
     cases = _cases(loss, substring, quick)
     _prepare(out)
-    outcome = _run(cases, backends, jobs, timeout)
+    try:
+        outcome = _run(cases, backends, jobs, timeout, workers)
+    except RefusedError as error:
+        _refuse(str(error))
     # Each file is whole or absent; a page of an earlier run must not stand beside the results of this one.
     for name in (report.PAGE, RESULTS):
         (out / name).unlink(missing_ok=True)
@@ -94,15 +108,26 @@ def _refuse(message: str) -> NoReturn:
     raise typer.Exit(CANNOT_RUN)
 
 
-def _backends(names: list[str] | None) -> list[str]:
+def _workers(given: list[str] | None) -> dict[str, str]:
+    try:
+        return interpreters.chosen(given or [])
+    except interpreters.InterpreterError as error:
+        _refuse(str(error))
+
+
+def _backends(names: list[str] | None, workers: dict[str, str]) -> list[str]:
     if not names:
-        return installed_backends()
+        here = installed_backends()
+        return [name for name in KNOWN if name in here or name in workers]
     for name in names:
         if name not in KNOWN:
             _refuse(f"--backend must be one of {', '.join(KNOWN)} (got {name!r})")
-        if not is_installed(name):
+        if name not in workers and not is_installed(name):
             module, remedy = KNOWN[name]
             _refuse(str(BackendNotInstalledError(f"backend {name!r} needs {module}, which is not installed: {remedy}")))
+    unused = [name for name in workers if name not in names]
+    if unused:
+        _refuse(f"--worker {unused[0]} is of no use without --backend {unused[0]}")
     return list(dict.fromkeys(names))
 
 
@@ -126,7 +151,7 @@ def _prepare(out: Path) -> None:
         _refuse(f"cannot write to {out}: {error.strerror or error}")
 
 
-def _run(cases: list[Case], backends: list[str], jobs: int, timeout: float) -> Run:
+def _run(cases: list[Case], backends: list[str], jobs: int, timeout: float, workers: dict[str, str]) -> Run:
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
@@ -141,7 +166,7 @@ def _run(cases: list[Case], backends: list[str], jobs: int, timeout: float) -> R
                     last[result.backend] = result.case.id
                     progress.advance(tasks[result.backend])
 
-        return run_cases(cases, backends, jobs=jobs, timeout=timeout, report=advance)
+        return run_cases(cases, backends, jobs=jobs, timeout=timeout, report=advance, workers=workers)
 
 
 def _summarise(outcome: Run, out: Path) -> None:
@@ -160,6 +185,8 @@ def _summarise(outcome: Run, out: Path) -> None:
         console.print(line, markup=False, highlight=False)
     if len(failures) > MOST_FAILURES:
         console.print(f"... and {len(failures) - MOST_FAILURES} more, in the report", markup=False, highlight=False)
+    for line in outcome.overdue:
+        console.print(line, markup=False, highlight=False)
     for name, remedy in outcome.absent.items():
         console.print(f"not run: {name}, which is not installed: {remedy}", markup=False, highlight=False)
     counts = ", ".join(f"{outcome.count(status)} {status}" for status in STATUSES)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import sys
 import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from types import ModuleType
@@ -16,25 +17,33 @@ from typing import Any
 import numpy as np
 
 import unilossseg
-from unilossseg.backends import KNOWN, get_backend
+from unilossseg.backends import KNOWN, _backend, _threads, get_backend
+from unilossseg.conformance import capabilities
 from unilossseg.conformance.cases import Array
-from unilossseg.conformance.protocol import CLOSED_FORM, FACE, MODES, PLAIN_FORMULA, Outcome
+from unilossseg.conformance.protocol import CLOSED_FORM, FACE, Outcome
 
 _DISTRIBUTIONS = {"strict": ("array-api-strict",), "paddle": ("paddlepaddle", "paddlepaddle-gpu")}
+
+
+class OverwrittenError(Exception):
+    """A loss has written into an array that it was given."""
 
 
 class Framework:
     """NumPy, or another namespace without autograd."""
 
-    modes: tuple[str, ...] = (CLOSED_FORM, PLAIN_FORMULA)
-    dtypes: tuple[str, ...] = ("float16", "float32", "float64")
-    #: Whether the framework has an autograd: if not, plain formulas give a value alone.
-    differentiates = False
+    #: Exceptions that the backend brings beside those of the capability table.
+    exceptions: tuple[capabilities.Exemption, ...] = ()
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.xp = get_backend(name).xp
         self.module = importlib.import_module(KNOWN[name][0])
+        self.version = str(getattr(self.module, "__version__", ""))
+        self.modes = capabilities.modes(name, self.version)
+        self.dtypes = capabilities.dtypes(name, self.version)
+        #: Whether the framework has an autograd: if not, plain formulas give a value alone.
+        self.differentiates = capabilities.supports(name, capabilities.AUTOGRAD, self.version)
 
     # ------------------------------------------------------------------------------------------------ arrays
     def array(self, x: Array, dtype: str, strided: bool) -> Any:
@@ -56,14 +65,24 @@ class Framework:
 
     def build(self, name: str, parameters: Mapping[str, Any], face: bool = False) -> Any:
         """A loss; those in a MixedLoss are `[name, parameters]` pairs."""
+        if ":" in name:
+            return self._build_named(name, face)
         arguments = dict(parameters)
         if "losses" in arguments:
             arguments["losses"] = [self.build(inner, inside, face) for inner, inside in arguments["losses"]]
         return self.losses(face)[name](**arguments)
 
+    def _build_named(self, spec: str, face: bool) -> Any:
+        """A loss that is not of this package."""
+        from unilossseg.conformance import thirdparty
+
+        made = thirdparty.loss(spec)
+        return thirdparty.face(made, self.losses(True)[f"{type(self).__name__}Loss"]) if face else made
+
     def run(self, request: Mapping[str, Any], arrays: Mapping[str, Array]) -> dict[str, Outcome]:
         """A case in every mode; what goes wrong in one is its outcome."""
-        return {mode: self._outcome(mode, request, arrays) for mode in self.modes}
+        with _chunks_of(int(request.get("chunk", 0))):
+            return {mode: self._outcome(mode, request, arrays) for mode in self.modes}
 
     def _outcome(self, mode: str, request: Mapping[str, Any], arrays: Mapping[str, Array]) -> Outcome:
         started = time.perf_counter()
@@ -87,6 +106,14 @@ class Framework:
             name: self.array(array, request["arrays"][name], strided and name in ("logits", "labels"))
             for name, array in arrays.items()
         }
+        given = dict(inputs)
+        found = self._called(mode, request, inputs)
+        for name, array in given.items():
+            if not np.array_equal(self.to_numpy(array), arrays[name], equal_nan=True):
+                raise OverwrittenError(f"{name}, the caller's own, are not what they were before the call")
+        return found
+
+    def _called(self, mode: str, request: Mapping[str, Any], inputs: dict[str, Any]) -> tuple[Any, Any]:
         logits, labels, upstream = inputs.pop("logits"), inputs.pop("labels"), inputs.pop("upstream", None)
         edges = inputs.pop("edge_logits", None)
         loss = self.build(request["loss"], request["parameters"], face=mode == FACE)
@@ -119,7 +146,7 @@ class Framework:
         """What goes into the record: the framework that was really imported, its version, where it computed."""
         return {
             "framework": self.module.__name__,
-            "version": str(getattr(self.module, "__version__", "")),
+            "version": self.version,
             "distribution": self._distribution(),
             "file": _below_prefix(self.module),
             "revision": self.revision(),
@@ -127,6 +154,7 @@ class Framework:
             "threads": self.threads(),
             "modes": list(self.modes),
             "dtypes": list(self.dtypes),
+            "exceptions": [entry.as_json() for entry in self.exceptions],
         }
 
     def revision(self) -> str:
@@ -145,8 +173,6 @@ class Framework:
 class Strict(Framework):
     """array-api-strict: the standard's dtypes alone."""
 
-    dtypes = ("float32", "float64")
-
     def array(self, x: Array, dtype: str, strided: bool) -> Any:
         """Around the NumPy array, strides and all."""
         return self.xp.asarray(super().array(x, dtype, strided))
@@ -154,10 +180,6 @@ class Strict(Framework):
 
 class Torch(Framework):
     """PyTorch on the CPU."""
-
-    modes = MODES
-    dtypes = ("float16", "bfloat16", "float32", "float64")
-    differentiates = True
 
     def losses(self, face: bool) -> Mapping[str, type]:
         """Modules, as the face."""
@@ -195,10 +217,6 @@ class Torch(Framework):
 
 class Paddle(Framework):
     """PaddlePaddle on the CPU."""
-
-    modes = MODES
-    dtypes = ("float16", "bfloat16", "float32", "float64")
-    differentiates = True
 
     def __init__(self, name: str) -> None:
         super().__init__(name)
@@ -238,6 +256,27 @@ class Paddle(Framework):
 
 
 FRAMEWORKS: dict[str, type[Framework]] = {"numpy": Framework, "strict": Strict, "torch": Torch, "paddle": Paddle}
+
+
+def framework_of(name: str) -> Framework:
+    """The framework of a backend's name, or of somebody else's `package.module:BACKEND`."""
+    if ":" not in name:
+        return FRAMEWORKS[name](name)
+    from unilossseg.conformance.thirdparty import ThirdParty
+
+    return ThirdParty(name)
+
+
+@contextlib.contextmanager
+def _chunks_of(elements: int) -> Iterator[None]:
+    """Inside it, closed forms work on so few elements of the logits at once; 0 changes nothing."""
+    right = _threads.CHUNK_ELEMENTS, _backend.LARGE_CHUNK
+    if elements:
+        _threads.CHUNK_ELEMENTS = _backend.LARGE_CHUNK = elements
+    try:
+        yield
+    finally:
+        _threads.CHUNK_ELEMENTS, _backend.LARGE_CHUNK = right
 
 
 def _strided(x: Array) -> Array:

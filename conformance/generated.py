@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -17,6 +17,8 @@ __all__ = ["LOSSES", "cases"]
 
 IGNORED = 255
 FLOATS = ("float32", "float64")
+#: Losses of which it is settled how far a NaN among the logits reaches; with others what is chosen or sorted depends on it.
+NAN_STAYS = ("BCELoss", "CrossEntropyLoss", "EdgeAttentionLoss", "LovaszSoftmaxLoss", "MSELoss", "RelaxBoundaryLoss")
 #: Draws of one case before it counts as impossible to keep clear of ties.
 MOST_DRAWS = 500
 
@@ -36,10 +38,17 @@ class Condition:
     channel_axis: bool = False
     label_dtype: str = "int64"
     layout: Layout = "contiguous"
+    chunk: int = 0
     upstream: bool = False
+    #: The upstream gradient of a reduced loss; None: any number, or for half precision 64.
+    scale: float | None = None
+    #: NaN and Inf in the logits: at ignored pixels, or at one pixel that counts.
+    nan: Literal["", "ignored", "counted"] = ""
     quick: bool = False
     #: Kinds of labels that it makes sense for.
     kinds: tuple[str, ...] = ("classes", "numbers")
+    #: The losses that it is for; none named: all.
+    losses: tuple[str, ...] = ()
     extra: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -60,6 +69,11 @@ CONDITIONS = (
     Condition("uint8 labels", ("float32",), label_dtype="uint8"),
     Condition("int32 labels", ("float32",), label_dtype="int32"),
     Condition("upstream gradient", DTYPES, upstream=True),
+    # Neither a power of two, by which one multiplies without rounding, nor small enough to keep tiny gradients tiny.
+    Condition("gradient scaler", ("float16", "bfloat16"), upstream=True, scale=3 * 2.0**13),
+    Condition("several chunks", FLOATS, chunk=24, upstream=True),
+    Condition("NaN at ignored pixels", ("float16", *FLOATS), nan="ignored", losses=("LovaszHingeLoss",)),
+    Condition("NaN at a pixel", FLOATS, nan="counted", losses=NAN_STAYS),
 )
 #: The plain condition, which each option of a loss is tried under.
 OPTION = Condition("", ("float16", *FLOATS))
@@ -75,14 +89,15 @@ def cases(loss: str) -> Iterator[Case]:
                     yield _case(specification, variant, condition, dtype)
         for option in specification.options:
             changed = specification.with_option(option)
-            condition = replace(OPTION, name=option.name, upstream=option.upstream)
+            condition = replace(OPTION, name=option.name, upstream=option.upstream, **option.condition)
             for dtype in condition.dtypes:
                 yield _case(changed, variant, condition, dtype)
 
 
 def _fits(specification: Specification, condition: Condition) -> bool:
     free_axes = condition.sizes is None or not specification.planar
-    return free_axes and specification.labels in condition.kinds
+    wanted = not condition.losses or specification.loss in condition.losses
+    return wanted and free_axes and specification.labels in condition.kinds
 
 
 def _case(specification: Specification, variant: str | None, condition: Condition, dtype: str) -> Case:
@@ -103,6 +118,7 @@ def _case(specification: Specification, variant: str | None, condition: Conditio
         condition=condition.name,
         arrays=arrays,
         layout=condition.layout,
+        chunk=condition.chunk,
         quick=condition.quick and dtype != "float64",
     )
 
@@ -124,11 +140,15 @@ def _arrays(
     work = "float64" if dtype == "float64" else "float32"
     labels = _labels(specification, condition, shape, draws)
     logits = rounded(_logits(specification, condition.logits, shape, labels, draws), dtype)
+    if condition.nan:
+        _spoil(logits, labels, condition, specification)
     arrays = {"logits": logits, "labels": labels}
     if labels.dtype.kind == "f":
         arrays["labels"] = rounded(labels, dtype)
     if specification.edges:
-        arrays["edge_logits"] = rounded(draws.uniform(0, 2, (shape[0], 1, *sizes)), dtype)
+        edges = draws.uniform(0, 2, (shape[0], 1, *sizes))
+        step = specification.edge_step
+        arrays["edge_logits"] = rounded(np.round(edges / step) * step if step else edges, dtype)
     if specification.noise:
         # Away from 0 and 1, where the logarithms of the noise lose float32's digits before any loss is computed.
         arrays["noise"] = draws.uniform(0.02, 0.98, shape).astype(work)
@@ -142,7 +162,7 @@ def _arrays(
         each = parameters.get("reduction") == "none"
         # A gradient scaler's factor for half precision; elsewhere any number.
         scale = draws.normal(size=shape) if each else np.asarray(64.0 if work != dtype else draws.uniform(0.2, 3.0))
-        arrays["upstream"] = scale.astype(work)
+        arrays["upstream"] = np.asarray(scale if condition.scale is None else condition.scale).astype(work)
     if parameters.get("data_format") == "NHWC":
         arrays["logits"] = np.ascontiguousarray(np.moveaxis(arrays["logits"], 1, -1))
     return arrays
@@ -168,6 +188,15 @@ def _logits(
         rows[:2, 0] = 1.0, -1.0  # the kink of the hinge
     which = draws.integers(0, 3, size=(shape[0], *shape[2:]))
     return np.moveaxis(rows[which], -1, 1)
+
+
+def _spoil(logits: Array, labels: Array, condition: Condition, specification: Specification) -> None:
+    """Puts NaN, and at ignored pixels Inf too, into the first channel."""
+    ignored = labels == int(specification.parameters.get("ignore_index", IGNORED))
+    places = np.argwhere(ignored if condition.nan == "ignored" else ~ignored)
+    for number, place in enumerate(places if condition.nan == "ignored" else places[:1]):
+        entry = tuple(place) if logits.ndim == labels.ndim else (place[0], 0, *place[1:])
+        logits[entry] = (np.nan, np.inf)[number % 2]
 
 
 def _labels(specification: Specification, condition: Condition, shape: tuple[int, ...], draws: np.random.Generator) -> Array:

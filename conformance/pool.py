@@ -13,6 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from unilossseg.conformance.interpreters import disagreement, environment_of_workers
 from unilossseg.conformance.protocol import VERSION
 
 #: A framework on a cold and busy machine takes its time to be imported.
@@ -26,19 +27,26 @@ class WorkerError(Exception):
     """A worker is of no further use, and why."""
 
 
-class Worker:
-    """A process that computes cases on one backend."""
+class RefusedError(WorkerError):
+    """A worker must not be used: it is not what its name says. A run without it would tell nothing either."""
 
-    def __init__(self, backend: str, folder: Path) -> None:
-        self.backend = backend
+
+class Worker:
+    """A process that computes cases on one backend, here or with the interpreter of another environment."""
+
+    def __init__(
+        self, backend: str, folder: Path, python: str | None = None, module: str = "unilossseg.conformance.worker"
+    ) -> None:
+        self.backend, self.python = backend, python
         self._errors = folder / f"{backend}.stderr"
         self._lines: queue.Queue[str | None] = queue.Queue()
         with self._errors.open("wb") as stderr:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "unilossseg.conformance.worker", "--backend", backend],
+                [python or sys.executable, "-m", module, "--backend", backend],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=stderr,
+                env=environment_of_workers() if python else None,
                 text=True,
                 encoding="utf-8",
                 errors="replace",
@@ -59,10 +67,17 @@ class Worker:
         self._lines.put(None)
 
     def greeting(self) -> dict[str, Any]:
-        """What it says when it is ready; raises WorkerError where it is not the worker that was meant."""
+        """What it says when it is ready; raises WorkerError where it is not the worker that was meant.
+
+        RefusedError, where its framework is another than its name says or its package another than this.
+        """
         said = self._message(STARTUP_SECONDS, "did not start")
         if said.get("protocol") != VERSION or said.get("backend") != self.backend:
             raise self._failure(f"greeted with {json.dumps(said)[:200]}")
+        refused = said.get("refused") or (disagreement(said, self.python) if self.python else "")
+        if refused:
+            self.end()
+            raise RefusedError(f"the {self.backend} worker is refused: {refused}")
         return said
 
     def ask(self, request: dict[str, Any]) -> None:

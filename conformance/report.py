@@ -15,12 +15,12 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from unilossseg import __version__
 from unilossseg.conformance.protocol import MODES
 from unilossseg.conformance.results import Result, Run, worst
-from unilossseg.conformance.verdict import CONFORM, DIFFERS, ERRORED, STATUSES, UNSUPPORTED
+from unilossseg.conformance.verdict import CONFORM, DIFFERS, ERRORED, EXPECTED, STATUSES, UNSUPPORTED
 
 PAGE = "index.html"
 #: The status of a group is the gravest of its members.
-_GRAVEST_FIRST = (ERRORED, DIFFERS, CONFORM, UNSUPPORTED)
-SYMBOLS = {CONFORM: "✓", DIFFERS: "✗", ERRORED: "!", UNSUPPORTED: "○"}
+_GRAVEST_FIRST = (ERRORED, DIFFERS, CONFORM, EXPECTED, UNSUPPORTED)
+SYMBOLS = {CONFORM: "✓", DIFFERS: "✗", ERRORED: "!", UNSUPPORTED: "○", EXPECTED: "x"}
 #: No more than this many failures are spelled out at the top; the tables hold them all.
 MOST_FAILURES = 50
 
@@ -176,12 +176,17 @@ def _described(run: Run) -> list[tuple[str, list[str]]]:
         ("file", "imported from"),
         ("device", "device"),
         ("threads", "threads"),
+        ("flags", "settings"),
+        ("environment", "environment"),
+        ("frameworks", "frameworks in it"),
         ("dtypes", "dtypes"),
         ("modes", "modes"),
+        ("implementation", "interpreter"),
         ("python", "Python"),
         ("numpy", "NumPy"),
         ("array_api_compat", "array-api-compat"),
         ("unilossseg", "UniLossSeg"),
+        ("sources", "digest of its sources"),
     )
     rows = []
     for key, title in keys:

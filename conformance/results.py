@@ -7,7 +7,7 @@ import math
 import os
 import platform
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import numpy as np
 
 from unilossseg import __version__
 from unilossseg.conformance.cases import Case
-from unilossseg.conformance.verdict import CONFORM, UNSUPPORTED, Comparison, Verdict
+from unilossseg.conformance.verdict import CONFORM, EXPECTED, UNSUPPORTED, Comparison, Verdict
 
 #: Raised whenever a field of `results.jsonl` changes its name or its meaning.
 SCHEMA = 1
@@ -35,8 +35,8 @@ class Result:
 
     @property
     def is_bad(self) -> bool:
-        """Neither conforms nor is declared to be impossible."""
-        return self.verdict.status not in (CONFORM, UNSUPPORTED)
+        """Neither conforms nor is declared to be impossible, or to fail."""
+        return self.verdict.status not in (CONFORM, UNSUPPORTED, EXPECTED)
 
     def row(self) -> dict[str, Any]:
         """As one line of the record."""
@@ -54,6 +54,7 @@ class Result:
             "mode": self.mode,
             "status": verdict.status,
             "message": verdict.message,
+            "link": verdict.link,
             **_part("value", verdict.value),
             **_part("gradient", verdict.gradient),
             "seconds": round(self.seconds, 6),
@@ -78,6 +79,8 @@ class Run:
     cases: int
     seconds: float
     started: datetime
+    #: Exceptions about these backends that have expired, each with what to do about it: they fail the run.
+    overdue: list[str] = field(default_factory=list)
 
     def count(self, status: str) -> int:
         """Results of one status."""
@@ -85,9 +88,9 @@ class Run:
 
     @property
     def conforms(self) -> bool:
-        """Everything that ran conforms, and something did on every backend."""
+        """Everything that ran conforms, something did on every backend, and no exception has expired."""
         ran = {result.backend for result in self.results if result.verdict.status == CONFORM}
-        return ran == set(self.backends) and not any(result.is_bad for result in self.results)
+        return ran == set(self.backends) and not self.overdue and not any(result.is_bad for result in self.results)
 
     def header(self) -> dict[str, Any]:
         """The first line of the record."""
@@ -106,6 +109,7 @@ class Run:
             "cpus": os.cpu_count(),
             "backends": self.backends,
             "not_installed": self.absent,
+            "expired_exceptions": self.overdue,
         }
 
     def record(self) -> str:

@@ -6,19 +6,21 @@ import itertools
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from unilossseg.backends import KNOWN, is_installed
+from unilossseg.conformance import capabilities
 from unilossseg.conformance.cases import Case
-from unilossseg.conformance.pool import Worker, WorkerError
+from unilossseg.conformance.known import Known
+from unilossseg.conformance.pool import RefusedError, Worker, WorkerError
 from unilossseg.conformance.protocol import MODES, Outcome, read_outcomes, write_arrays
 from unilossseg.conformance.reference import value_and_gradient
 from unilossseg.conformance.results import Result, Run, now
-from unilossseg.conformance.verdict import ERRORED, UNSUPPORTED, Reference, Verdict, judge
+from unilossseg.conformance.verdict import ERRORED, Reference, Verdict, judge
 
 #: Requests that a worker has before it while its replies are judged. More of them would not fit into a pipe.
 AHEAD = 6
@@ -51,6 +53,7 @@ class Prepared:
             "loss": self.case.loss,
             "parameters": dict(self.case.parameters),
             "layout": self.case.layout,
+            "chunk": self.case.chunk,
             "arrays": dtypes,
             "input": str(path),
             "output": str(self.output(backend)),
@@ -73,29 +76,43 @@ class Prepared:
 
 
 def run(
-    cases: Sequence[Case], backends: Sequence[str], *, jobs: int = 2, timeout: float = 60.0, report: Report | None = None
+    cases: Sequence[Case],
+    backends: Sequence[str],
+    *,
+    jobs: int = 2,
+    timeout: float = 60.0,
+    report: Report | None = None,
+    workers: Mapping[str, str] | None = None,
 ) -> Run:
     """Checks the cases on the backends, `jobs` of them at a time.
 
     Parameters
     ----------
     cases, backends
-        What to check where. A backend must be installed.
+        What to check where. A backend must be installed, here or where its worker runs.
     timeout
         Seconds that one case may take on one backend.
     report
         Called with every result as it comes, from several threads.
+    workers
+        The interpreters of other environments that run a backend's worker, by backend; the others run with this one.
 
     Returns
     -------
     One result for each case, backend and mode: also for those that a worker did not live to compute.
+
+    Raises
+    ------
+    RefusedError
+        Where a worker's framework is not what its name says, or its package not this one.
     """
     started, clock = now(), time.monotonic()
     absent = {name: remedy for name, (_, remedy) in KNOWN.items() if not is_installed(name) and name not in backends}
     with tempfile.TemporaryDirectory(prefix="unilossseg-") as place:
         folder = Path(place)
         prepared = [Prepared(number, case, folder) for number, case in enumerate(cases)]
-        sessions = {name: _Session(name, prepared, folder, timeout, report or (lambda result: None)) for name in backends}
+        pythons, told = workers or {}, report or (lambda result: None)
+        sessions = {name: _Session(name, prepared, folder, timeout, told, pythons.get(name)) for name in backends}
         ordered = sorted(backends, key=lambda name: _ORDER.index(name) if name in _ORDER else len(_ORDER))
         with ThreadPoolExecutor(max_workers=max(1, jobs)) as pool:
             running = [pool.submit(sessions[name].run) for name in ordered]
@@ -113,13 +130,23 @@ def run(
         cases=len(cases),
         seconds=time.monotonic() - clock,
         started=started,
+        overdue=capabilities.overdue(backends),
     )
 
 
 class _Session:
     """One backend's part of a run."""
 
-    def __init__(self, backend: str, prepared: Sequence[Prepared], folder: Path, timeout: float, report: Report) -> None:
+    def __init__(
+        self,
+        backend: str,
+        prepared: Sequence[Prepared],
+        folder: Path,
+        timeout: float,
+        report: Report,
+        python: str | None = None,
+    ) -> None:
+        self.python = python
         self.backend, self.prepared, self.folder, self.timeout = backend, prepared, folder, timeout
         self.report = report
         self.greeting: dict[str, Any] | None = None
@@ -139,9 +166,11 @@ class _Session:
             return
         done: set[int] = set()
         try:
-            with Worker(self.backend, self.folder) as self.worker:
+            with Worker(self.backend, self.folder, self.python) as self.worker:
                 self.greeting = self.worker.greeting()
                 self._run(self.worker, self.greeting, done)
+        except RefusedError:
+            raise
         except WorkerError as error:
             modes = self.greeting["modes"] if self.greeting else MODES[:1]
             for item in self.prepared:
@@ -150,35 +179,48 @@ class _Session:
                         self._add(item.case, mode, Verdict(ERRORED, str(error)))
 
     def _run(self, worker: Worker, greeting: dict[str, Any], done: set[int]) -> None:
-        wanted = [item for item in self.prepared if item.case.dtype in greeting["dtypes"]]
-        ahead = iter(wanted)
+        try:
+            known = Known.of(self.backend, greeting)
+        except (KeyError, TypeError, ValueError) as error:
+            raise WorkerError(f"the {self.backend} worker's greeting lacks something: {error!r}") from None
+        ahead = iter([item for item in self.prepared if known.tries(item.case)])
         for item in itertools.islice(ahead, AHEAD):
             worker.ask(item.request(self.backend))
         for item in self.prepared:
-            if item.case.dtype in greeting["dtypes"]:
+            if known.tries(item.case):
                 reply = worker.reply(item.number, self.timeout)
                 for following in itertools.islice(ahead, 1):
                     worker.ask(following.request(self.backend))
-                self._judge(item, reply, greeting["modes"])
+                outcomes = outcomes_of(item.output(self.backend), reply, known.modes)
             else:
-                reason = Verdict(UNSUPPORTED, f"{greeting['framework']} has no {item.case.dtype}")
-                for mode in greeting["modes"]:
-                    self._add(item.case, mode, reason)
+                outcomes = {}
+            for mode, verdict, seconds in judged(item, known, outcomes):
+                self._add(item.case, mode, verdict, seconds)
             done.add(item.number)
-
-    def _judge(self, item: Prepared, reply: dict[str, Any], modes: Sequence[str]) -> None:
-        path = item.output(self.backend)
-        try:
-            outcomes = read_outcomes(path, reply["outcomes"])
-        except Exception as error:  # whatever a broken worker may have written
-            outcomes = {mode: Outcome(error=f"the result cannot be read: {type(error).__name__}: {error}") for mode in modes}
-        path.unlink(missing_ok=True)
-        reference = item.reference()
-        for mode in modes:
-            outcome = outcomes.get(mode, Outcome(error="the worker left this mode out"))
-            self._add(item.case, mode, judge(item.case, outcome, reference), outcome.seconds)
 
     def _add(self, case: Case, mode: str, verdict: Verdict, seconds: float = 0.0) -> None:
         result = Result(case, self.backend, mode, verdict, seconds)
         self.results.append(result)
         self.report(result)
+
+
+def outcomes_of(path: Path, reply: Mapping[str, Any], modes: Sequence[str]) -> dict[str, Outcome]:
+    """What a worker wrote for a case, whose file goes; what cannot be read is an error in every mode."""
+    try:
+        return read_outcomes(path, reply["outcomes"])
+    except Exception as error:  # whatever a broken worker may have written
+        return {mode: Outcome(error=f"the result cannot be read: {type(error).__name__}: {error}") for mode in modes}
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def judged(item: Prepared, known: Known, outcomes: Mapping[str, Outcome]) -> Iterator[tuple[str, Verdict, float]]:
+    """The modes of a backend with their verdicts and their seconds: also those that it was not asked for."""
+    for mode in known.modes:
+        unsupported = known.unsupported(item.case, mode)
+        if unsupported is not None:
+            yield mode, unsupported, 0.0
+            continue
+        outcome = outcomes.get(mode, Outcome(error="the worker left this mode out"))
+        verdict = judge(item.case, outcome, item.reference())
+        yield mode, known.settled(item.case, mode, verdict), outcome.seconds

@@ -17,6 +17,8 @@ class Option:
     parameters: Mapping[str, Any] = field(default_factory=dict)
     #: Fields of the specification that differ.
     changes: Mapping[str, Any] = field(default_factory=dict)
+    #: What is peculiar about its inputs: fields of a condition.
+    condition: Mapping[str, Any] = field(default_factory=dict)
     upstream: bool = False
 
 
@@ -40,6 +42,8 @@ class Specification:
     dense: bool = False
     soft: bool = False
     edges: bool = False
+    #: Edge logits are multiples of it; 0: any numbers.
+    edge_step: float = 0.0
     noise: bool = False
     semantic_weights: bool = False
 
@@ -52,6 +56,9 @@ WEIGHT = [0.5, 2.0, 1.25]
 _SEMANTIC = {"semantic_weights": True}
 _ONE_CHANNEL = {"channels": (1,)}
 _DENSE = {"dense": True}
+#: Inputs with many exact equals among the losses, and inputs with losses of exactly 0.
+_TIES = {"logits": "few rows"}
+_EXTREME = {"logits": "extreme"}
 _SOFT = {"dense": True, "soft": True}
 _PARTS = [["CrossEntropyLoss", {}], ["DiceLoss", {"smooth": 1.0}], ["LovaszSoftmaxLoss", {}]]
 _REDUCTIONS = (
@@ -71,6 +78,7 @@ _ALL = (
             Option("pos_weight", {"pos_weight": 2.5}),
             Option("edge_label", {"edge_label": True}),
             Option("label per logit", {"weight": "dynamic"}, _DENSE),
+            Option("label per logit, another ignored label", {"ignore_index": 200}, _DENSE),
             Option("soft labels", {"pos_weight": 2.5}, _SOFT),
             Option("soft labels, dynamic", {"weight": "dynamic", "pos_weight": "dynamic"}, _SOFT),
             Option("one channel", {"weight": "dynamic"}, _ONE_CHANNEL),
@@ -83,6 +91,9 @@ _ALL = (
             Option("K hardest", {"min_K": 6, "loss_th": 50.0}),
             Option("more than there are", {"min_K": 1000, "loss_th": 0.5}),
             Option("min_K of zero", {"min_K": 0, "loss_th": 0.5}),
+            Option("K hardest among ties", {"min_K": 6, "loss_th": 50.0}, condition=_TIES),
+            Option("K hardest, losses of zero", {"min_K": 15, "loss_th": 1e5}, condition=_EXTREME),
+            Option("losses at the threshold", {"min_K": 3, "loss_th": 0.0}, condition=_EXTREME),
             Option("class weights", {"min_K": 6, "loss_th": 1.5, "weight": WEIGHT}),
         ),
     ),
@@ -93,6 +104,8 @@ _ALL = (
             Option("top-k", {"top_k_percent_pixels": 0.3}),
             Option("top-k, class weights", {"top_k_percent_pixels": 0.4, "weight": WEIGHT}),
             Option("top-k of zero", {"top_k_percent_pixels": 0.0}),
+            Option("top-k among ties", {"top_k_percent_pixels": 0.4}, condition=_TIES),
+            Option("top-k of a hundred", {"top_k_percent_pixels": 0.29}, {"sizes": (5, 10)}),
             Option("mean over all", {"avg_non_ignore": False, "weight": WEIGHT}),
             Option("top-k, mean over all", {"avg_non_ignore": False, "weight": WEIGHT, "top_k_percent_pixels": 0.4}),
             Option("channels last", {"data_format": "NHWC"}),
@@ -130,6 +143,7 @@ _ALL = (
         options=(
             Option("lower threshold", {"edge_threshold": 0.3}),
             Option("no edge", {"edge_threshold": 5.0}),
+            Option("edges at the threshold", {"edge_threshold": 1.0}, {"edge_step": 0.5}),
         ),
     ),
     Specification(
@@ -147,6 +161,7 @@ _ALL = (
         options=(
             Option("defaults", {}),
             Option("many kept", {"thresh": 0.1, "min_kept": 20}),
+            Option("as many kept as there are", {"thresh": 0.1, "min_kept": 40}, condition={"share_ignored": 0.0}),
             Option("min_kept of zero", {"thresh": 0.3, "min_kept": 0}),
             Option("class weights", {"thresh": 0.4, "min_kept": 8, "weight": WEIGHT}),
         ),
@@ -158,6 +173,8 @@ _ALL = (
         options=(
             Option("defaults", {}),
             Option("lower threshold", {"edge_threshold": 0.3, "thresh": 0.2, "min_kept": 8}),
+            Option("edges at the threshold", {"edge_threshold": 1.0, "thresh": 0.3, "min_kept": 5}, {"edge_step": 0.5}),
+            Option("many kept", {"edge_threshold": 0.3, "thresh": 0.1, "min_kept": 12}),
             Option("min_kept of zero", {"thresh": 0.5, "min_kept": 0}),
         ),
     ),
@@ -165,12 +182,20 @@ _ALL = (
         "LovaszSoftmaxLoss",
         options=(
             Option("all classes", {"classes": "all"}),
+            Option("all classes, one absent", {"classes": "all"}, condition={"absent": True}),
             Option("listed classes", {"classes": [2, 0]}),
             Option("a class listed twice", {"classes": [2, 0, 2]}),
             Option("one channel", {}, _ONE_CHANNEL),
         ),
     ),
-    Specification("LovaszHingeLoss", channels=(1,), options=(Option("two channels", {}, {"channels": (2,)}),)),
+    Specification(
+        "LovaszHingeLoss",
+        channels=(1,),
+        options=(
+            Option("two channels", {}, {"channels": (2,)}),
+            Option("two channels, upstream", {}, {"channels": (2,)}, upstream=True),
+        ),
+    ),
     Specification(
         "MixedLoss",
         {"losses": _PARTS, "coef": [0.5, 2.0, 0.75], "reduction": "sum"},

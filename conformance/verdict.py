@@ -20,7 +20,13 @@ from unilossseg.conformance.thresholds import (
     roundings,
 )
 
-CONFORM, DIFFERS, ERRORED, UNSUPPORTED = STATUSES = ("conform", "differs", "errored", "unsupported")
+CONFORM, DIFFERS, ERRORED, UNSUPPORTED, EXPECTED = STATUSES = (
+    "conform",
+    "differs",
+    "errored",
+    "unsupported",
+    "xfailed",
+)
 
 #: What NumPy computes where a reference is too large for the gradient's dtype; bfloat16 has float32's range.
 _RANGE = {"float16": np.float16, "bfloat16": np.float32, "float32": np.float32, "float64": np.float64}
@@ -56,6 +62,8 @@ class Verdict:
     message: str = ""
     value: Comparison | None = None
     gradient: Comparison | None = None
+    #: Where one reads more about what is unsupported or expected to fail.
+    link: str = ""
 
     @property
     def ratio(self) -> float | None:

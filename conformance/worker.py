@@ -10,25 +10,35 @@ import json
 import os
 import platform
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TextIO
 
 import numpy as np
 
+Answer = Callable[[Any, dict[str, Any]], dict[str, Any]]
 
-def main() -> int:
+
+def main(answer: Answer | None = None) -> int:
     """Greets, then answers every request from stdin until it ends."""
     parser = argparse.ArgumentParser(description="computes conformance cases for the runner")
     parser.add_argument("--backend", required=True)
     name = parser.parse_args().backend
     with _own_stdout() as replies:
         # Only now: what a framework prints while it is imported goes to stderr already.
-        from unilossseg.conformance.frameworks import FRAMEWORKS
+        from unilossseg.conformance.environment import impostor
+        from unilossseg.conformance.protocol import VERSION
 
-        framework = FRAMEWORKS[name](name)
+        refused = impostor(name)
+        if refused:
+            _say(replies, {"protocol": VERSION, "backend": name, "refused": refused})
+            return 2
+        from unilossseg.conformance.frameworks import framework_of
+
+        framework = framework_of(name)
         _say(replies, _greeting(name, framework))
         for line in sys.stdin:
-            _say(replies, _answer(framework, json.loads(line)))
+            _say(replies, (answer or _answer)(framework, json.loads(line)))
     return 0
 
 
@@ -49,12 +59,14 @@ def _greeting(name: str, framework: Any) -> dict[str, Any]:
     import array_api_compat
 
     import unilossseg
+    from unilossseg.conformance import environment
     from unilossseg.conformance.protocol import VERSION
 
     return {
         "protocol": VERSION,
         "backend": name,
         **framework.describe(),
+        **environment.described(name),
         "python": platform.python_version(),
         "numpy": np.__version__,
         "array_api_compat": array_api_compat.__version__,
@@ -63,10 +75,19 @@ def _greeting(name: str, framework: Any) -> dict[str, Any]:
 
 
 def _answer(framework: Any, request: dict[str, Any]) -> dict[str, Any]:
-    from unilossseg.conformance.protocol import read_arrays, write_outcomes
+    from unilossseg.conformance.protocol import PLAIN_FORMULA, read_arrays, write_outcomes
 
+    if "facts" in request:
+        from unilossseg.conformance import thirdparty
+
+        return {"number": request["number"], "outcomes": {}, "facts": thirdparty.facts(request)}
     arrays = read_arrays(Path(request["input"]), request["arrays"])
-    outcomes = framework.run(request, arrays)
+    if "differences" in request:
+        from unilossseg.conformance import thirdparty
+
+        outcomes = {PLAIN_FORMULA: thirdparty.differences(request, arrays)}
+    else:
+        outcomes = framework.run(request, arrays)
     return {"number": request["number"], "outcomes": write_outcomes(Path(request["output"]), outcomes)}
 
 

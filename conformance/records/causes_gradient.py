@@ -21,7 +21,9 @@ def hypotheses(evidence: Sequence[Evidence]) -> Iterator[Hypothesis]:
         "the {other} has no gradient",
         "Look for detach(), stop_gradient, no_grad, .item(), .numpy(), argmax or a cast to integers on the way to the loss.",
         _detached,
-        lambda cases: f"{_gradient_size(cases[0], 'other')} in the one, {_gradient_size(cases[0], 'given')} in the other",
+        lambda cases: (
+            f"{_gradient_size(cases[0], 'other')} in the {{other}}, {_gradient_size(cases[0], 'given')} in the {{given}}"
+        ),
         order=1,
     )
     yield Hypothesis(
@@ -30,9 +32,9 @@ def hypotheses(evidence: Sequence[Evidence]) -> Iterator[Hypothesis]:
         "Pass ignore_index, or multiply the loss of each pixel by (labels != ignore_index) before it is summed.",
         _unmasked,
         lambda cases: (
-            f"gradient up to {_at_ignored(cases[0].other.gradient, cases[0]):.3g} at ignored pixels in the one, "
-            f"{_at_ignored(cases[0].given.gradient, cases[0]):.3g} in the other (largest anywhere: "
-            f"{np.abs(cases[0].given.gradient).max():.3g})"
+            f"gradient up to {_at_ignored(cases[0].other.gradient, cases[0]):.3g} at ignored pixels in the {{other}}, "
+            f"{_at_ignored(cases[0].given.gradient, cases[0]):.3g} in the {{given}} (largest anywhere: "
+            f"{_gradient_max(cases[0].given.gradient):.3g})"
         ),
         order=2,
     )
@@ -41,7 +43,9 @@ def hypotheses(evidence: Sequence[Evidence]) -> Iterator[Hypothesis]:
         "the {other}'s gradient is the {given}'s with its classes in another order",
         "Look for an index, flip or permutation of the class axis that is not undone on the way back.",
         predicting(_permuted),
-        lambda cases: f"class of the one by class of the other: {_permutation(cases[0])}",
+        lambda cases: (
+            f"for each class of the {{other}} the class of the {{given}} with its gradient: {_permutation(cases[0])}"
+        ),
         order=3,
     )
     yield Hypothesis(
@@ -130,7 +134,7 @@ def _permuted(case: Evidence) -> Prediction | None:
 
 
 def _permutation(case: Evidence) -> tuple[int, ...] | None:
-    """For each channel of the one gradient the only channel of the other that is like it; None where that is no new order."""
+    """For each channel of the one gradient the one of the other that is like it; None where that is no new order."""
     given, other = case.given.gradient, case.other.gradient
     if given is None or other is None or given.shape != other.shape or given.ndim < 2 or given.shape[1] > _MOST_CHANNELS:
         return None
@@ -204,7 +208,11 @@ def _reduced(case: Evidence) -> str:
 
 def _gradient_size(case: Evidence, which: str) -> str:
     gradient = case.given.gradient if which == "given" else case.other.gradient
-    return "no gradient" if gradient is None else f"a gradient of at most {np.abs(gradient).max(initial=0):.3g}"
+    return "no gradient" if gradient is None else f"a gradient of at most {_gradient_max(gradient):.3g}"
+
+
+def _gradient_max(gradient: Floats | None) -> float:
+    return 0.0 if gradient is None else float(np.abs(gradient).max(initial=0))
 
 
 def _at_ignored(gradient: Floats | None, case: Evidence) -> float:

@@ -26,8 +26,8 @@ def hypotheses(evidence: Sequence[Evidence], given: Side, other: Side, model: Mo
     yield Hypothesis(
         "rounding",
         "the {given} has rounding errors of its own: the formula in float64 gives the {other}'s numbers",
-        "Nothing changed but the rounding. Record in float64 (--dtype float64) where the loss can do it; otherwise allow for "
-        "it with --gradient-tolerance or --value-tolerance, which the report shows.",
+        "Nothing changed but the rounding. With --dtype float64 it vanishes, unless the loss computes in float32 whatever "
+        "it is given; then allow for it with --gradient-tolerance or --value-tolerance, which the report shows.",
         lambda case: _rounding(model, case),
         lambda cases: (
             f"{model.name} in float64 is {_off(model, cases, 'given')} of the scale away from the {{given}} and "
@@ -138,11 +138,9 @@ def _one_hot(case: Evidence) -> Floats | None:
     labels = case.labels
     if labels is None:
         return None
-    return np.asarray(
-        (labels[:, None] == np.arange(case.classes).reshape(1, -1, *[1] * (case.logits.ndim - 2)))
-        & (labels != case.ignore_index)[:, None],
-        dtype=np.float64,
-    )
+    classes = np.arange(case.classes).reshape(1, -1, *[1] * (case.logits.ndim - 2))
+    hot = (labels[:, None] == classes) & (labels != case.ignore_index)[:, None]
+    return hot.astype(np.float64)
 
 
 def _without_softmax(model: Model, case: Evidence) -> Prediction | None:
@@ -197,7 +195,7 @@ def _shifted_labels(model: Model) -> Iterator[Hypothesis]:
             yield _tried(
                 model,
                 "labels shifted by one",
-                f"the {{other}} reads every label {'one higher' if step > 0 else 'one lower'} (those out of range are {end})",
+                f"the {{other}} reads every label {'one higher' if step > 0 else 'one lower'} (out of range: {end})",
                 "Look for labels that count from 1, a background class that is added or removed, or reduce_zero_label.",
                 predicting(
                     lambda case, step=step, end=end: _prediction(_with_labels(model, case, _shifted(case, step, end)))  # type: ignore[misc]
@@ -272,7 +270,7 @@ def _orders(evidence: Sequence[Evidence]) -> list[tuple[int, ...]]:
 
 
 def _read_off(case: Evidence) -> tuple[int, ...] | None:
-    """For each label the channel that the one gradient pushes up: losses have their lowest slope at the class of the label."""
+    """For each label the channel that the one gradient pushes up: losses have their lowest slope there."""
     labels, valid, gradient = case.labels, case.valid, case.other.gradient
     if labels is None or valid is None or gradient is None or gradient.shape != case.logits.shape:
         return None

@@ -17,8 +17,8 @@ from unilossseg.conformance.records.thresholds import EPS16, EPS_BFLOAT16
 CAPS = {
     **{f"-log({eps:g})": -math.log(eps) for eps in (1e-5, 1e-6, 1e-7, 1e-8, 1e-9, 1e-10, 1e-12, 1e-15)},
     "-log of the least normal float32": -math.log(2.0**-126),
-    "64, where Paddle's cross entropy clips on the CPU": 64.0,
-    "100, where torch's BCELoss clips": 100.0,
+    "where Paddle's cross entropy clips on the CPU": 64.0,
+    "where torch's BCELoss clips": 100.0,
 }
 _HALVES = (("bfloat16", EPS_BFLOAT16), ("float16", EPS16))
 #: What TF32 keeps of a number that it multiplies.
@@ -55,7 +55,7 @@ def hypotheses(given: Side, other: Side, model: Model | None) -> Iterator[Hypoth
     yield Hypothesis(
         "TF32 or half precision",
         "the errors have the size of TF32 or half precision on the way",
-        "Switch TF32 off (torch.backends.cuda.matmul.allow_tf32, NVIDIA_TF32_OVERRIDE=0) and autocast too, and record again.",
+        "Switch off TF32 (torch.backends.cuda.matmul.allow_tf32, NVIDIA_TF32_OVERRIDE=0) and autocast, and record again.",
         lambda case: _half_sized(case, 0.6 if on_gpu else 0.4),
         lambda cases: (
             ", ".join(f"{_noise(case):.2g} of the scale ({case.name})" for case in cases[:4])
@@ -90,7 +90,7 @@ def _held_words(cases: Sequence[Evidence], name: str) -> str:
     case = cases[0]
     what = [word for word, x in (("value", case.other.value), ("gradient", case.other.gradient)) if _holds(name, x)]
     return (
-        f"every number of the {{other}}'s {' and '.join(what) or 'value'} is a number of {name}, those of the {{given}} are not; "
+        f"every number of the {{other}}'s {' and '.join(what) or 'value'} is one of {name}, not so in the {{given}}; "
         f"they differ by {_noise(case):.2g} of the scale"
     )
 
@@ -148,8 +148,9 @@ def _clipped(model: Model) -> Iterator[Hypothesis]:
         for order, (form, changed) in enumerate(_FORMS):
             yield Hypothesis(
                 "logarithm clipped",
-                f"in the {{other}} the loss of a pixel is {form} {cap:.4g}: {words}",
-                "Compute the loss from logits (log_softmax, logsigmoid, cross_entropy): the logarithm then needs no clip.",
+                f"in the {{other}} the loss of a pixel is {form} {cap:.4g} ({words})",
+                "Compute the loss from logits (log_softmax, logsigmoid, cross_entropy), where the logarithm needs no clip; "
+                "or make sure that logits do not get so far apart.",
                 predicting(lambda case, cap=cap, changed=changed: _with_cap(model, case, cap, changed)),  # type: ignore[misc]
                 lambda cases, cap=cap: _cap_words(model, cases[0], cap),  # type: ignore[misc]
                 order=7 + order,

@@ -134,6 +134,17 @@ def _weights(value: Any) -> Floats | None:
 
 # ------------------------------------------------------------------------------------------------ any constant
 def _constants(evidence: Sequence[Evidence]) -> Iterator[Hypothesis]:
+    yield Hypothesis(
+        "denominator",
+        "the {other} divides by a slightly different number than the {given}, value and gradient alike",
+        "Look for another epsilon in the denominator, or a mask that is averaged in float32 where the logits are float64.",
+        predicting(_near_one),
+        lambda cases: (
+            "the ratio of the values is 1 and "
+            + ", ".join(f"{(_value_ratio(case) or 1) - 1:.3g} ({case.name})" for case in cases[:4])
+        ),
+        order=9,
+    )
     of_values = _common([_ratio(case.given.value, case.other.value) for case in evidence])
     of_gradients = _common([_ratio(case.given.gradient, case.other.gradient) for case in evidence])
     if _tells(of_gradients):
@@ -162,6 +173,12 @@ def _constants(evidence: Sequence[Evidence]) -> Iterator[Hypothesis]:
             lambda cases: f"the ratio of the values is {_listed(cases, lambda case: _value_ratio(case))}",
             order=30,
         )
+
+
+def _near_one(case: Evidence) -> Prediction | None:
+    """The value's own ratio, if it is near 1, for the gradient as well."""
+    ratio = _value_ratio(case)
+    return None if ratio is None or abs(ratio - 1) > 1e-3 or case.same else _both_times(case, ratio)
 
 
 def _common(ratios: Sequence[float | None]) -> float:

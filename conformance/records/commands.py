@@ -16,10 +16,10 @@ from unilossseg.conformance.records.errors import RecordError
 SAME, DIFFERENT, CANNOT = 0, 1, 2
 _MADE = "Exit codes: 0, the record was written; 2, it was not, and nothing was changed."
 _CODE = (
-    "The target is your own code: it is imported from the current directory, as pytest does, and from the installed packages. "
-    "`module:name` is a function of (logits, labels), an object to call, a class (constructed with --kwargs), or a factory: "
-    "`module:make_loss()`. If the inputs have edge_logits it is called with ((logits, edge_logits), labels); noise is passed "
-    "by keyword if it has such a parameter."
+    "The target is your own code: it is imported from the current directory, as pytest does, or from an installed package. "
+    "`module:name` is a function of (logits, labels), an object to call, a class (constructed with --kwargs), or "
+    "a factory: `module:make_loss()`. If the inputs have edge_logits it is called with ((logits, edge_logits), labels); "
+    "noise is passed by keyword if it has such a parameter."
 )
 #: For `app.command(epilog=...)`.
 EPILOGS = {
@@ -276,6 +276,6 @@ def _part(part: Any) -> str:
         return f"{part.quantity:<9} {part.structure}"
     where = f" at {part.index}" if part.index else ""
     return (
-        f"{part.quantity:<9} error {part.error:.2e} of {part.bound:.2e} allowed; rtol {part.rtol:.2e} or atol {part.atol:.2e} "
-        f"needed; {part.ulp} ulp{where}"
+        f"{part.quantity:<9} error {part.error:.2e} of {part.bound:.2e} allowed; rtol {part.rtol:.2e} or atol "
+        f"{part.atol:.2e} needed; {part.ulp} ulp{where}"
     )

@@ -182,7 +182,8 @@ def _measured(
     if not finite.any():
         return Part(quantity)
     size = np.abs(np.where(finite, a, 0.0))
-    apart = np.abs(np.where(finite, a, 0.0) - np.where(finite, b, 0.0))
+    with np.errstate(over="ignore"):
+        apart = np.abs(np.where(finite, a, 0.0) - np.where(finite, b, 0.0))
     scale, largest = float(size.max()), float(apart.max())
     index = _place(apart)
     # An all-zero reference has no scale: errors are absolute then.
@@ -209,10 +210,11 @@ def _place(of: npt.NDArray[Any]) -> tuple[int, ...]:
 
 def _ulp(reference: Stored, candidate: Stored, finite: npt.NDArray[np.bool_]) -> int:
     """The most representable numbers between two entries: their bits, read as integers, count them."""
-    first, second = (_ordered(stored).reshape(finite.shape) for stored in (reference, candidate))
+    # Flat, since NumPy warns of the wrapping of single numbers and not of arrays.
+    first, second = (_ordered(stored).reshape(-1) for stored in (reference, candidate))
     # Unsigned: the distance of two float64 of different signs can exceed int64, never uint64.
     apart = np.maximum(first, second).astype(np.uint64) - np.minimum(first, second).astype(np.uint64)
-    return int(np.where(finite, apart, 0).max())
+    return int(np.where(finite.reshape(-1), apart, 0).max())
 
 
 def _ordered(stored: Stored) -> npt.NDArray[np.int64]:

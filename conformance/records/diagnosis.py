@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from unilossseg.conformance.records import causes_gradient, causes_model, causes_precision, causes_scale
 from unilossseg.conformance.records.comparison import Verdict
 from unilossseg.conformance.records.evidence import Evidence, Side, sides
@@ -15,6 +17,8 @@ from unilossseg.conformance.records.record import Record
 #: What a cause must account for, of the difference, to be named at all, and to be called an explanation.
 POSSIBLE, CONVINCING = 0.35, 0.85
 MOST = 4
+#: From this order on, causes say how much and not why.
+NAMELESS = 20
 UNKNOWN = "unknown"
 
 
@@ -48,17 +52,24 @@ def diagnose(reference: Record, candidate: Record, verdicts: Sequence[Verdict]) 
         return []
     given, other = sides(reference, candidate)
     backward = [case.flipped for case in forward]
-    found = [*_explanations(forward, given, other), *_explanations(backward, other, given)]
+    # Suspicions are tried on any numbers, also on those that overflow: what is not finite explains nothing.
+    with np.errstate(all="ignore"):
+        found = [*_explanations(forward, given, other), *_explanations(backward, other, given)]
     # The sort is stable: where both directions explain the same, the candidate is named as the odd one.
     found.sort(key=lambda pair: (-round(pair[1].score, 2), pair[0]))
-    kept: dict[str, Explanation] = {}
-    for _, explanation in found:
-        kept.setdefault(explanation.cause, explanation)
-    best = [explanation for explanation in kept.values() if explanation.score >= POSSIBLE]
-    # Beside one that explains all, those that explain some are noise.
-    if best and best[0].score >= CONVINCING:
-        best = [explanation for explanation in best if explanation.score >= best[0].score - 0.05]
-    return best[:MOST] or [_unknown(forward)]
+    kept: dict[str, tuple[int, Explanation]] = {}
+    for order, explanation in found:
+        kept.setdefault(explanation.cause, (order, explanation))
+    best = list(kept.values())
+    if best and best[0][1].score >= CONVINCING:
+        # Beside one that explains all, those that explain some are noise, and so are constants without a name.
+        first, enough = best[0][0], best[0][1].score - 0.05
+        best = [
+            (order, explanation)
+            for order, explanation in best
+            if explanation.score >= enough and (order < NAMELESS or first >= NAMELESS)
+        ]
+    return [explanation for _, explanation in best[:MOST]] or [_unknown(forward)]
 
 
 def _explanations(evidence: Sequence[Evidence], given: Side, other: Side) -> Iterator[tuple[int, Explanation]]:
@@ -112,8 +123,8 @@ def _unknown(evidence: Sequence[Evidence]) -> Explanation:
         cause=UNKNOWN,
         title="no known cause accounts for these numbers",
         evidence=f"different: {', '.join(differing)}; the same: {', '.join(agreeing) or 'none'}",
-        remedy="Compare with --case one condition at a time, in float64, from the plainest parameters on; or compare the losses "
-        "of single pixels (reduction='none').",
+        remedy="Compare with --case one condition at a time, in float64, from the plainest parameters on; or compare the "
+        "losses of single pixels (reduction='none').",
         score=0.0,
         cases=differing,
     )

@@ -161,9 +161,16 @@ def distance(predicted: Floats | None, found: Floats | None, scale: float | None
 def explained(evidence: Evidence, prediction: Prediction) -> float:
     """The share of the difference that a prediction accounts for, from 0 to 1: the mean of value's and gradient's."""
     given, other = evidence.given, evidence.other
-    shares = [_share(given.value, prediction.value, other.value, evidence.value_bound)]
+    parts = [(given.value, prediction.value, other.value, evidence.value_bound)]
     if given.gradient is not None or other.gradient is not None:
-        shares.append(_share(given.gradient, prediction.gradient, other.gradient, evidence.gradient_bound))
+        parts.append((given.gradient, prediction.gradient, other.gradient, evidence.gradient_bound))  # type: ignore[arg-type]
+    apart = [distance(part[0], part[2]) for part in parts]
+    shares = [
+        _share(*part)
+        for part, before in zip(parts, apart, strict=True)
+        # What differs ten thousand times less has a cause of its own, and must not hide the one that matters.
+        if before <= part[3] or before > 1e-4 * max(apart)
+    ]
     return sum(shares) / len(shares)
 
 

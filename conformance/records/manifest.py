@@ -135,9 +135,8 @@ class Manifest:
             raise self._bad("an array's name", name, f"a case's name, a slash and one of {', '.join(ROLES)}")
         if not isinstance(entry, dict):
             raise self._bad(where, entry, "an object")
-        dtype, shape, digest = (
-            self._get(entry, key, kind) for key, kind in (("dtype", str), ("shape", list), ("sha256", str))
-        )
+        dtype, digest = self._get(entry, "dtype", str), self._get(entry, "sha256", str)
+        shape = self._get(entry, "shape", list)
         if dtype not in DTYPES:
             raise self._bad(f"the dtype of {where}", dtype, f"one of {', '.join(DTYPES)}")
         if len(shape) > 16 or not all(type(length) is int and 0 <= length < 2**40 for length in shape):
@@ -180,9 +179,7 @@ class Manifest:
         value = content.get(key)
         # bool is an int to Python, not to JSON.
         if type(value) is not kind:
-            raise self._bad(
-                key, value if key in content else "nothing", {dict: "an object", list: "a list"}.get(kind, kind.__name__)
-            )
+            raise self._bad(key, value if key in content else "nothing", f"of the kind {kind.__name__}")
         return value
 
     def _text(self, content: Mapping[str, Any], key: str) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import json
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -149,11 +148,7 @@ def render(comparison: Comparison) -> str:
 
 def inputs_of(verdict: Verdict) -> str:
     """A case's inputs in words."""
-    return ", ".join(f"{name} {array.dtype} {'×'.join(map(str, array.shape))}" for name, array in _inputs(verdict))
-
-
-def _inputs(verdict: Verdict) -> Sequence[tuple[str, Any]]:
-    return list(verdict.reference.inputs.items())
+    return ", ".join(f"{name} {array.dtype} {array.shape}" for name, array in verdict.reference.inputs.items())
 
 
 def number(value: float | None) -> str:

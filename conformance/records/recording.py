@@ -108,7 +108,7 @@ def _run(runner: Runner, target: Target, case: str, inputs: Inputs, upstream: Up
             f"target {target.name!r}, case {case!r}",
             f"it fails with {reason(error)}",
             "a value and a gradient",
-            "Ignored labels are those of --ignore-index; choose cases that the loss can take with --case, or bring --inputs.",
+            "Set the ignored label with --ignore-index; choose cases that the loss can take with --case, or bring --inputs.",
         ) from error
 
 

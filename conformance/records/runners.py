@@ -142,6 +142,7 @@ class NumPyRunner(Runner):
         """The closed form's."""
         logits, labels, keywords = call
         weights = None if upstream is None else upstream.data
+        assert isinstance(target.call, unilossseg.Loss)  # `run` has looked
         return self.stored(unilossseg.value_and_grad(target.call)(logits, labels, upstream=weights, **keywords)[1])
 
 

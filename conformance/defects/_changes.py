@@ -1,0 +1,93 @@
+"""Changes that several defects are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from unilossseg.backends import Array
+from unilossseg.conformance.defects._patching import Patches
+
+#: What becomes of a gradient, given the loss, the backend, the logits and the labels of the closed form.
+Change = Callable[[Array, Any, Any, Array, Array], Array]
+
+
+def gradient(patches: Patches, loss: type, change: Change) -> None:
+    """Another gradient of a loss's closed form."""
+
+    def make(original: Any) -> Any:
+        def wrong(self: Any, ops: Any, logits: Array, labels: Array, **inputs: Any) -> tuple[Array, Array | None]:
+            value, slope = original(self, ops, logits, labels, **inputs)
+            return value, None if slope is None else change(slope, self, ops, logits, labels)
+
+        return wrong
+
+    patches.wrap(loss, "closed_form", make)
+
+
+def value(patches: Patches, loss: type, change: Callable[[Array, Any], Array]) -> None:
+    """Another value of a loss's closed form; its gradient stays."""
+
+    def make(original: Any) -> Any:
+        def wrong(self: Any, ops: Any, logits: Array, labels: Array, **inputs: Any) -> tuple[Array, Array | None]:
+            found, slope = original(self, ops, logits, labels, **inputs)
+            return change(found, ops), slope
+
+        return wrong
+
+    patches.wrap(loss, "closed_form", make)
+
+
+def argument(patches: Patches, owner: Any, name: str, position: int, change: Callable[[Any], Any]) -> None:
+    """Another value for a positional argument of a function or method; `self` counts as 0."""
+
+    def make(original: Any) -> Any:
+        def wrong(*arguments: Any, **keywords: Any) -> Any:
+            given = list(arguments)
+            given[position] = change(given[position])
+            return original(*given, **keywords)
+
+        return wrong
+
+    patches.wrap(owner, name, make)
+
+
+def keyword(patches: Patches, owner: Any, name: str, key: str, change: Callable[[Any], Any]) -> None:
+    """Another value for a keyword argument of a function or method."""
+
+    def make(original: Any) -> Any:
+        def wrong(*arguments: Any, **keywords: Any) -> Any:
+            return original(*arguments, **{**keywords, key: change(keywords[key])})
+
+        return wrong
+
+    patches.wrap(owner, name, make)
+
+
+def result(patches: Patches, owner: Any, name: str, change: Callable[[Any], Any]) -> None:
+    """Another result of a function or method."""
+
+    def make(original: Any) -> Any:
+        def wrong(*arguments: Any, **keywords: Any) -> Any:
+            return change(original(*arguments, **keywords))
+
+        return wrong
+
+    patches.wrap(owner, name, make)
+
+
+def attribute(patches: Patches, owner: Any, name: str, key: str, change: Callable[[Any], Any]) -> None:
+    """A loss's parameter with another value while one of its methods runs."""
+
+    def make(original: Any) -> Any:
+        def wrong(self: Any, *arguments: Any, **keywords: Any) -> Any:
+            right = getattr(self, key)
+            setattr(self, key, change(right))
+            try:
+                return original(self, *arguments, **keywords)
+            finally:
+                setattr(self, key, right)
+
+        return wrong
+
+    patches.wrap(owner, name, make)

@@ -1,0 +1,259 @@
+"""Defects of the two Lovász losses."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from unilossseg._pixels import sigmoid, softmax
+from unilossseg.backends import Array
+from unilossseg.conformance.defects import _changes as changes
+from unilossseg.conformance.defects._patching import Patches, defect
+from unilossseg.losses import LovaszHingeLoss, LovaszSoftmaxLoss
+from unilossseg.losses import lovasz_hinge as hinge
+from unilossseg.losses import lovasz_softmax as module
+
+_BOTH = ("LovaszSoftmaxLoss", "LovaszHingeLoss")
+
+
+def jaccard_steps(
+    ascending: bool = False, last_first: bool = False, offset: int = 0, jump: bool = True, ignored: bool = False
+) -> Callable[..., Array]:
+    """lovasz_weights with one thing changed."""
+
+    def wrong(ops: Any, errors: Array, foreground: Array, valid: Array) -> Array:
+        key = errors if ascending else -errors
+        order = np.argsort(key, axis=-1, kind="stable")
+        if last_first:
+            order = errors.shape[-1] - 1 - np.argsort(key[..., ::-1], axis=-1, kind="stable")
+        hits = np.take_along_axis(foreground, order, axis=-1).astype(np.int64)
+        found, whole = np.cumsum(hits, axis=-1), hits.sum(axis=-1, keepdims=True)
+        place = np.arange(1, errors.shape[-1] + 1)[None, :]
+        left, union = (
+            (whole - found).astype(errors.dtype),
+            np.maximum(whole + place - found + offset, 1).astype(errors.dtype),
+        )
+        steps = np.where(hits > 0, 1 / union, left / (union * np.maximum(union - 1, 1)))
+        if jump:
+            steps = np.where((whole == 0) & (place == 1), 1, steps)
+        out = np.empty_like(errors)
+        np.put_along_axis(out, order, steps.astype(errors.dtype), axis=-1)
+        return out if ignored else np.where(valid, out, 0)
+
+    return wrong
+
+
+def _steps(patches: Patches, **changed: Any) -> None:
+    for place in (module, hinge):
+        patches.replace(place, "lovasz_weights", jaccard_steps(**changed))
+
+
+@defect(*_BOTH)
+def lovasz_smallest_errors_first(patches: Patches) -> None:
+    """The errors are sorted from small to large."""
+    _steps(patches, ascending=True)
+
+
+@defect(*_BOTH)
+def lovasz_last_of_the_ties_first(patches: Patches) -> None:
+    """Equal errors are taken in the reverse order of the pixels."""
+    _steps(patches, last_first=True)
+
+
+@defect(*_BOTH)
+def lovasz_union_one_more(patches: Patches) -> None:
+    """The union counts one pixel too many."""
+    _steps(patches, offset=1)
+
+
+@defect("LovaszSoftmaxLoss")
+def lovasz_no_jump_without_foreground(patches: Patches) -> None:
+    """A class without a pixel has loss 0."""
+    _steps(patches, jump=False)
+
+
+@defect("LovaszSoftmaxLoss")
+def lovasz_ignored_pixels_sorted(patches: Patches) -> None:
+    """Ignored pixels are sorted among the others, and weigh."""
+
+    def make(original: Any) -> Any:
+        def wrong(ops: Any, errors: Array, foreground: Array, valid: Array) -> Array:
+            return original(ops, np.where(valid, errors, 0.5), foreground, valid)
+
+        return wrong
+
+    patches.wrap(module, "lovasz_weights", make)
+
+
+@defect("LovaszSoftmaxLoss")
+def lovasz_absent_classes_counted(patches: Patches) -> None:
+    """'present' means all classes."""
+    changes.attribute(patches, LovaszSoftmaxLoss, "_shares", "classes", lambda c: "all" if c == "present" else c)
+
+
+@defect("LovaszSoftmaxLoss")
+def lovasz_all_means_present(patches: Patches) -> None:
+    """'all' means the classes that are present."""
+    changes.attribute(patches, LovaszSoftmaxLoss, "_shares", "classes", lambda c: "present" if c == "all" else c)
+
+
+@defect("LovaszSoftmaxLoss")
+def lovasz_listed_twice_counted_once(patches: Patches) -> None:
+    """A class that is listed twice counts once."""
+
+    def once(listed: Any) -> Any:
+        return listed if listed is None else tuple(dict.fromkeys(listed))
+
+    changes.attribute(patches, LovaszSoftmaxLoss, "_shares", "listed", once)
+
+
+@defect("LovaszSoftmaxLoss")
+def lovasz_classes_added(patches: Patches) -> None:
+    """The classes are added up and not averaged."""
+
+    def make(original: Any) -> Any:
+        return lambda self, ops, *rest: (original(self, ops, *rest) > 0).astype(rest[-1].dtype)
+
+    patches.wrap(LovaszSoftmaxLoss, "_shares", make)
+
+
+def _per_image(patches: Patches, loss: type) -> None:
+    def make(original: Any) -> Any:
+        def wrong(self: Any, ops: Any, logits: Array, labels: Array, **inputs: Any) -> tuple[Array, Array | None]:
+            count = logits.shape[0]
+            parts = [original(self, ops, logits[n : n + 1], labels[n : n + 1], **inputs) for n in range(count)]
+            value = np.asarray(sum(value for value, _ in parts) / count, parts[0][0].dtype)
+            return value, np.concatenate([slope for _, slope in parts]) / count if inputs["gradient"] else None
+
+        return wrong
+
+    patches.wrap(loss, "closed_form", make)
+
+
+@defect("LovaszSoftmaxLoss")
+def lovasz_softmax_per_image(patches: Patches) -> None:
+    """The mean over the images, not the batch as one."""
+    _per_image(patches, LovaszSoftmaxLoss)
+
+
+@defect("LovaszHingeLoss")
+def lovasz_hinge_per_image(patches: Patches) -> None:
+    """The mean over the images, not the batch as one."""
+    _per_image(patches, LovaszHingeLoss)
+
+
+@defect("LovaszSoftmaxLoss")
+def lovasz_softmax_not_differentiated(patches: Patches) -> None:
+    """The gradient is multiplied by p(1 - p) of its own class alone."""
+
+    def wrong(slope: Array, loss: Any, ops: Any, logits: Array, labels: Array) -> Array:
+        from unilossseg._pixels import split_labels, upcast
+
+        z = upcast(ops, logits)
+        pixels, channels = split_labels(ops, labels, loss.ignore_index), z.shape[1]
+        if channels == 1:
+            return slope
+        p = softmax(ops, z)
+        shares = loss._shares(ops, pixels, channels, p)
+        parts = [loss._class_loss(ops, p[:, c].reshape(1, -1), pixels, c, channels)[1] for c in range(channels)]
+        by_p = np.stack([part.reshape(p[:, 0].shape) * share for part, share in zip(parts, shares, strict=True)], axis=1)
+        return by_p * p * (1 - p)
+
+    changes.gradient(patches, LovaszSoftmaxLoss, wrong)
+
+
+@defect("LovaszSoftmaxLoss")
+def lovasz_one_channel_by_softmax(patches: Patches) -> None:
+    """With one channel the corrected variant takes a softmax too."""
+    patches.replace(LovaszSoftmaxLoss, "_probabilities", lambda self, ops, logits: softmax(ops, logits))
+
+
+@defect("LovaszSoftmaxLoss")
+def lovasz_sigmoids(patches: Patches) -> None:
+    """Sigmoids in place of the softmax."""
+    patches.replace(LovaszSoftmaxLoss, "_probabilities", lambda self, ops, logits: sigmoid(ops, logits))
+
+
+# ---------------------------------------------------------------------------------------------------- the hinge
+def hinge_loss(
+    margin: float = 1.0, above: Any = operator.gt, flipped: bool = False, hinged: bool = True
+) -> Callable[..., Any]:
+    """LovaszHingeLoss._loss with one thing changed."""
+
+    def wrong(self: Any, ops: Any, score: Array, labels: Array) -> tuple[Array, Array]:
+        pixels = hinge.split_labels(ops, labels, self.ignore_index)
+        foreground = (pixels.index == 1) & pixels.valid
+        sign = np.where(pixels.index == (0 if flipped else 1), 1, -1).astype(score.dtype)
+        errors = score.dtype.type(margin) - score * sign
+        key = np.where(pixels.valid, errors, -np.inf)
+        row = (1, -1)
+        weights = hinge.lovasz_weights(ops, key.reshape(row), foreground.reshape(row), pixels.valid.reshape(row))
+        active = ((above(errors, 0) | np.isnan(errors)) if hinged else True) & pixels.valid
+        weights = np.where(active, weights.reshape(score.shape), 0)
+        loss = np.sum(weights * np.where(active, errors, 0), dtype=np.float64).astype(score.dtype)
+        return loss, -sign * weights
+
+    return wrong
+
+
+@defect("LovaszHingeLoss")
+def hinge_kink(patches: Patches) -> None:
+    """The derivative of max(0, x) at 0 is 1."""
+    patches.replace(LovaszHingeLoss, "_loss", hinge_loss(above=operator.ge))
+
+
+@defect("LovaszHingeLoss")
+def hinge_without_its_bend(patches: Patches) -> None:
+    """Errors below 0 count as they are."""
+    patches.replace(LovaszHingeLoss, "_loss", hinge_loss(hinged=False))
+
+
+@defect("LovaszHingeLoss")
+def hinge_margin(patches: Patches) -> None:
+    """The margin is 0.5."""
+    patches.replace(LovaszHingeLoss, "_loss", hinge_loss(margin=0.5))
+
+
+@defect("LovaszHingeLoss")
+def hinge_sign(patches: Patches) -> None:
+    """Background pixels are pushed up, foreground pixels down."""
+    patches.replace(LovaszHingeLoss, "_loss", hinge_loss(flipped=True))
+
+
+@defect("LovaszHingeLoss")
+def hinge_channels_swapped(patches: Patches) -> None:
+    """Of two channels the first is the foreground."""
+
+    def make(original: Any) -> Any:
+        return lambda self, ops, logits: original(self, ops, logits[:, ::-1])
+
+    patches.wrap(LovaszHingeLoss, "_score", make)
+
+
+@defect("LovaszHingeLoss")
+def hinge_eps(patches: Patches) -> None:
+    """The 1e-9 of two channels is missing."""
+    patches.replace(hinge, "EPS", 1e-12)
+
+
+@defect("LovaszHingeLoss")
+def hinge_gradient_without_eps(patches: Patches) -> None:
+    """The gradient of two channels is that of the log odds, without the 1e-9 of the value."""
+
+    def wrong(slope: Array, loss: Any, ops: Any, logits: Array, labels: Array) -> Array:
+        if logits.shape[1] == 1 or loss.variant == "corrected":
+            return slope
+        by_score = loss._loss(ops, loss._score(ops, logits), labels)[1]
+        p0 = softmax(ops, logits)[:, 0, :]
+        return np.stack([-by_score * p0, by_score * p0], axis=1)
+
+    changes.gradient(patches, LovaszHingeLoss, wrong)
+
+
+@defect("LovaszHingeLoss")
+def hinge_upstream_dropped(patches: Patches) -> None:
+    """The gradient is not multiplied by the upstream gradient."""
+    changes.keyword(patches, LovaszHingeLoss, "closed_form", "upstream", lambda upstream: None)

@@ -1,0 +1,123 @@
+"""Where a worker runs: whether the framework is the one that its name says, and every setting that changes its numbers."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import importlib
+import importlib.util
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from unilossseg.backends import KNOWN
+
+#: Variables that change how many threads there are, or how many digits.
+_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NVIDIA_TF32_OVERRIDE", "CUBLAS_WORKSPACE_CONFIG")
+#: The packages whose code computes what a worker sends.
+_SOURCES = ("unilossseg", "unilossseg.losses", "unilossseg.backends", "unilossseg.conformance")
+
+
+def impostor(backend: str) -> str:
+    """What is wrong with the framework that a backend's name imports; empty: it is the real one.
+
+    `paddle.enable_compat()` makes `import torch` return Paddle, and with PYTHONPATH any folder can be called torch.
+    """
+    name, remedy = KNOWN[backend]
+    try:
+        module = importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name != name:
+            raise
+        return f"backend {backend!r} needs {name}, which is not installed in {Path(sys.prefix).name}: {remedy}"
+    folder = Path(str(getattr(module, "__file__", None) or "")).parent.name
+    if type(module) is ModuleType and folder == name and _lives_in(module, name):
+        return ""
+    return (
+        f"`import {name}` gives {_real_name(module, folder)}, not {name}: a run would compare a framework with itself. Does "
+        "something in this environment call paddle.enable_compat(), or is a folder of that name on PYTHONPATH?"
+    )
+
+
+def _lives_in(module: ModuleType, name: str) -> bool:
+    """Whether torch's arrays come from torch; other frameworks' arrays do not say in each release where they come from."""
+    kind = getattr(module, "Tensor", None)
+    return name != "torch" or str(getattr(kind, "__module__", "")).partition(".")[0] == "torch"
+
+
+def _real_name(module: ModuleType, folder: str) -> str:
+    real = getattr(getattr(module, "_original_module", None), "__name__", "") or folder or type(module).__name__
+    version = getattr(module, "__version__", "")
+    return f"{real} {version}" if isinstance(version, str) and version else real
+
+
+@functools.cache
+def sources() -> str:
+    """A digest of the losses, adapters and this suite: two workers that compute the same formulas have the same."""
+    digest = hashlib.sha256()
+    for package in _SOURCES:
+        module = importlib.import_module(package)
+        for path in sorted(Path(str(module.__file__)).parent.glob("*.py")):
+            digest.update(f"{package}/{path.name}\0".encode() + path.read_bytes().replace(b"\r\n", b"\n") + b"\0")
+    return digest.hexdigest()[:16]
+
+
+def described(backend: str) -> dict[str, Any]:
+    """What a worker says about its environment, beside its framework's versions."""
+    module = importlib.import_module(KNOWN[backend][0])
+    return {
+        "environment": Path(sys.prefix).name,
+        "implementation": f"{sys.implementation.name} {sys.version.split()[0]}",
+        # In isolated environments a framework sees no other.
+        "frameworks": [name for name in ("torch", "paddle") if name in sys.modules or importlib.util.find_spec(name)],
+        "flags": [*_FLAGS.get(backend, lambda module: [])(module), *_variables()],
+        "sources": sources(),
+    }
+
+
+def _variables() -> list[str]:
+    return [f"{name}={os.environ[name]}" for name in _VARIABLES if name in os.environ]
+
+
+def _torch_flags(torch: Any) -> list[str]:
+    """TF32, determinism, and what the kernels were built for."""
+    asked: dict[str, Callable[[], Any]] = {
+        "float32_matmul_precision": torch.get_float32_matmul_precision,
+        "matmul.allow_tf32": lambda: torch.backends.cuda.matmul.allow_tf32,
+        "cudnn.allow_tf32": lambda: torch.backends.cudnn.allow_tf32,
+        "deterministic_algorithms": torch.are_deterministic_algorithms_enabled,
+        "cudnn.deterministic": lambda: torch.backends.cudnn.deterministic,
+        "cudnn.benchmark": lambda: torch.backends.cudnn.benchmark,
+        "interop_threads": torch.get_num_interop_threads,
+        "cuda": lambda: torch.version.cuda,
+    }
+    return _answered(asked)
+
+
+def _paddle_flags(paddle: Any) -> list[str]:
+    """Those of its flags that a build has: a CPU build knows none of cuDNN's."""
+    names = (
+        "FLAGS_cudnn_deterministic",
+        "FLAGS_embedding_deterministic",
+        "FLAGS_cudnn_exhaustive_search",
+        "FLAGS_use_autotune",
+        "FLAGS_benchmark",
+    )
+    asked = {name: functools.partial(lambda key: paddle.get_flags(key)[key], name) for name in names}
+    return _answered({**asked, "cuda": lambda: paddle.version.cuda()})
+
+
+def _answered(asked: dict[str, Callable[[], Any]]) -> list[str]:
+    """The settings that this release knows."""
+    found = []
+    for name, ask in asked.items():
+        with contextlib.suppress(AttributeError, KeyError, RuntimeError, ValueError):
+            found.append(f"{name}={ask()}")
+    return found
+
+
+_FLAGS: dict[str, Callable[[Any], list[str]]] = {"torch": _torch_flags, "paddle": _paddle_flags}

@@ -1,0 +1,121 @@
+"""Workers in other environments: finds out before a run whether an interpreter can be a backend's worker."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from unilossseg import __version__
+from unilossseg.backends import KNOWN
+from unilossseg.conformance.environment import sources
+
+LEAST_PYTHON = (3, 11)
+#: An interpreter on a cold disk takes its time to start.
+_SECONDS = 60.0
+#: Asked of an interpreter that may have neither this package nor a new Python: nothing but its standard library.
+_QUESTION = """
+import json, sys
+try:
+    from importlib.metadata import version
+    from importlib.util import find_spec
+    found = version("unilossseg") if find_spec("unilossseg") else None
+except Exception as error:
+    found = None
+print(json.dumps({"python": list(sys.version_info[:3]), "unilossseg": found, "framework": bool(find_spec(sys.argv[1]))}))
+"""
+
+
+class InterpreterError(Exception):
+    """An interpreter cannot be a worker, and what to do about it."""
+
+
+def chosen(given: Sequence[str]) -> dict[str, str]:
+    """The interpreter of each backend from NAME=PYTHON; raises InterpreterError where one of them cannot be a worker."""
+    found = {}
+    for text in given:
+        name, _, python = text.partition("=")
+        if name not in KNOWN or not python:
+            raise InterpreterError(f"--worker must be NAME=PYTHON with a NAME of {', '.join(KNOWN)} (got {text!r})")
+        if name in found:
+            raise InterpreterError(f"--worker names {name} twice")
+        found[name] = _program(name, python)
+    for name, python in found.items():
+        _ask(name, python)
+    return found
+
+
+def environment_of_workers() -> dict[str, str]:
+    """The variables of a worker in another environment: nothing of this one's packages, and none of this folder's."""
+    kept = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "PYTHONHOME")}
+    return {**kept, "PYTHONSAFEPATH": "1"}
+
+
+def disagreement(greeting: Mapping[str, Any], python: str) -> str:
+    """Why a worker's package is not this one; empty: it is."""
+    theirs = str(greeting.get("unilossseg", ""))
+    if theirs != __version__:
+        return f"{python} has unilossseg {theirs or 'of no version'} and this is {__version__}: {_remedy(python, '')}"
+    if greeting.get("sources") != sources():
+        return (
+            f"{python} has other files of unilossseg {theirs} than this: a run would judge two packages as one. "
+            + _remedy(python, "").capitalize()
+        )
+    return ""
+
+
+def _program(name: str, python: str) -> str:
+    # Not resolved: a virtual environment's interpreter is a link whose place tells which environment it is.
+    found = shutil.which(os.path.expanduser(python))
+    if found is None:
+        raise InterpreterError(f"--worker {name}: {python} is not a program that can be run")
+    return str(Path(found).absolute())
+
+
+def _ask(name: str, python: str) -> None:
+    said = _answer(name, python)
+    version = ".".join(map(str, said["python"]))
+    if tuple(said["python"]) < LEAST_PYTHON:
+        raise InterpreterError(f"--worker {name}: {python} is Python {version}, expected 3.11 or newer")
+    if said["unilossseg"] is None:
+        raise InterpreterError(f"--worker {name}: {python} has no unilossseg: {_remedy(python, name)}")
+    if said["unilossseg"] != __version__:
+        raise InterpreterError(
+            f"--worker {name}: {python} has unilossseg {said['unilossseg']} and this is {__version__}: {_remedy(python, name)}"
+        )
+    if not said["framework"]:
+        module, remedy = KNOWN[name]
+        raise InterpreterError(
+            f"--worker {name}: {python} has no {module}: {remedy.replace('pip install', f'{python} -m pip install')}"
+        )
+
+
+def _answer(name: str, python: str) -> dict[str, Any]:
+    try:
+        done = subprocess.run(
+            [python, "-c", _QUESTION, KNOWN[name][0]],
+            capture_output=True,
+            text=True,
+            timeout=_SECONDS,
+            env=environment_of_workers(),
+            check=False,
+        )
+        # Whatever an environment prints at its start comes before the answer.
+        said = json.loads(done.stdout.strip().rpartition("\n")[2])
+        if done.returncode == 0 and {"python", "unilossseg", "framework"} <= set(said):
+            return dict(said)
+        problem = f"answered {done.stdout.strip()[-200:]!r}"
+    except (OSError, subprocess.TimeoutExpired) as error:
+        problem = f"could not be asked: {error}"
+    except (ValueError, TypeError):
+        problem = f"is no Python, or a broken one: {(done.stderr or done.stdout).strip()[-300:]!r}"
+    raise InterpreterError(f"--worker {name}: {python} {problem}")
+
+
+def _remedy(python: str, backend: str) -> str:
+    extra = f"[{backend}]" if backend in ("torch", "paddle") else ""
+    return f"install the same version there: {python} -m pip install 'unilossseg{extra}=={__version__}', or this checkout with -e"

@@ -1,0 +1,72 @@
+"""What is known about a worker's backend, and what that makes of a verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from unilossseg.conformance import capabilities
+from unilossseg.conformance.capabilities import Exemption
+from unilossseg.conformance.cases import Case
+from unilossseg.conformance.verdict import CONFORM, DIFFERS, ERRORED, EXPECTED, UNSUPPORTED, Verdict
+
+
+@dataclass(frozen=True)
+class Known:
+    """A backend as its worker greeted: its version, and the exceptions that it brings beside those of the table."""
+
+    backend: str
+    framework: str = ""
+    version: str = ""
+    dtypes: tuple[str, ...] = ()
+    modes: tuple[str, ...] = ()
+    further: tuple[Exemption, ...] = ()
+
+    @classmethod
+    def of(cls, backend: str, greeting: Mapping[str, Any]) -> Known:
+        """From a greeting; raises KeyError, TypeError or ValueError where it is none."""
+        return cls(
+            backend,
+            str(greeting["framework"]),
+            str(greeting["version"]),
+            tuple(greeting["dtypes"]),
+            tuple(greeting["modes"]),
+            tuple(Exemption.from_json(entry) for entry in greeting.get("exceptions", ())),
+        )
+
+    def tries(self, case: Case) -> bool:
+        """Whether the backend can compute the case in any mode."""
+        return any(self.unsupported(case, mode) is None for mode in self.modes)
+
+    def unsupported(self, case: Case, mode: str) -> Verdict | None:
+        """The verdict on what the backend cannot be asked; None: it can."""
+        entry = self._find(case, mode, capabilities.UNSUPPORTED)
+        if entry is not None:
+            return Verdict(*((ERRORED, entry.overdue) if entry.overdue else (UNSUPPORTED, entry.reason)), link=entry.link)
+        if case.dtype not in self.dtypes:
+            return Verdict(UNSUPPORTED, f"{self.framework} has no {case.dtype}")
+        return None
+
+    def settled(self, case: Case, mode: str, verdict: Verdict) -> Verdict:
+        """The verdict, unless a failure is expected: then a failure is that, and a result that conforms is the failure."""
+        entry = self._find(case, mode, capabilities.EXPECTED_FAILURE)
+        if entry is None:
+            return verdict
+        if entry.overdue:
+            return Verdict(ERRORED, entry.overdue)
+        if verdict.status == CONFORM:
+            message = f"conforms, and was expected to fail ({entry.reason}): remove the exception from the capability table"
+            return replace(verdict, status=DIFFERS, message=message, link=entry.link)
+        return replace(verdict, status=EXPECTED, message=f"{entry.reason}: {verdict.message}", link=entry.link)
+
+    def _find(self, case: Case, mode: str, kind: capabilities.Kind) -> Exemption | None:
+        return capabilities.find(
+            self.backend,
+            (case.dtype, mode),
+            version=self.version,
+            loss=case.loss,
+            case=case.id,
+            kind=kind,
+            further=self.further,
+        )

@@ -1,0 +1,146 @@
+"""Backends and losses that are not of this package, named as `package.module:NAME`; imported in a worker and nowhere else."""
+
+from __future__ import annotations
+
+import importlib
+import math
+from collections.abc import Mapping
+from dataclasses import fields
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import unilossseg
+from unilossseg.backends import Backend, register
+from unilossseg.conformance.capabilities import DTYPES
+from unilossseg.conformance.cases import Array
+from unilossseg.conformance.frameworks import Framework
+from unilossseg.conformance.protocol import CLOSED_FORM, PLAIN_FORMULA, Outcome, write_arrays
+
+#: Steps of the central differences: the rounding error of the value over a step, and the step's square, are both near 1e-10.
+STEP = 1e-4
+#: Two steps that disagree by more have a kink between them: such an entry says nothing.
+KINK = 1e-5
+
+
+def named(spec: str) -> Any:
+    """What a name stands for."""
+    module, _, attribute = spec.partition(":")
+    if not (module and attribute):
+        raise ValueError(f"expected package.module:NAME (got {spec!r})")
+    found: Any = importlib.import_module(module)
+    for part in attribute.split("."):
+        found = getattr(found, part)
+    return found
+
+
+# ---------------------------------------------------------------------------------------------------- a backend
+class ThirdParty(Framework):
+    """A Backend of somebody else's, with arrays made by its own namespace.
+
+    The backend may have, beside what `Backend` has: `from_numpy(x)` and `to_numpy(x)`, where `xp.asarray` and NumPy's own
+    `asarray` and `from_dlpack` do not do it; and `exceptions`, `Exemption`s of its own.
+    """
+
+    def __init__(self, spec: str) -> None:
+        backend = named(spec)
+        if not isinstance(backend, Backend):
+            raise TypeError(f"{spec} must be a unilossseg.backends.Backend (got a {type(backend).__name__})")
+        self.name, self.backend, self.xp = spec, backend, backend.xp
+        self.module = importlib.import_module(spec.partition(":")[0])
+        self.version = str(getattr(self.xp, "__version__", getattr(self.module, "__version__", "")))
+        self.exceptions = tuple(getattr(backend, "exceptions", ()))
+        self.dtypes = tuple(name for name in DTYPES if hasattr(self.xp, name))
+        example = self.array(np.zeros((1, 2, 3), np.float32), "float32", False)
+        register(backend, type(example))
+        self.differentiates = backend.differentiable
+        has_gradient = self.differentiates or backend.kernel(example) is not None
+        self.modes = (CLOSED_FORM, PLAIN_FORMULA) if has_gradient else (PLAIN_FORMULA,)
+
+    def array(self, x: Array, dtype: str, strided: bool) -> Any:
+        """By the backend's `from_numpy`, or by its namespace."""
+        x = super().array(x, dtype, strided)
+        make = getattr(self.backend, "from_numpy", None)
+        made = self.xp.asarray(x) if make is None else make(x)
+        return self.xp.astype(made, self.xp.bfloat16) if dtype == "bfloat16" else made
+
+    def to_numpy(self, x: Any) -> Array:
+        """By the backend's `to_numpy`, or by what the array offers."""
+        if self.dtype_of(x) == "bfloat16":
+            x = self.xp.astype(x, self.xp.float32)
+        read = getattr(self.backend, "to_numpy", None)
+        if read is not None:
+            return np.asarray(read(x))
+        found = np.asarray(x)
+        return np.from_dlpack(x) if found.dtype == object else found
+
+    def _distribution(self) -> str:
+        top = self.name.partition(":")[0].partition(".")[0]
+        for name in metadata.packages_distributions().get(top, ()):
+            return f"{name} {metadata.version(name)}"
+        return "not installed as a distribution"
+
+
+# ---------------------------------------------------------------------------------------------------- a loss
+def loss(spec: str) -> unilossseg.Loss:
+    """A loss: the name of one, or of its class, or of a function that makes it."""
+    found = named(spec)
+    made = found if isinstance(found, unilossseg.Loss) else found()
+    if not isinstance(made, unilossseg.Loss):
+        raise TypeError(f"{spec} must be a unilossseg.Loss, its class or a function that makes one (got a {type(made).__name__})")
+    return made
+
+
+def face(made: unilossseg.Loss, base: type) -> Any:
+    """The loss as a layer of a framework, whose base is `TorchLoss` or `PaddleLoss`."""
+    if isinstance(made, base):
+        return made
+    kind = type(made)
+    values = {field.name: getattr(made, field.name) for field in fields(made) if field.init}
+    return type(kind.__name__, (kind, base), {})(**values)
+
+
+def facts(request: Mapping[str, Any]) -> dict[str, Any]:
+    """What the checks must know of a loss; its `conformance_inputs`, if it has them, go into the request's output."""
+    made = loss(request["facts"])
+    ignore_index = getattr(made, "ignore_index", None)
+    inputs = getattr(made, "conformance_inputs", None)
+    if inputs is not None:
+        arrays = {name: np.asarray(array) for name, array in inputs(np.random.default_rng(0)).items()}
+        write_arrays(Path(request["output"]), arrays, {})
+    return {
+        "name": made.name,
+        "closed_form": made.closed_form is not None,
+        "ignore_index": None if ignore_index is None else int(ignore_index),
+        "class_labels": bool(made.class_labels),
+        "call_inputs": list(made.call_inputs),
+        "inputs": inputs is not None,
+    }
+
+
+def differences(request: Mapping[str, Any], arrays: Mapping[str, Array]) -> Outcome:
+    """The plain formula's value in NumPy and float64, and its gradient by central differences; NaN beside a kink."""
+    made = loss(request["differences"])
+    inputs = {name: x.astype(np.float64) if x.dtype.kind == "f" else x for name, x in arrays.items()}
+    logits, labels, upstream = inputs.pop("logits"), inputs.pop("labels"), inputs.pop("upstream", None)
+
+    def value_at(z: Array) -> Array:
+        with unilossseg.plain_formula():
+            return np.asarray(made(z, labels, **inputs))
+
+    def slope(place: tuple[int, ...], step: float) -> float:
+        shift = np.zeros(logits.shape)
+        shift[place] = step
+        change = (value_at(logits + shift) - value_at(logits - shift)) * (1.0 if upstream is None else upstream)
+        return float(change.sum()) / (2 * step)
+
+    value = value_at(logits)
+    gradient = np.empty(logits.shape)
+    for place in np.ndindex(logits.shape):
+        wide, narrow = slope(place, 2 * STEP), slope(place, STEP)
+        smooth = math.isclose(wide, narrow, rel_tol=KINK, abs_tol=KINK)
+        # The error of a central difference falls with the square of the step: this takes it out.
+        gradient[place] = (4 * narrow - wide) / 3 if smooth else math.nan
+    return Outcome(value, str(value.dtype), gradient, "float64")
