@@ -6,10 +6,11 @@ STAMP := $(VENV)/.installed
 REPORT ?= conformance-report
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: help setup test conformance lint format wheel clean
+.PHONY: help setup test conformance conformance-isolated lint format wheel clean
 
 help:
 	@echo "make conformance   check every loss on every backend and write $(REPORT)/index.html"
+	@echo "make conformance-isolated   the same with torch and Paddle in environments of their own"
 	@echo "make test          run the tests"
 	@echo "make lint          ruff, and mypy --strict against the installed package"
 	@echo "make format        let ruff format and fix"
@@ -32,6 +33,23 @@ test: setup
 conformance: setup
 	$(BIN)/unilossseg conformance run --out $(REPORT)
 	@echo "The report lies in $(abspath $(REPORT))/index.html"
+
+# Each framework in an environment that lacks the other; the run itself lives in torch's. Remade when the versions change.
+conformance-isolated: .venv-torch/.installed .venv-paddle/.installed
+	! .venv-torch/bin/python -c 'import paddle' 2>/dev/null
+	! .venv-paddle/bin/python -c 'import torch' 2>/dev/null
+	.venv-torch/bin/unilossseg conformance run --out $(REPORT) \
+		--worker torch=.venv-torch/bin/python --worker paddle=.venv-paddle/bin/python
+	@echo "The report lies in $(abspath $(REPORT))/index.html"
+
+.venv-torch/.installed: EXTRAS = torch,report
+.venv-torch/.installed: FURTHER = array-api-strict
+.venv-paddle/.installed: EXTRAS = paddle
+.venv-torch/.installed .venv-paddle/.installed: constraints.txt pyproject.toml
+	test -x $(@D)/bin/python || $(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
+		--editable '.[$(EXTRAS)]' $(FURTHER)
+	touch $@
 
 # mypy resolves the two mapped folders in an installed package only: it looks at a fresh copy, never at a stale one.
 lint: setup

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from unilossseg.backends import KNOWN
+from unilossseg.backends import KNOWN, _threads
 
 #: Variables that change how many threads there are, or how many digits.
 _VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NVIDIA_TF32_OVERRIDE", "CUBLAS_WORKSPACE_CONFIG")
@@ -27,6 +27,8 @@ def impostor(backend: str) -> str:
 
     `paddle.enable_compat()` makes `import torch` return Paddle, and with PYTHONPATH any folder can be called torch.
     """
+    if backend not in KNOWN:
+        return ""  # somebody else's backend: whatever its name imports is what was asked for
     name, remedy = KNOWN[backend]
     try:
         module = importlib.import_module(name)
@@ -50,9 +52,11 @@ def _lives_in(module: ModuleType, name: str) -> bool:
 
 
 def _real_name(module: ModuleType, folder: str) -> str:
-    real = getattr(getattr(module, "_original_module", None), "__name__", "") or folder or type(module).__name__
-    version = getattr(module, "__version__", "")
-    return f"{real} {version}" if isinstance(version, str) and version else real
+    real = str(getattr(getattr(module, "_original_module", None), "__name__", "") or folder)
+    version = str(getattr(module, "__version__", ""))
+    if real in ("", module.__name__):
+        return f"something else of that name, from {getattr(module, '__file__', None)}"
+    return f"{real} {version}".strip()
 
 
 @functools.cache
@@ -68,13 +72,17 @@ def sources() -> str:
 
 def described(backend: str) -> dict[str, Any]:
     """What a worker says about its environment, beside its framework's versions."""
-    module = importlib.import_module(KNOWN[backend][0])
+    flags = _FLAGS.get(backend)
     return {
         "environment": Path(sys.prefix).name,
         "implementation": f"{sys.implementation.name} {sys.version.split()[0]}",
         # In isolated environments a framework sees no other.
         "frameworks": [name for name in ("torch", "paddle") if name in sys.modules or importlib.util.find_spec(name)],
-        "flags": [*_FLAGS.get(backend, lambda module: [])(module), *_variables()],
+        "flags": [
+            *(flags(importlib.import_module(KNOWN[backend][0])) if flags else ()),
+            f"kernel_threads={_threads.num_threads()}",
+            *_variables(),
+        ],
         "sources": sources(),
     }
 

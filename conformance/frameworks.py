@@ -154,6 +154,7 @@ class Framework:
             "threads": self.threads(),
             "modes": list(self.modes),
             "dtypes": list(self.dtypes),
+            "differentiates": self.differentiates,
             "exceptions": [entry.as_json() for entry in self.exceptions],
         }
 

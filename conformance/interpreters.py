@@ -85,7 +85,8 @@ def _ask(name: str, python: str) -> None:
         raise InterpreterError(f"--worker {name}: {python} has no unilossseg: {_remedy(python, name)}")
     if said["unilossseg"] != __version__:
         raise InterpreterError(
-            f"--worker {name}: {python} has unilossseg {said['unilossseg']} and this is {__version__}: {_remedy(python, name)}"
+            f"--worker {name}: {python} has unilossseg {said['unilossseg']} and this is {__version__}: "
+            + _remedy(python, name)
         )
     if not said["framework"]:
         module, remedy = KNOWN[name]
@@ -112,10 +113,13 @@ def _answer(name: str, python: str) -> dict[str, Any]:
     except (OSError, subprocess.TimeoutExpired) as error:
         problem = f"could not be asked: {error}"
     except (ValueError, TypeError):
-        problem = f"is no Python, or a broken one: {(done.stderr or done.stdout).strip()[-300:]!r}"
+        problem = f"is no Python, or a broken one: {(done.stderr or done.stdout).strip().rpartition(chr(10))[2]!r}"
     raise InterpreterError(f"--worker {name}: {python} {problem}")
 
 
 def _remedy(python: str, backend: str) -> str:
     extra = f"[{backend}]" if backend in ("torch", "paddle") else ""
-    return f"install the same version there: {python} -m pip install 'unilossseg{extra}=={__version__}', or this checkout with -e"
+    return (
+        f"install the same version there: {python} -m pip install 'unilossseg{extra}=={__version__}', "
+        "or this checkout with --editable"
+    )

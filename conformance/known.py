@@ -22,6 +22,8 @@ class Known:
     dtypes: tuple[str, ...] = ()
     modes: tuple[str, ...] = ()
     further: tuple[Exemption, ...] = ()
+    #: Whether its framework has an autograd.
+    differentiates: bool = False
 
     @classmethod
     def of(cls, backend: str, greeting: Mapping[str, Any]) -> Known:
@@ -33,6 +35,7 @@ class Known:
             tuple(greeting["dtypes"]),
             tuple(greeting["modes"]),
             tuple(Exemption.from_json(entry) for entry in greeting.get("exceptions", ())),
+            bool(greeting.get("differentiates")),
         )
 
     def tries(self, case: Case) -> bool:

@@ -1,4 +1,4 @@
-"""Backends and losses that are not of this package, named as `package.module:NAME`; imported in a worker and nowhere else."""
+"""Backends and losses that are not of this package, as `package.module:NAME`; imported in a worker and nowhere else."""
 
 from __future__ import annotations
 
@@ -89,7 +89,9 @@ def loss(spec: str) -> unilossseg.Loss:
     found = named(spec)
     made = found if isinstance(found, unilossseg.Loss) else found()
     if not isinstance(made, unilossseg.Loss):
-        raise TypeError(f"{spec} must be a unilossseg.Loss, its class or a function that makes one (got a {type(made).__name__})")
+        raise TypeError(
+            f"{spec} must be a unilossseg.Loss, its class or a function that makes one (got a {type(made).__name__})"
+        )
     return made
 
 

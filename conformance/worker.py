@@ -29,7 +29,7 @@ def main(answer: Answer | None = None) -> int:
         from unilossseg.conformance.environment import impostor
         from unilossseg.conformance.protocol import VERSION
 
-        refused = impostor(name)
+        refused = "" if ":" in name else impostor(name)
         if refused:
             _say(replies, {"protocol": VERSION, "backend": name, "refused": refused})
             return 2
@@ -66,7 +66,7 @@ def _greeting(name: str, framework: Any) -> dict[str, Any]:
         "protocol": VERSION,
         "backend": name,
         **framework.describe(),
-        **environment.described(name),
+        **({} if ":" in name else environment.described(name)),
         "python": platform.python_version(),
         "numpy": np.__version__,
         "array_api_compat": array_api_compat.__version__,

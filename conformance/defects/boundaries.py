@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from unilossseg._neighbourhood import dilate
 from unilossseg._pixels import as_weights, flat, ratio, split_labels, total, work_dtype
 from unilossseg.backends import Array
 from unilossseg.conformance.defects import _changes as changes
@@ -70,7 +71,7 @@ def _weights(patches: Patches, others: bool = True, one: int = 1, swapped: bool 
                 return near, a
             pixels = split_labels(ops, labels, self.ignore_index)
             onehot = (ops.one_hot(pixels.index, logits.shape[1]) & pixels.valid[:, None, :]).reshape(logits.shape)
-            number = np.sum(flat(ops, module.dilate(ops, onehot, self.border, self.border)), axis=1)
+            number = np.sum(flat(ops, dilate(ops, onehot, self.border, self.border)), axis=1)
             number = number.astype(work_dtype(ops, logits))
             own, some = np.where(number == 0, 1, number), as_weights(ops, number > 0, number)
             if (self.variant == "corrected") != swapped:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from unilossseg._neighbourhood import central_difference_transposed, triangle
 from unilossseg._pixels import shifted_logits, softmax
 from unilossseg.backends import Array
 from unilossseg.conformance.defects import _changes as changes
@@ -160,9 +161,9 @@ def dual_maximum_without_gradient(patches: Patches) -> None:
         def wrong(self: Any, ops: Any, slope: Array, edges: Any) -> Array:
             replicate = self.variant == "corrected"
             by_magnitude = slope / (edges.top * edges.magnitude)
-            smooth = module.central_difference_transposed(ops, by_magnitude * edges.across, -1, replicate)
-            smooth = smooth + module.central_difference_transposed(ops, by_magnitude * edges.along, -2, replicate)
-            return module.triangle(ops, module.triangle(ops, smooth, -1, module.RADIUS), -2, module.RADIUS)
+            smooth = central_difference_transposed(ops, by_magnitude * edges.across, -1, replicate)
+            smooth = smooth + central_difference_transposed(ops, by_magnitude * edges.along, -2, replicate)
+            return triangle(ops, triangle(ops, smooth, -1, module.RADIUS), -2, module.RADIUS)
 
         return wrong
 

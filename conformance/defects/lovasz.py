@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from unilossseg._pixels import sigmoid, softmax
+from unilossseg._pixels import sigmoid, softmax, split_labels, upcast
 from unilossseg.backends import Array
 from unilossseg.conformance.defects import _changes as changes
 from unilossseg.conformance.defects._patching import Patches, defect
 from unilossseg.losses import LovaszHingeLoss, LovaszSoftmaxLoss
 from unilossseg.losses import lovasz_hinge as hinge
 from unilossseg.losses import lovasz_softmax as module
+from unilossseg.losses._lovasz import lovasz_weights
 
 _BOTH = ("LovaszSoftmaxLoss", "LovaszHingeLoss")
 
@@ -150,8 +151,6 @@ def lovasz_softmax_not_differentiated(patches: Patches) -> None:
     """The gradient is multiplied by p(1 - p) of its own class alone."""
 
     def wrong(slope: Array, loss: Any, ops: Any, logits: Array, labels: Array) -> Array:
-        from unilossseg._pixels import split_labels, upcast
-
         z = upcast(ops, logits)
         pixels, channels = split_labels(ops, labels, loss.ignore_index), z.shape[1]
         if channels == 1:
@@ -184,13 +183,13 @@ def hinge_loss(
     """LovaszHingeLoss._loss with one thing changed."""
 
     def wrong(self: Any, ops: Any, score: Array, labels: Array) -> tuple[Array, Array]:
-        pixels = hinge.split_labels(ops, labels, self.ignore_index)
+        pixels = split_labels(ops, labels, self.ignore_index)
         foreground = (pixels.index == 1) & pixels.valid
         sign = np.where(pixels.index == (0 if flipped else 1), 1, -1).astype(score.dtype)
         errors = score.dtype.type(margin) - score * sign
         key = np.where(pixels.valid, errors, -np.inf)
         row = (1, -1)
-        weights = hinge.lovasz_weights(ops, key.reshape(row), foreground.reshape(row), pixels.valid.reshape(row))
+        weights = lovasz_weights(ops, key.reshape(row), foreground.reshape(row), pixels.valid.reshape(row))
         active = ((above(errors, 0) | np.isnan(errors)) if hinged else True) & pixels.valid
         weights = np.where(active, weights.reshape(score.shape), 0)
         loss = np.sum(weights * np.where(active, errors, 0), dtype=np.float64).astype(score.dtype)

@@ -76,6 +76,18 @@ def hypotheses(evidence: Sequence[Evidence]) -> Iterator[Hypothesis]:
         ),
         order=13,
     )
+    for cause, title, remedy, wanted in _ORDERS:
+        yield Hypothesis(
+            cause,
+            title,
+            remedy,
+            lambda case, wanted=wanted: _other_channels(case, wanted),  # type: ignore[misc]
+            lambda cases: (
+                f"at pixels of class 0, 1, ... the {{other}} pushes up channels "
+                f"{pushed_channels(cases[0], cases[0].other.gradient)}"
+            ),
+            order=14,
+        )
     yield Hypothesis(
         "reduction",
         "the {other} returns a value for each pixel or element, the {given} one number",
@@ -94,6 +106,22 @@ def hypotheses(evidence: Sequence[Evidence]) -> Iterator[Hypothesis]:
         lambda cases: "a second call with the same inputs gave other bits",
         order=4,
     )
+
+
+_ORDERS = (
+    (
+        "labels shifted by one",
+        "the {other} reads every label one off",
+        "Look for labels that count from 1, a background class that is added or removed, or reduce_zero_label.",
+        True,
+    ),
+    (
+        "classes in another order",
+        "the {other} has its channels in another class order",
+        "Compare the class lists of the two projects: the channel of a class must be the number of its label in both.",
+        False,
+    ),
+)
 
 
 # ------------------------------------------------------------------------------------------------ the scores
@@ -146,6 +174,33 @@ def _permutation(case: Evidence) -> tuple[int, ...] | None:
     apart = (a**2).sum(axis=1)[None, :] + (b**2).sum(axis=1)[:, None] - 2 * b @ a.T
     order = tuple(int(index) for index in apart.argmin(axis=1))
     return None if len(set(order)) < len(order) or order == tuple(range(len(order))) else order
+
+
+def pushed_channels(case: Evidence, gradient: Floats | None) -> tuple[int, ...] | None:
+    """For each label the channel that a gradient pushes up: its lowest entry. None where it is unclear."""
+    labels, valid = case.labels, case.valid
+    if labels is None or valid is None or gradient is None or gradient.shape != case.logits.shape:
+        return None
+    lowest = gradient.argmin(axis=1)
+    order = []
+    for label in range(case.classes):
+        votes = np.bincount(lowest[valid & (labels == label)], minlength=case.classes)
+        order.append(int(votes.argmax()) if votes.any() else -1)
+    absent = [label for label, channel in enumerate(order) if channel < 0]
+    if len(absent) == 1:  # the one that is left
+        order[absent[0]] = (set(range(case.classes)) - set(order)).pop()
+    return tuple(order) if sorted(order) == list(range(case.classes)) else None
+
+
+def _other_channels(case: Evidence, shifted: bool) -> float | None:
+    """Whether the one gradient pushes the labels' channels and the other those of another order."""
+    if case.same or case.classes < 3:
+        return None
+    same = tuple(range(case.classes))
+    order = pushed_channels(case, case.other.gradient)
+    if order is None or order == same or pushed_channels(case, case.given.gradient) != same:
+        return 0.0
+    return 0.7 if shifted == (order in ((*same[1:], 0), (same[-1], *same[:-1]))) else 0.0
 
 
 def _relaid(case: Evidence) -> Prediction | None:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from unilossseg.conformance.records.causes_gradient import pushed_channels
 from unilossseg.conformance.records.evidence import Evidence, Floats, Prediction, Result, Side, distance
 from unilossseg.conformance.records.hypothesis import Hypothesis, Score, predicting
 from unilossseg.conformance.records.models import Model
@@ -33,7 +34,7 @@ def hypotheses(evidence: Sequence[Evidence], given: Side, other: Side, model: Mo
             f"{model.name} in float64 is {_off(model, cases, 'given')} of the scale away from the {{given}} and "
             f"{_off(model, cases, 'other')} from the {{other}} ({cases[0].name})"
         ),
-        order=0,
+        order=12,
     )
     yield from _softmax(model)
     yield from _shifted_labels(model)
@@ -265,24 +266,8 @@ def _orders(evidence: Sequence[Evidence]) -> list[tuple[int, ...]]:
         found = list(itertools.permutations(same))
     else:
         found = [same[::-1], (*same[1:], 0), (same[-1], *same[:-1])]
-        found += [order for case in evidence if (order := _read_off(case)) is not None]
+        found += [order for case in evidence if (order := pushed_channels(case, case.other.gradient)) is not None]
     return [order for order in dict.fromkeys(found) if order != same]
-
-
-def _read_off(case: Evidence) -> tuple[int, ...] | None:
-    """For each label the channel that the one gradient pushes up: losses have their lowest slope there."""
-    labels, valid, gradient = case.labels, case.valid, case.other.gradient
-    if labels is None or valid is None or gradient is None or gradient.shape != case.logits.shape:
-        return None
-    lowest = gradient.argmin(axis=1)
-    order = []
-    for label in range(case.classes):
-        votes = np.bincount(lowest[valid & (labels == label)], minlength=case.classes)
-        order.append(int(votes.argmax()) if votes.any() else -1)
-    absent = [label for label, channel in enumerate(order) if channel < 0]
-    if len(absent) == 1:  # the one that is left
-        order[absent[0]] = (set(range(case.classes)) - set(order)).pop()
-    return tuple(order) if sorted(order) == list(range(case.classes)) else None
 
 
 def _reordered(model: Model, case: Evidence, order: tuple[int, ...]) -> Prediction | None:

@@ -10,7 +10,10 @@ from typing import Any
 import numpy as np
 
 from unilossseg.conformance.records.evidence import Evidence, Floats, Prediction, Side
-from unilossseg.conformance.records.hypothesis import Hypothesis, predicting
+from unilossseg.conformance.records.hypothesis import Hypothesis, Score, predicting
+
+#: What a factor must account for.
+_FITS = 0.9
 
 Number = Callable[[Evidence], float | None]
 
@@ -34,7 +37,7 @@ def hypotheses(evidence: Sequence[Evidence], given: Side, other: Side) -> Iterat
             factor.cause,
             factor.title,
             factor.remedy,
-            predicting(lambda case, number=factor.number: _both_times(case, number(case))),  # type: ignore[misc]
+            _exactly(lambda case, number=factor.number: _both_times(case, number(case))),  # type: ignore[misc]
             lambda cases, factor=factor: _compared(cases, factor),  # type: ignore[misc]
             factor.order,
         )
@@ -138,7 +141,7 @@ def _constants(evidence: Sequence[Evidence]) -> Iterator[Hypothesis]:
         "denominator",
         "the {other} divides by a slightly different number than the {given}, value and gradient alike",
         "Look for another epsilon in the denominator, or a mask that is averaged in float32 where the logits are float64.",
-        predicting(_near_one),
+        _exactly(_near_one),
         lambda cases: (
             "the ratio of the values is 1 and "
             + ", ".join(f"{(_value_ratio(case) or 1) - 1:.3g} ({case.name})" for case in cases[:4])
@@ -152,7 +155,7 @@ def _constants(evidence: Sequence[Evidence]) -> Iterator[Hypothesis]:
             "gradient scaled",
             f"the {{other}}'s gradient is the {{given}}'s times {of_gradients:.6g}, and its value is the same",
             "Look for a loss weight, a gradient hook or scaler, or a stop-gradient on one of several equal terms.",
-            predicting(lambda case: Prediction(case.given.value, _times(case.given.gradient, of_gradients))),
+            _exactly(lambda case: Prediction(case.given.value, _times(case.given.gradient, of_gradients))),
             lambda cases: f"the ratio of the gradients is {_listed(cases, lambda case: _gradient_ratio(case))}",
             order=20,
         )
@@ -161,7 +164,7 @@ def _constants(evidence: Sequence[Evidence]) -> Iterator[Hypothesis]:
             "constant factor",
             f"the {{other}} is the {{given}} times {of_values:.6g}, value and gradient",
             "Look for a loss weight or coefficient that only one of the two has.",
-            predicting(lambda case: _both_times(case, of_values)),
+            _exactly(lambda case: _both_times(case, of_values)),
             lambda cases: f"the ratio of the values is {_listed(cases, lambda case: _value_ratio(case))}",
             order=30,
         )
@@ -169,16 +172,27 @@ def _constants(evidence: Sequence[Evidence]) -> Iterator[Hypothesis]:
             "value scaled",
             f"the {{other}}'s value is the {{given}}'s times {of_values:.6g}, and its gradient is the same",
             "Look for a value that is rescaled for display after the gradient's graph was cut.",
-            predicting(lambda case: Prediction(_times(case.given.value, of_values), case.given.gradient)),
+            _exactly(lambda case: Prediction(_times(case.given.value, of_values), case.given.gradient)),
             lambda cases: f"the ratio of the values is {_listed(cases, lambda case: _value_ratio(case))}",
             order=30,
         )
 
 
+def _exactly(predict: Callable[[Evidence], Prediction | None]) -> Score:
+    """Factors fit or do not: some number always brings two results a little nearer to each other."""
+    score = predicting(predict)
+
+    def exact(case: Evidence) -> float | None:
+        share = score(case)
+        return share if share is None or share > _FITS else 0.0
+
+    return exact
+
+
 def _near_one(case: Evidence) -> Prediction | None:
     """The value's own ratio, if it is near 1, for the gradient as well."""
     ratio = _value_ratio(case)
-    return None if ratio is None or abs(ratio - 1) > 1e-3 or case.same else _both_times(case, ratio)
+    return None if case.same or ratio is None or abs(ratio - 1) > 1e-3 else _both_times(case, ratio)
 
 
 def _common(ratios: Sequence[float | None]) -> float:

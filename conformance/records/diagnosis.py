@@ -105,15 +105,11 @@ def _hypotheses(
 
 
 def _scored(hypothesis: Hypothesis, evidence: Sequence[Evidence]) -> float:
-    """The mean over the cases that differ, and those that agree although the cause says that they should not."""
-    scores = []
-    for case in evidence:
-        score = hypothesis.score(case)
-        if not case.same:
-            scores.append(score or 0.0)
-        elif score is not None and score < 0.5:
-            scores.append(0.0)
-    return sum(scores) / len(scores)
+    """The mean over the cases that differ; less where cases agree although the cause says that they should not."""
+    different = [hypothesis.score(case) or 0.0 for case in evidence if not case.same]
+    agreeing = [score for case in evidence if case.same and (score := hypothesis.score(case)) is not None]
+    consistent = sum(score >= 0.5 for score in agreeing) / len(agreeing) if agreeing else 1.0
+    return sum(different) / len(different) * consistent**2
 
 
 def _unknown(evidence: Sequence[Evidence]) -> Explanation:

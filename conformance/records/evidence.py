@@ -155,32 +155,26 @@ def distance(predicted: Floats | None, found: Floats | None, scale: float | None
     if apart == 0:
         return 0.0
     scale = scale or float(np.abs(np.where(finite, found, 0)).max(initial=0))
-    return apart / scale if scale else np.inf
+    # Of what is all zero, anything else is wholly different.
+    return apart / scale if scale else 1.0
 
 
 def explained(evidence: Evidence, prediction: Prediction) -> float:
-    """The share of the difference that a prediction accounts for, from 0 to 1: the mean of value's and gradient's."""
+    """The share of the difference that a prediction accounts for, from 0 to 1; 0 if it spoils what agrees."""
     given, other = evidence.given, evidence.other
     parts = [(given.value, prediction.value, other.value, evidence.value_bound)]
     if given.gradient is not None or other.gradient is not None:
         parts.append((given.gradient, prediction.gradient, other.gradient, evidence.gradient_bound))  # type: ignore[arg-type]
     apart = [distance(part[0], part[2]) for part in parts]
-    shares = [
-        _share(*part)
-        for part, before in zip(parts, apart, strict=True)
+    shares = []
+    for (_, predicted, found, bound), before in zip(parts, apart, strict=True):
+        if before <= bound:
+            # What agreed must still agree, or the cause would have shown here too. The formulas' small epsilons aside.
+            if predicted is not None and distance(predicted, found) > max(10 * bound, 1e-4):
+                return 0.0
         # What differs ten thousand times less has a cause of its own, and must not hide the one that matters.
-        if before <= part[3] or before > 1e-4 * max(apart)
-    ]
-    return sum(shares) / len(shares)
-
-
-def _share(given: Floats | None, predicted: Floats | None, other: Floats | None, bound: float) -> float:
-    before = distance(given, other)
-    if predicted is None:
-        # Nothing was claimed: right where there is nothing to explain.
-        return float(before <= bound)
-    after = distance(predicted, other)
-    if before <= bound:
-        # What agreed must still agree, or the cause would have shown here too. The formulas' small epsilons aside.
-        return float(after <= max(10 * bound, 1e-4))
-    return max(0.0, 1.0 - after / before)
+        elif before > 1e-4 * max(apart):
+            # Being off by as much as there is explains nothing, however much further off the other record is.
+            after = 1.0 if predicted is None else distance(predicted, found)
+            shares.append(max(0.0, 1.0 - after / min(before, 1.0)))
+    return sum(shares) / len(shares) if shares else 1.0

@@ -149,7 +149,7 @@ class LovaszSoftmaxLoss(Loss):
         errors = xp.abs(xp.astype(foreground, p.dtype) - p)
         detached = ops.stop_gradient(errors)
         weights = lovasz_weights(ops, xp.where(valid, detached, -xp.ones_like(detached)), foreground, valid)
-        slope = xp.where(foreground, -weights, weights) * xp.sign(detached)
+        slope = keep_where(ops, xp.not_equal(detached, 0), xp.where(foreground, -weights, weights))
         return total(ops, weights * errors), slope
 
     def closed_form(  # type: ignore[override]

@@ -152,7 +152,10 @@ class L1Loss(ElementLoss):
 
     def distance(self, ops: Backend, difference: Array) -> tuple[Array, Array]:
         """The absolute value."""
-        return ops.xp.abs(difference), ops.xp.sign(ops.stop_gradient(difference))
+        xp, d = ops.xp, ops.stop_gradient(difference)
+        one = xp.ones_like(d)
+        # Not `sign`: array-api-compat's writes through a mask, which torch.func.vmap cannot follow. NaN stays NaN.
+        return xp.abs(difference), xp.where(d > 0, one, xp.where(d < 0, -one, d * 0))
 
 
 @dataclass(eq=False)

@@ -1,0 +1,212 @@
+"""Checks of a loss that nobody wrote a reference for: what its own formula and the frameworks can say about it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from unilossseg.conformance.cases import DTYPES, Array, Case, Layout, generator, rounded
+from unilossseg.conformance.protocol import CLOSED_FORM, PLAIN_FORMULA, Outcome
+from unilossseg.conformance.thresholds import EPS32
+
+#: Central differences, extrapolated, in float64: what they are off by themselves.
+DIFFERENCES = 1e-6
+#: Two ways of computing one formula in float64: not a rounding error's size, but what a wrong formula never stays under.
+FORMULAS = 1e-10
+#: Nothing is known of the formula's length: a hundred operations, each off by half an eps, and one more factor of ten.
+IN_FLOAT32 = 512 * EPS32
+#: What rounding the gradient once to a half type costs each entry.
+ROUNDING = {"float16": 2.0**-11, "bfloat16": 2.0**-8}
+#: Where a framework rounds Python numbers to float32 (see the capability table), a formula keeps no more digits.
+ROUNDED_SCALARS = 1e-6
+
+SHAPE = (2, 3, 2, 3)
+
+
+@dataclass(frozen=True)
+class _Condition:
+    name: str
+    dtypes: tuple[str, ...]
+    layout: Layout = "contiguous"
+    chunk: int = 0
+    upstream: bool = False
+    all_ignored: bool = False
+
+
+CONDITIONS = (
+    _Condition("plain", DTYPES),
+    _Condition("all ignored", ("float32", "float64"), all_ignored=True),
+    _Condition("strided memory", ("float64",), layout="non_contiguous"),
+    _Condition("several chunks", ("float64",), chunk=6),
+    _Condition("upstream gradient", ("float64",), upstream=True),
+)
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a worker found out about the loss, and the inputs that it brings."""
+
+    name: str
+    closed_form: bool
+    ignore_index: int | None
+    class_labels: bool
+    call_inputs: tuple[str, ...]
+    inputs: Mapping[str, Array]
+
+
+@dataclass(frozen=True)
+class Truth:
+    """The plain formula in NumPy and float64, and its gradient by central differences: NaN where they say nothing."""
+
+    value: Array
+    gradient: Array
+
+
+def names() -> Iterator[tuple[str, _Condition, str]]:
+    """The cases' names, each with its condition and its dtype."""
+    for condition in CONDITIONS:
+        for dtype in condition.dtypes:
+            yield f"{condition.name.replace(' ', '-')}/{dtype}", condition, dtype
+
+
+def needless(condition: _Condition, facts: Facts) -> str:
+    """Why a loss has no such case; empty: it has."""
+    if condition.all_ignored and facts.ignore_index is None:
+        return f"{facts.name} has no ignore_index"
+    if condition.chunk and not facts.closed_form:
+        return f"{facts.name} has no closed form, which alone works in chunks"
+    return ""
+
+
+def case(spec: str, name: str, condition: _Condition, dtype: str, facts: Facts) -> Case:
+    """A case of the loss, without its upstream gradient: that has the value's shape, which only the formula knows."""
+    draws = generator(f"{facts.name}/{condition.name}")
+    arrays = {key: np.array(array) for key, array in facts.inputs.items()} or _drawn(facts, draws)
+    if condition.all_ignored:
+        arrays["labels"] = np.full_like(arrays["labels"], facts.ignore_index)
+    work = "float64" if dtype == "float64" else "float32"
+    for key, array in arrays.items():
+        if array.dtype.kind == "f":
+            arrays[key] = rounded(array, dtype if key in ("logits", "labels") else work)
+    return Case(
+        id=f"{spec}/{name}",
+        loss=spec,
+        parameters={} if facts.ignore_index is None else {"ignore_index": facts.ignore_index},
+        dtype=dtype,
+        condition=condition.name,
+        arrays=arrays,
+        layout=condition.layout,
+        chunk=condition.chunk,
+    )
+
+
+def _drawn(facts: Facts, draws: np.random.Generator) -> dict[str, Array]:
+    """Small inputs: classes or numbers as labels, two of them ignored, and a positive number per pixel for other inputs."""
+    pixels = (SHAPE[0], *SHAPE[2:])
+    labels: Array = draws.integers(0, SHAPE[1], size=pixels) if facts.class_labels else draws.normal(size=SHAPE)
+    if facts.ignore_index is not None:
+        labels.reshape(-1)[:2] = facts.ignore_index
+    others = {name: draws.uniform(0.5, 2.0, size=pixels) for name in facts.call_inputs}
+    return {"logits": 2 * draws.normal(size=SHAPE), "labels": labels, **others}
+
+
+# ---------------------------------------------------------------------------------------------------- verdicts
+def failures(checked: Case, facts: Facts, outcomes: Mapping[str, Outcome], truth: Truth, exact: bool) -> list[str]:
+    """What is wrong with a backend's outcomes, a sentence each; `exact`: float64 formulas keep all of float64's digits."""
+    found = []
+    for mode, outcome in outcomes.items():
+        if outcome.error or outcome.value is None:
+            found.append(f"{mode}: {outcome.error or 'the worker sent no value'}")
+        else:
+            found += [f"{mode}: {line}" for line in _of_mode(checked, facts, outcome, truth, exact)]
+    if not found and checked.dtype == "float64":
+        closed, plain = outcomes.get(CLOSED_FORM), outcomes.get(PLAIN_FORMULA)
+        if facts.closed_form and closed is not None and plain is not None:
+            found += disagreements("closed form", closed, "plain formula", plain, FORMULAS if exact else ROUNDED_SCALARS)
+    return found
+
+
+def _of_mode(checked: Case, facts: Facts, outcome: Outcome, truth: Truth, exact: bool) -> Iterator[str]:
+    work = "float64" if checked.dtype == "float64" else "float32"
+    value, gradient = outcome.value, outcome.gradient
+    assert value is not None
+    if outcome.value_dtype != work:
+        yield f"value has dtype {outcome.value_dtype}, expected {work}"
+    if value.shape != truth.value.shape:
+        yield f"value has shape {value.shape}, in NumPy it has {truth.value.shape}"
+        return
+    relative = (FORMULAS if exact else ROUNDED_SCALARS) if work == "float64" else IN_FLOAT32
+    scale = max(1.0, _largest(truth.value))
+    yield from _off("value", value, truth.value, np.full(value.shape, relative * scale), scale, "the formula in float64")
+    if gradient is None:
+        return
+    if gradient.shape != truth.gradient.shape or outcome.gradient_dtype != checked.dtype:
+        yield (
+            f"gradient has shape {gradient.shape} and dtype {outcome.gradient_dtype}, expected {truth.gradient.shape} and "
+            f"{checked.dtype}, the logits'"
+        )
+        return
+    scale = _largest(truth.gradient)
+    bounds = max(relative, DIFFERENCES) * max(scale, 1e-3) + ROUNDING.get(checked.dtype, 0.0) * np.abs(truth.gradient)
+    yield from _off("gradient", gradient, truth.gradient, bounds, scale, "central differences of the formula")
+    yield from _ignored(checked, facts, gradient)
+    silent = int(np.sum(np.isnan(truth.gradient)))
+    if 2 * silent > truth.gradient.size and np.all(np.isfinite(truth.value)):
+        yield (
+            f"central differences with two steps disagree at {silent} of {truth.gradient.size} logits: the formula has kinks there, "
+            "or it is not computed in float64, and its gradient remains unchecked"
+        )
+
+
+def _ignored(checked: Case, facts: Facts, gradient: Array) -> Iterator[str]:
+    """A gradient that is not exactly 0 at an ignored pixel."""
+    if facts.ignore_index is None:
+        return
+    ignored = checked.ignored()
+    astray = np.argwhere(ignored & (gradient != 0))
+    if astray.size:
+        place = tuple(int(i) for i in astray[0])
+        yield f"gradient is {gradient[place]!r} at the ignored pixel {place}, expected exactly 0"
+
+
+def disagreements(first: str, one: Outcome, second: str, other: Outcome, relative: float) -> list[str]:
+    """Where two outcomes of the same case in float64 differ."""
+    found = []
+    for part in ("value", "gradient"):
+        got, wanted = getattr(one, part), getattr(other, part)
+        if got is None or wanted is None:
+            continue
+        if got.shape != wanted.shape:
+            found.append(f"{part} has shape {got.shape} by the {first} and {wanted.shape} by the {second}")
+            continue
+        scale = max(1.0, _largest(wanted)) if part == "value" else _largest(wanted)
+        bounds = np.full(wanted.shape, relative * (scale or 1.0))
+        found += [f"{first}: {line}" for line in _off(part, got, wanted, bounds, scale, f"the {second}")]
+    return found
+
+
+def _off(part: str, got: Array, wanted: Array, bounds: Array, scale: float, what: str) -> Sequence[str]:
+    """A sentence about the entry that is the furthest out of its bound, or about one that is not finite."""
+    if not np.all(np.isfinite(got)):
+        place = _place(~np.isfinite(got))
+        return [f"{part} is {got[place]!r} at {place}, expected a finite number"]
+    errors = np.abs(got.astype(np.float64) - wanted) / bounds
+    errors = np.where(np.isfinite(errors), errors, 0.0)  # no difference quotient beside a kink
+    if not np.any(errors > 1):
+        return []
+    place = _place(errors == errors.max())
+    unit = scale or 1.0
+    off, bound = float(errors[place] * bounds[place]) / unit, float(bounds[place]) / unit
+    return [f"{part} is off by {off:.3g} of its scale at {place} from {what}, allowed are {bound:.3g}"]
+
+
+def _place(mask: Array) -> tuple[int, ...]:
+    return tuple(int(i) for i in np.argwhere(mask)[0]) if mask.ndim else ()
+
+
+def _largest(x: Array) -> float:
+    finite: Any = x[np.isfinite(x)]
+    return float(np.max(np.abs(finite))) if finite.size else 0.0

@@ -1,0 +1,212 @@
+"""Workers in other environments: what makes one, what is refused, and what is recorded of it."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from unilossseg import __version__
+from unilossseg.conformance import cli, environment, interpreters
+
+ONE = ["--loss", "L1Loss", "-k", "plain/float32"]
+
+
+def command(out, *arguments):
+    done = CliRunner().invoke(cli.app, ["conformance", "run", "--out", str(out / "report"), *ONE, *arguments])
+    if done.exception and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    return done
+
+
+@pytest.fixture
+def interpreter(tmp_path):
+    """Another environment: this one's Python with other things before its packages, or without any of them."""
+
+    def make(files=None, options=""):
+        packages = tmp_path / "packages"
+        packages.mkdir()
+        for name, text in (files or {}).items():
+            (packages / name).parent.mkdir(parents=True, exist_ok=True)
+            (packages / name).write_text(textwrap.dedent(text))
+        python = tmp_path / "python"
+        python.write_text(f'#!/bin/sh\nPYTHONPATH="{packages}" exec "{sys.executable}" {options} "$@"\n')
+        python.chmod(0o755)
+        return str(python)
+
+    return make
+
+
+# --- what makes one ---------------------------------------------------------------------------------------------------
+
+
+def test_a_backend_runs_in_another_environment_and_says_so(tmp_path, interpreter):
+    python = interpreter({"sitecustomize.py": "import os\nos.environ['OMP_NUM_THREADS'] = '1'\n"})
+    done = command(tmp_path, "--backend", "numpy", "--backend", "strict", "--worker", f"numpy={python}")
+    assert done.exit_code == 0, done.stdout + done.stderr
+    header = json.loads((tmp_path / "report" / "results.jsonl").read_text().splitlines()[0])
+    there, here = header["backends"]["numpy"], header["backends"]["strict"]
+    assert "OMP_NUM_THREADS=1" in there["flags"]
+    assert "OMP_NUM_THREADS=1" not in here["flags"]
+    for worker in (there, here):
+        assert worker["sources"] == environment.sources()
+        assert worker["environment"] == Path(sys.prefix).name
+        assert worker["implementation"] == f"{sys.implementation.name} {sys.version.split()[0]}"
+        assert worker["unilossseg"] == __version__
+        assert any(flag.startswith("kernel_threads=") for flag in worker["flags"])
+    page = (tmp_path / "report" / "index.html").read_text()
+    assert "OMP_NUM_THREADS=1" in page
+    assert environment.sources() in page
+
+
+def test_nothing_of_this_environment_goes_along(monkeypatch, tmp_path):
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("PYTHONHOME", str(tmp_path))
+    variables = interpreters.environment_of_workers()
+    assert not {"PYTHONPATH", "PYTHONHOME"} & set(variables)
+    assert variables["PYTHONSAFEPATH"] == "1"
+    assert variables["PATH"] == os.environ["PATH"]
+
+
+def test_a_backend_of_another_environment_need_not_be_installed_here(monkeypatch):
+    monkeypatch.setattr(cli, "installed_backends", lambda: ["numpy"])
+    monkeypatch.setattr(cli, "is_installed", lambda name: name == "numpy")
+    assert cli._backends(None, {"paddle": "python"}) == ["numpy", "paddle"]
+    assert cli._backends(["paddle"], {"paddle": "python"}) == ["paddle"]
+
+
+# --- what is refused --------------------------------------------------------------------------------------------------
+
+
+def refused(out, *arguments):
+    done = command(out, *arguments)
+    assert done.exit_code == 2, done.stdout + done.stderr
+    assert not (out / "report" / "results.jsonl").exists()
+    return done.stderr
+
+
+@pytest.mark.parametrize(
+    ("worker", "said"),
+    [
+        ("numpy", "--worker must be NAME=PYTHON with a NAME of numpy, strict, torch, paddle (got 'numpy')"),
+        ("jax=python", "(got 'jax=python')"),
+        ("numpy=", "(got 'numpy=')"),
+        ("numpy=/no/such/python", "--worker numpy: /no/such/python is not a program that can be run"),
+        ("numpy=echo", "is no Python, or a broken one"),
+        ("numpy=true", "is no Python, or a broken one"),
+    ],
+)
+def test_a_worker_that_is_none(tmp_path, worker, said):
+    assert said in refused(tmp_path, "--backend", "numpy", "--worker", worker)
+
+
+def test_a_worker_that_nobody_asks(tmp_path):
+    said = refused(tmp_path, "--backend", "numpy", "--worker", f"strict={sys.executable}")
+    assert "--worker strict is of no use without --backend strict" in said
+
+
+def test_two_workers_of_one_backend(tmp_path):
+    twice = ["--worker", f"numpy={sys.executable}", "--worker", f"numpy={sys.executable}"]
+    assert "--worker names numpy twice" in refused(tmp_path, "--backend", "numpy", *twice)
+
+
+def test_an_environment_without_the_package(tmp_path, interpreter):
+    python = interpreter(options="-S")
+    said = refused(tmp_path, "--backend", "torch", "--worker", f"torch={python}")
+    assert f"{python} has no unilossseg: install the same version there: " in said
+    assert f"{python} -m pip install 'unilossseg[torch]=={__version__}'" in said
+
+
+def test_an_environment_without_the_framework(tmp_path, interpreter):
+    code = """
+        import importlib.util
+        find = importlib.util.find_spec
+        importlib.util.find_spec = lambda name: None if name == "paddle" else find(name)
+    """
+    python = interpreter({"sitecustomize.py": code})
+    said = refused(tmp_path, "--backend", "paddle", "--worker", f"paddle={python}")
+    assert f"{python} has no paddle: {python} -m pip install 'unilossseg[paddle]'" in said
+
+
+def test_another_version_of_the_package(tmp_path, interpreter):
+    metadata = "Metadata-Version: 2.1\nName: unilossseg\nVersion: 99.0\n"
+    python = interpreter({"unilossseg-99.0.dist-info/METADATA": metadata})
+    said = refused(tmp_path, "--backend", "numpy", "--worker", f"numpy={python}")
+    assert f"{python} has unilossseg 99.0 and this is {__version__}: install the same version there" in said
+
+
+def test_the_same_version_with_other_files(tmp_path, interpreter):
+    code = """
+        import sys
+        if "unilossseg.conformance.worker" in sys.orig_argv:
+            from unilossseg.conformance import environment
+            environment.sources = lambda: "others"
+    """
+    python = interpreter({"sitecustomize.py": code})
+    said = refused(tmp_path, "--backend", "numpy", "--worker", f"numpy={python}")
+    assert f"the numpy worker is refused: {python} has other files of unilossseg {__version__} than this" in said
+
+
+COMPATIBLE = """
+    import importlib.machinery, sys, types
+
+    class Proxy(types.ModuleType):
+        pass
+
+    paddle = types.ModuleType("paddle")
+    torch = Proxy("torch")
+    torch.__dict__.update(_original_module=paddle, __file__="/lib/paddle/__init__.py", __version__="3.3.1")
+    torch.__spec__ = importlib.machinery.ModuleSpec("torch", None)
+    sys.modules["torch"] = torch
+"""
+
+
+def test_a_torch_that_is_paddle(tmp_path, interpreter):
+    python = interpreter({"sitecustomize.py": COMPATIBLE})
+    said = refused(tmp_path, "--backend", "torch", "--worker", f"torch={python}")
+    assert "the torch worker is refused: `import torch` gives paddle 3.3.1, not torch" in said
+    assert "paddle.enable_compat()" in said
+
+
+def test_a_folder_called_torch(tmp_path, interpreter):
+    python = interpreter({"torch/__init__.py": "__version__ = '2.0'\n"})
+    said = refused(tmp_path, "--backend", "torch", "--worker", f"torch={python}")
+    assert "`import torch` gives something else of that name, from " in said
+
+
+def test_a_framework_of_this_environment_is_looked_at_too(tmp_path, monkeypatch):
+    (tmp_path / "sitecustomize.py").write_text(textwrap.dedent(COMPATIBLE))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr(cli, "is_installed", lambda name: True)
+    assert "`import torch` gives paddle" in refused(tmp_path, "--backend", "torch")
+
+
+def test_the_frameworks_here_are_what_they_say():
+    assert environment.impostor("numpy") == ""
+    assert environment.impostor("strict") == ""
+
+
+# --- the command for all of it ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="there is no make")
+def test_make_keeps_the_frameworks_apart():
+    folder = Path(__file__).parents[1]
+    plan = subprocess.run(
+        ["make", "--dry-run", "--always-make", "conformance-isolated"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    installs = [line for line in plan.replace("\\\n", "").splitlines() if "pip install" in line]
+    assert len(installs) == 2
+    assert all("--constraint constraints.txt" in line for line in installs)
+    assert ["torch" in line.partition("--editable")[2] for line in installs] == [True, False]
+    assert ["paddle" in line.partition("--editable")[2] for line in installs] == [False, True]
+    assert "--worker torch=.venv-torch/bin/python --worker paddle=.venv-paddle/bin/python" in plan

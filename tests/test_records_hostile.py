@@ -1,0 +1,302 @@
+"""Files that are damaged, cut off, newer or made to do harm: an error that says what is wrong, and nothing else happens."""
+
+import io
+import json
+import pickle
+import struct
+import zipfile
+
+import numpy as np
+import pytest
+from checks.record_cli import run
+
+from unilossseg.conformance.records import file, inputs, recording
+from unilossseg.conformance.records.errors import RecordError
+
+KEY = "unilossseg_record"
+
+
+@pytest.fixture(scope="module")
+def sound():
+    """A sound record, as bytes."""
+    import tempfile
+    from pathlib import Path
+
+    made = recording.record("unilossseg:DiceLoss", {}, inputs.generated(inputs.Recipe((1, 2, 3)), ["plain", "ignored"]))
+    with tempfile.TemporaryDirectory() as folder:
+        file.write(Path(folder, "ref.uls"), made)
+        return Path(folder, "ref.uls").read_bytes()
+
+
+def taken_apart(content):
+    length = struct.unpack("<Q", content[:8])[0]
+    header = json.loads(content[8 : 8 + length])
+    return header, json.loads(header["__metadata__"][KEY]), content[8 + length :]
+
+
+def put_together(header, manifest, data):
+    text = manifest if isinstance(manifest, str) else json.dumps(manifest)
+    header = {**header, "__metadata__": {KEY: text}}
+    encoded = json.dumps(header).encode()
+    return struct.pack("<Q", len(encoded)) + encoded + data
+
+
+def refused(content):
+    with pytest.raises(RecordError) as caught:
+        file.read_bytes("bad.uls", content)
+    error = caught.value
+    assert error.subject.startswith("bad.uls")
+    assert all((error.received, error.expected, error.remedy))
+    assert str(error).isprintable()
+    assert len(str(error)) < 1500
+    return str(error)
+
+
+def with_manifest(sound, change):
+    header, manifest, data = taken_apart(sound)
+    return put_together(header, change(manifest) or manifest, data)
+
+
+def test_the_tools_of_this_test_leave_a_sound_record_sound(sound):
+    assert file.read_bytes("good", with_manifest(sound, lambda manifest: None)).target == "unilossseg:DiceLoss"
+
+
+@pytest.mark.parametrize("share", [0.0, 0.001, 0.01, 0.1, 0.5, 0.9, 0.999])
+def test_a_file_that_ends_early(sound, share):
+    refused(sound[: int(share * len(sound))])
+
+
+def test_a_file_that_goes_on(sound):
+    refused(sound + b"\0")
+
+
+def test_every_flipped_byte_is_noticed(sound):
+    unnoticed = []
+    for at in range(0, len(sound), 7):
+        changed = bytearray(sound)
+        changed[at] ^= 0x04
+        try:
+            file.read_bytes("bad.uls", bytes(changed))
+        except RecordError:
+            continue
+        unnoticed.append(at)
+    # Words of the manifest itself (a version, a path) are not protected; numbers are.
+    header = 8 + struct.unpack("<Q", sound[:8])[0]
+    assert [at for at in unnoticed if at >= header] == []
+
+
+def test_a_changed_number_is_named(sound):
+    assert "the SHA-256 of array" in refused(sound[:-1] + bytes([sound[-1] ^ 1]))
+
+
+def other_formats():
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as opened:
+        opened.writestr("../../up.txt", "up")
+    arrays = io.BytesIO()
+    np.savez(arrays, logits=np.zeros(3))
+    return {
+        "a pickle": pickle.dumps({"a": print}),
+        "a zip": archive.getvalue(),
+        "an npz": arrays.getvalue(),
+        "text": b"not a record at all\n",
+        "nothing": b"",
+        "zeros": bytes(1000),
+        "JSON": b'{"schema": 1}',
+    }
+
+
+@pytest.mark.parametrize("kind", other_formats())
+def test_other_formats_are_not_opened(kind):
+    refused(other_formats()[kind])
+
+
+@pytest.mark.parametrize("length", [2**63, 2**40, 2**25, 0])
+def test_a_header_of_absurd_length(sound, length):
+    refused(struct.pack("<Q", length) + sound[8:])
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"[]",
+        b"{",
+        b'{"__metadata__": 3}',
+        b'{"__metadata__": {"unilossseg_record": 3}}',
+        b'{"__metadata__": {}}',
+        b'{"a": NaN}',
+        b'{"a": 1e999}',
+        b'{"a": ' + b"9" * 5000 + b"}",
+        b'{"a": ' * 20_000,
+        b'{"\xff": 1}',
+        b'{"__metadata__": {}, "__metadata__": {}}',
+    ],
+)
+def test_headers_that_are_none(header):
+    refused(struct.pack("<Q", len(header)) + header)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "3",
+        "null",
+        "{",
+        '{"schema": NaN}',
+        '{"schema": 1, "schema": 1}',
+        '{"schema": 1.0}',
+        '{"schema": "1"}',
+        "[" * 50_000,
+    ],
+)
+def test_manifests_that_are_none(sound, text):
+    header, _, data = taken_apart(sound)
+    refused(put_together(header, text, data))
+
+
+def test_a_newer_schema_asks_for_an_upgrade(sound):
+    said = refused(with_manifest(sound, lambda manifest: {"schema": 2, "unilossseg": "9.9", "anything": "else"}))
+    assert "its schema is 2" in said
+    assert "unilossseg 9.9: upgrade" in said
+
+
+def changed(key, value):
+    def change(manifest):
+        manifest[key] = value
+
+    return change
+
+
+def changed_array(key, value):
+    def change(manifest):
+        manifest["arrays"]["plain/logits"][key] = value
+
+    return change
+
+
+def changed_case(key, value):
+    def change(manifest):
+        manifest["cases"][0][key] = value
+
+    return change
+
+
+def renamed(name):
+    """A case by another name, everywhere."""
+
+    def change(manifest):
+        text = json.dumps(manifest).replace('"plain', json.dumps(name)[:-1])
+        return json.loads(text)
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        changed("schema", 0),
+        changed("schema", True),
+        changed("target", 3),
+        changed("target", "a\x1b]0;title\x07b"),
+        changed("target", "a\nb"),
+        changed("target", "a" * 5000),
+        changed("kwargs", []),
+        changed("seed", "0"),
+        changed("ignore_index", 1.5),
+        changed("environment", {"framework": 3}),
+        changed("environment", {"frame\x1bwork": "torch"}),
+        changed("cases", []),
+        changed("cases", {}),
+        changed("cases", [3]),
+        changed("arrays", {}),
+        changed("arrays", []),
+        changed_array("dtype", "object"),
+        changed_array("dtype", "float64"),
+        changed_array("dtype", "V8"),
+        changed_array("dtype", "bfloat16"),
+        changed_array("shape", [-1, 6]),
+        changed_array("shape", [2**50]),
+        changed_array("shape", [2**39] * 16),
+        changed_array("shape", [1] * 40),
+        changed_array("shape", [1, 3, 2]),
+        changed_array("shape", [1.0, 2.0, 3.0]),
+        changed_array("shape", [True, 2, 3]),
+        changed_array("shape", "1,2,3"),
+        changed_array("sha256", ""),
+        changed_array("sha256", "0" * 64),
+        changed_array("sha256", "../../etc/passwd"),
+        changed_case("name", "ignored"),
+        changed_case("name", "other"),
+        changed_case("arrays", ["logits", "labels"]),
+        changed_case("arrays", ["logits", "labels", "value", "weights"]),
+        changed_case("arrays", ["logits", "labels", "value", {}]),
+        changed_case("listed", 1),
+        changed_case("repeatable", "yes"),
+        changed_case("changed", ["../up"]),
+        changed_case("unused", "noise"),
+        renamed("../../up"),
+        renamed("/etc"),
+        renamed("a/b"),
+        renamed(""),
+        renamed("a\x00b"),
+        renamed("<script>"),
+        renamed("x" * 81),
+    ],
+)
+def test_what_a_manifest_must_not_say(sound, change):
+    refused(with_manifest(sound, change))
+
+
+@pytest.mark.parametrize("key", ["schema", "target", "kwargs", "ignore_index", "seed", "environment", "cases", "arrays"])
+def test_what_a_manifest_must_say(sound, key):
+    assert f"{key} is nothing" in refused(with_manifest(sound, lambda manifest: manifest.pop(key) and None))
+
+
+def test_a_missing_array_is_named(sound):
+    header, manifest, data = taken_apart(sound)
+    # The last one: what is before it still covers the file without a gap.
+    last = max((name for name in header if name != "__metadata__"), key=lambda name: header[name]["data_offsets"][1])
+    start = header.pop(last)["data_offsets"][0]
+    assert f"array {last!r} is missing" in refused(put_together(header, manifest, data[:start]))
+
+
+def test_an_array_too_many_is_named(sound):
+    header, manifest, data = taken_apart(sound)
+    header["plain/noise"] = {"dtype": "F32", "shape": [1], "data_offsets": [len(data), len(data) + 4]}
+    assert "array 'plain/noise' is not in the manifest" in refused(put_together(header, manifest, data + bytes(4)))
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"dtype": "F32", "shape": [1, 2, 3], "data_offsets": [0, 2**62]},
+        {"dtype": "F32", "shape": [1, 2, 3], "data_offsets": [-1, 24]},
+        {"dtype": "F32", "shape": [2**62, 4], "data_offsets": [0, 24]},
+        {"dtype": "F8_E4M3", "shape": [24], "data_offsets": [0, 24]},
+        {"dtype": "BF16", "shape": [12], "data_offsets": [0, 24]},
+        {"dtype": "pickle", "shape": [24], "data_offsets": [0, 24]},
+        {},
+        3,
+    ],
+)
+def test_entries_of_arrays_that_cannot_be(sound, entry):
+    header, manifest, data = taken_apart(sound)
+    refused(put_together({**header, "plain/logits": entry}, manifest, data))
+
+
+def test_the_commands_exit_with_2_and_touch_nothing(sound, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "good.uls").write_bytes(sound)
+    (tmp_path / "bad.uls").write_bytes(sound[:-1] + b"x")
+    before = sorted(path.name for path in tmp_path.iterdir())
+    for arguments in (
+        ("compare", "good.uls", "bad.uls", "--html", "page.html", "--json", "page.json"),
+        ("compare", "good.uls", "none.uls", "--html", "page.html"),
+        ("compare", "good.uls", "."),
+        ("replay", "bad.uls", "unilossseg:DiceLoss", "--out", "cand.uls"),
+        ("replay", "none.uls", "unilossseg:DiceLoss", "--out", "cand.uls"),
+    ):
+        assert run(*arguments, expect=2).startswith("unilossseg: ")
+    assert sorted(path.name for path in tmp_path.iterdir()) == before

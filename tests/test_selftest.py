@@ -1,0 +1,235 @@
+"""The self-test: that its defects are real and leave no trace, and that a suite that cannot see fails it."""
+
+import os
+import sys
+import textwrap
+
+import pytest
+from typer.testing import CliRunner
+
+from unilossseg import LOSSES
+from unilossseg.conformance import cli
+from unilossseg.conformance.cases import selected
+from unilossseg.conformance.defects import DEFECTS, Defect, PlantingError, dice, hard_pixels, lovasz, planted
+from unilossseg.conformance.frameworks import FRAMEWORKS
+from unilossseg.conformance.protocol import PLAIN_FORMULA
+from unilossseg.conformance.run import Prepared
+from unilossseg.conformance.selftest import Trial
+from unilossseg.conformance.verdict import CONFORM, DIFFERS, Verdict, judge
+from unilossseg.losses import BootstrappedCrossEntropyLoss, DiceLoss, LovaszHingeLoss, lovasz_hinge, lovasz_softmax
+from unilossseg.losses.ohem import OhemSelection
+
+ON_NUMPY = [defect for defect in DEFECTS.values() if defect.backend == "numpy"]
+# Few defects with few cases: each run starts a process.
+FEW = ["--backend", "numpy", "--loss", "L1Loss"]
+
+
+def command(*arguments):
+    done = CliRunner().invoke(cli.app, ["conformance", "selftest", *arguments])
+    if done.exception and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    return done
+
+
+@pytest.fixture
+def worker_with(tmp_path, monkeypatch):
+    """Runs some code at the start of every worker that plants defects, and of no other process."""
+
+    def install(code):
+        condition = "if 'unilossseg.conformance.defects.worker' in sys.orig_argv:\n"
+        (tmp_path / "sitecustomize.py").write_text(
+            "import os, sys\n" + condition + textwrap.indent(textwrap.dedent(code), "    ")
+        )
+        monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(tmp_path), os.environ.get("PYTHONPATH")])))
+
+    return install
+
+
+# --- the defects ------------------------------------------------------------------------------------------------------
+
+
+def test_every_loss_has_defects_and_every_defect_says_what_it_does():
+    concerned = [name for defect in ON_NUMPY for name in defect.losses]
+    assert {name for name in LOSSES if concerned.count(name) >= 4} == set(LOSSES)
+    assert set(concerned) == set(LOSSES)
+    assert {defect.backend for defect in DEFECTS.values()} == {"numpy", "torch", "paddle"}
+    descriptions = [defect.description for defect in DEFECTS.values()]
+    assert all(descriptions)
+    assert all(len(defect.losses) == len(set(defect.losses)) > 0 for defect in DEFECTS.values())
+
+
+def _code():
+    """Everything in the losses and the adapters that a defect might replace, by place."""
+    owners = [
+        module
+        for name, module in sys.modules.items()
+        if name.startswith("unilossseg") and not name.startswith("unilossseg.conformance")
+    ]
+    classes = {kind for owner in owners for kind in vars(owner).values() if isinstance(kind, type)}
+    return {(owner.__name__, key): value for owner in (*owners, *classes) for key, value in vars(owner).items()}
+
+
+@pytest.mark.parametrize("defect", ON_NUMPY, ids=lambda defect: defect.name)
+def test_a_defect_changes_the_code_and_leaves_no_trace(defect):
+    before = _code()
+    with planted(defect):
+        inside = _code()
+        assert any(inside.get(place) is not value for place, value in before.items()) or set(inside) != set(before)
+    after = _code()
+    assert after.keys() == before.keys()
+    assert all(after[place] is value for place, value in before.items())
+
+
+def test_a_defect_leaves_no_trace_where_the_case_raises():
+    before = _code()
+    with pytest.raises(ZeroDivisionError), planted(DEFECTS["dice-eps"]):
+        raise ZeroDivisionError
+    assert all(_code()[place] is value for place, value in before.items())
+
+
+def test_a_defect_that_fits_nothing_is_no_defect():
+    stale = Defect("stale", "", ("L1Loss",), lambda patches: patches.replace(DiceLoss, "no_such_thing", None))
+    with pytest.raises(PlantingError, match="stale: AttributeError"), planted(stale):
+        pass
+
+
+# Some defects are copies of a method with one thing changed: the copy itself must be right.
+COPIES = {
+    "bootstrapped": (BootstrappedCrossEntropyLoss, "pixel_weights", hard_pixels.bootstrapped_weights),
+    "ohem": (OhemSelection, "kept", hard_pixels.kept_pixels),
+    "dice": (DiceLoss, "_from_sums", dice.from_sums),
+    "lovasz": (lovasz_softmax, "lovasz_weights", lovasz.jaccard_steps),
+    "hinge": (lovasz_hinge, "lovasz_weights", lovasz.jaccard_steps),
+    "hinge loss": (LovaszHingeLoss, "_loss", lovasz.hinge_loss),
+}
+
+
+@pytest.mark.parametrize("name", COPIES)
+def test_a_copy_without_its_change_conforms(name, tmp_path, monkeypatch):
+    owner, attribute, copy = COPIES[name]
+    monkeypatch.setattr(owner, attribute, copy())
+    loss = {"ohem": "OhemCrossEntropyLoss", "lovasz": "LovaszSoftmaxLoss"}.get(name)
+    loss = loss or {"bootstrapped": "BootstrappedCrossEntropyLoss", "dice": "DiceLoss"}.get(name, "LovaszHingeLoss")
+    numpy = FRAMEWORKS["numpy"]("numpy")
+    for number, case in enumerate(selected([loss], "float64")):
+        item = Prepared(number, case, tmp_path)
+        for outcome in numpy.run(item.request("numpy"), dict(case.arrays)).values():
+            verdict = judge(case, outcome, item.reference())
+            assert verdict.status == CONFORM, (case.id, verdict.message)
+
+
+# --- the command ------------------------------------------------------------------------------------------------------
+
+
+def test_a_suite_that_sees_passes():
+    done = command(*FEW)
+    assert done.exit_code == 0, done.stdout
+    assert "defects seen in every loss that they concern (100.0 %)" in done.stdout
+    assert "l1-kink" in done.stdout
+    assert "NOT SEEN" not in done.stdout
+
+
+def test_a_thorough_run_tells_how_many_results_show_a_defect():
+    done = command("--backend", "numpy", "-k", "l1-", "--thorough")
+    assert done.exit_code == 0
+    counts = [line for line in done.stdout.splitlines() if " of " in line and "L1:" in line]
+    assert len(counts) == 3
+
+
+def test_a_suite_that_always_says_yes_fails(monkeypatch):
+    monkeypatch.setattr("unilossseg.conformance.run.judge", lambda case, outcome, reference: Verdict(CONFORM))
+    done = command(*FEW, "-k", "l1-")
+    assert done.exit_code == 1
+    assert "not seen: l1-kink in L1Loss: The derivative of |x| at 0 is 1; every result conforms" in done.stdout
+    assert "0 of 3 defects seen" in done.stdout
+
+
+def test_a_suite_that_always_says_no_fails(monkeypatch):
+    monkeypatch.setattr("unilossseg.conformance.run.judge", lambda case, outcome, reference: Verdict(DIFFERS, "no"))
+    done = command(*FEW, "-k", "l1-")
+    assert done.exit_code == 1
+    assert "3 of 3 defects seen" in done.stdout
+    assert "differs with no defect planted: numpy, L1Loss/" in done.stdout
+
+
+def test_a_suite_that_looks_at_values_alone_fails(monkeypatch):
+    def blind(case, outcome, reference):
+        return judge(case, outcome, reference) if outcome.gradient is None else Verdict(CONFORM)
+
+    monkeypatch.setattr("unilossseg.conformance.run.judge", blind)
+    done = command(*FEW, "-k", "l1-s")
+    assert done.exit_code == 1
+    assert "not seen: l1-sign in L1Loss" in done.stdout
+
+
+def test_an_exception_is_no_sight():
+    defect = DEFECTS["l1-sign"]
+    assert not Trial("L1Loss", results=3, errored=3).seen(defect)
+    assert Trial("L1Loss", results=3, differing=1, errored=2).seen(defect)
+    assert Trial("L1Loss", results=3, errored=3).seen(DEFECTS["logits-overwritten"])
+
+
+def test_a_stale_defect_cannot_be_tried(worker_with):
+    worker_with("""
+        from unilossseg.conformance.defects import DEFECTS
+        from unilossseg.losses import L1Loss
+        object.__setattr__(DEFECTS["l1-sign"], "plant", lambda patches: patches.replace(L1Loss, "gone", None))
+    """)
+    done = command(*FEW, "-k", "l1-")
+    assert done.exit_code == 2
+    assert "a defect does not fit the code any more: l1-sign: AttributeError" in done.stderr
+
+
+def test_a_defect_that_takes_its_worker_along_is_not_seen_and_the_others_are(worker_with):
+    worker_with("""
+        from unilossseg.conformance.defects import DEFECTS
+        object.__setattr__(DEFECTS["l1-sign"], "plant", lambda patches: os._exit(3))
+    """)
+    done = command(*FEW, "-k", "l1-")
+    assert done.exit_code == 1
+    assert "not seen: l1-sign in L1Loss" in done.stdout
+    assert "ended with exit status 3" in done.stdout
+    assert "2 of 3 defects seen" in done.stdout
+
+
+def test_a_worker_that_keeps_a_defect_is_found_out(worker_with):
+    worker_with("""
+        from unilossseg.conformance.defects import Patches
+        Patches.undo = lambda self: None
+    """)
+    done = command(*FEW, "-k", "l1-sign")
+    assert done.exit_code == 1
+    assert "with no defect planted" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--backend", "strict"], "--backend must be one of numpy, torch, paddle (got 'strict')"),
+        (["--loss", "FocalLoss"], "(got 'FocalLoss')"),
+        (["-k", "no such defect"], "no name contains 'no such defect'"),
+        (["--quick", "--backend", "torch", "-k", "l1-"], "no defect is selected"),
+    ],
+)
+def test_it_exits_with_2_where_it_cannot_run(arguments, said):
+    done = command(*arguments)
+    assert done.exit_code == 2
+    assert said in done.stderr
+
+
+def test_backends_that_are_not_installed_are_named_and_not_counted(monkeypatch):
+    monkeypatch.setattr("unilossseg.conformance.defects.command.is_installed", lambda name: name == "numpy")
+    done = command("--loss", "L1Loss", "-k", "upstream-dropped")
+    assert done.exit_code == 0
+    assert "not tried: 1 defects of torch, which is not installed: pip install 'unilossseg[torch]'" in done.stdout
+    asked = command("--backend", "torch")
+    assert asked.exit_code == 2
+    assert "needs torch, which is not installed" in asked.stderr
+
+
+def test_the_suite_also_sees_what_is_written_over_its_inputs(tmp_path):
+    numpy, (case, *_) = FRAMEWORKS["numpy"]("numpy"), selected(["DiceLoss"], "plain/float32")
+    with planted(DEFECTS["logits-overwritten"]):
+        outcomes = numpy.run(Prepared(0, case, tmp_path).request("numpy"), dict(case.arrays))
+    assert outcomes[PLAIN_FORMULA].error == ""
+    assert "OverwrittenError: logits, the caller's own" in outcomes["closed form"].error
