@@ -6,11 +6,12 @@ STAMP := $(VENV)/.installed
 REPORT ?= conformance-report
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: help setup test conformance conformance-isolated lint format wheel clean
+.PHONY: selftest help setup test conformance conformance-isolated lint format wheel clean
 
 help:
 	@echo "make conformance   check every loss on every backend and write $(REPORT)/index.html"
 	@echo "make conformance-isolated   the same with torch and Paddle in environments of their own"
+	@echo "make selftest      plant defects in the losses and show that the suite sees each"
 	@echo "make test          run the tests"
 	@echo "make lint          ruff, and mypy --strict against the installed package"
 	@echo "make format        let ruff format and fix"
@@ -50,6 +51,10 @@ conformance-isolated: .venv-torch/.installed .venv-paddle/.installed
 	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
 		--editable '.[$(EXTRAS)]' $(FURTHER)
 	touch $@
+
+# Does the suite see? Plants defects in the losses, one by one.
+selftest: setup
+	$(BIN)/unilossseg conformance selftest --quick
 
 # mypy resolves the two mapped folders in an installed package only: it looks at a fresh copy, never at a stale one.
 lint: setup

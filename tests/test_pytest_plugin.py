@@ -122,7 +122,7 @@ class Rounds(Squares):
 @dataclass(eq=False)
 class OfTwoChannels(FocalLoss):
     def conformance_inputs(self, draws):
-        return {"logits": draws.normal(size=(1, 2, 3)), "labels": np.array([[0, 1, 255]])}
+        return {"logits": draws.normal(size=(2, 2, 3)), "labels": np.array([[0, 1, 255], [1, 1, 0]])}
 
     def compute(self, ops, logits, labels):
         assert logits.shape[1:] == (2, 3), logits.shape
@@ -261,7 +261,7 @@ def test_a_backend_of_the_package_has_an_item_for_each_case(folder):
 
 
 def test_files_that_are_named_run_beside_it(folder):
-    chosen = ["--unilossseg-backend=numpy", "--unilossseg-loss=DiceLoss", "-k", "other or plain/bfloat16"]
+    chosen = ["--unilossseg-backend=numpy", "--unilossseg-loss=DiceLoss", "-k", "test_other or plain/bfloat16"]
     done = run_pytest(folder, "-q", "test_other.py", *chosen)
     assert counts(done)["passed"] == 1
     # What is left of the backend's cases only skips: that is no success.
@@ -367,7 +367,8 @@ def test_names_that_cannot_be_are_refused(folder, argument, message):
 
 
 def test_a_backend_that_is_not_installed_is_refused(folder):
-    code = "import sys, pytest, unilossseg.backends as b\nb.is_installed = lambda name: False\nsys.exit(pytest.main(sys.argv[1:]))"
+    code = "import sys, pytest, unilossseg.backends as b\nb.is_installed = lambda name: False\n"
+    code += "sys.exit(pytest.main(sys.argv[1:]))"
     done = run_pytest(folder, "--unilossseg-backend=paddle", code=code)
     assert done.returncode == pytest.ExitCode.USAGE_ERROR
     assert "needs paddle, which is not installed: pip install 'unilossseg[paddle]'" in done.stderr

@@ -356,9 +356,7 @@ def test_corrected_bce_counts_valid_labels():
         ({"pos_weight": "dynamic"}, (4 / 3 + 2) / 3, (3 / 2 + 2) / 3),
         ({"weight": "dynamic", "pos_weight": "dynamic"}, (16 / 9 + 4 / 3) / 3, (9 / 4 + 1) / 3),
     ]:
-        assert value_of("BCELoss", {**parameters, **CORRECTED}, logits, labels) == pytest.approx(
-            corrected * log2, rel=1e-9
-        )
+        assert value_of("BCELoss", {**parameters, **CORRECTED}, logits, labels) == pytest.approx(corrected * log2, rel=1e-9)
         assert value_of("BCELoss", parameters, logits, labels) == pytest.approx(reference_ * log2, rel=1e-9)
 
 
@@ -387,9 +385,7 @@ def test_corrected_relax_boundary_is_the_mean_over_valid_pixels():
     logits, labels = np.zeros((1, 3, 1, 2)), np.array([[[0, 1]]])
     weighted = {"calculate_weights": True, "upper_bound": 3.0}
     assert value_of("RelaxBoundaryLoss", CORRECTED, logits, labels) == pytest.approx(relaxed, rel=1e-14)
-    assert value_of("RelaxBoundaryLoss", {**weighted, **CORRECTED}, logits, labels) == pytest.approx(
-        3 * relaxed, rel=1e-14
-    )
+    assert value_of("RelaxBoundaryLoss", {**weighted, **CORRECTED}, logits, labels) == pytest.approx(3 * relaxed, rel=1e-14)
     assert value_of("RelaxBoundaryLoss", weighted, logits, labels) == pytest.approx(3 * 2 * relaxed / 3, rel=1e-14)
 
 
@@ -616,9 +612,7 @@ def test_mixed_loss_lists_or_adds():
     )
     np.testing.assert_allclose(values, [0.5 * single[0][0], 2 * single[1][0]], rtol=1e-14)
     np.testing.assert_allclose(gradient, 1.5 * single[0][1] - 4 * single[1][1], rtol=1e-12, atol=1e-16)
-    total, gradient = value_and_gradient(
-        "MixedLoss", {"losses": losses, "coef": 0.5, "reduction": "sum"}, logits, labels
-    )
+    total, gradient = value_and_gradient("MixedLoss", {"losses": losses, "coef": 0.5, "reduction": "sum"}, logits, labels)
     assert total == pytest.approx(0.5 * (single[0][0] + single[1][0]), rel=1e-14)
     np.testing.assert_allclose(gradient, 0.5 * (single[0][1] + single[1][1]), rtol=1e-12, atol=1e-16)
 

@@ -153,7 +153,7 @@ def inputs_of(verdict: Verdict) -> str:
 
 def number(value: float | None) -> str:
     """A number as short as it can be read."""
-    return "" if value is None else f"{value:.4g}"
+    return "" if value is None else f"{value:.3g}"
 
 
 @functools.cache
