@@ -159,8 +159,8 @@ def _of_mode(checked: Case, facts: Facts, outcome: Outcome, truth: Truth, exact:
     silent = int(np.sum(np.isnan(truth.gradient)))
     if 2 * silent > truth.gradient.size and np.all(np.isfinite(truth.value)):
         yield (
-            f"central differences with two steps disagree at {silent} of {truth.gradient.size} logits: the formula has kinks "
-            "there, or it is not computed in float64, and its gradient remains unchecked"
+            f"central differences with two steps disagree at {silent} of {truth.gradient.size} logits: the formula has "
+            "kinks there, or it is not computed in float64, and its gradient remains unchecked"
         )
 
 

@@ -37,7 +37,8 @@ class _Trial:
     """A loss, its inputs in a framework, and what NumPy's closed form says about them."""
 
     def __init__(self, backend: str, loss: str) -> None:
-        self.name, self.loss = backend, unilossseg.LOSSES[loss]()
+        made: Any = unilossseg.LOSSES[loss]
+        self.name, self.loss = backend, made()
         self.backend = get_backend(backend)
         self.module: Any = importlib.import_module(KNOWN[backend][0])
         draws = np.random.default_rng(5)

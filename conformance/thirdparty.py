@@ -125,7 +125,7 @@ def facts(request: Mapping[str, Any]) -> dict[str, Any]:
 def differences(request: Mapping[str, Any], arrays: Mapping[str, Array]) -> Outcome:
     """The plain formula's value in NumPy and float64, and its gradient by central differences; NaN beside a kink."""
     made = loss(request["differences"])
-    inputs = {name: x.astype(np.float64) if x.dtype.kind == "f" else x for name, x in arrays.items()}
+    inputs: dict[str, Any] = {name: x.astype(np.float64) if x.dtype.kind == "f" else x for name, x in arrays.items()}
     logits, labels, upstream = inputs.pop("logits"), inputs.pop("labels"), inputs.pop("upstream", None)
 
     def value_at(z: Array) -> Array:
