@@ -1,7 +1,7 @@
 """A pytest plugin for array-api-tests: leaves out what is not about the functions that Paddle's small namespace supplies.
 
 The tests of other functions, of Python's operators (which the framework's arrays resolve by themselves) and of complex
-numbers would only say again that these are not there. Used with `-p paddle_under_test`: see docs/array-api-tests.md.
+numbers would only say again that these are not there. Used with `-p paddle_supplied`: see docs/array-api-tests.md.
 """
 
 import re
