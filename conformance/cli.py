@@ -14,13 +14,15 @@ from rich.table import Table
 
 from unilossseg import LOSSES, __version__
 from unilossseg.backends import KNOWN, BackendNotInstalledError, installed_backends, is_installed
-from unilossseg.conformance import interpreters, report
+from unilossseg.conformance import interpreters
 from unilossseg.conformance.capability_command import capabilities
 from unilossseg.conformance.cases import Case, selected
 from unilossseg.conformance.defects.command import EXIT_CODES, selftest_command
 from unilossseg.conformance.parity.commands import train_parity
 from unilossseg.conformance.pool import RefusedError
 from unilossseg.conformance.records.commands import compare, record, replay
+from unilossseg.conformance.reports import commands, files, reader, summary
+from unilossseg.conformance.reports.model import StoredRun
 from unilossseg.conformance.results import RESULTS, Result, Run, write_whole
 from unilossseg.conformance.run import run as run_cases
 from unilossseg.conformance.verdict import CONFORM, STATUSES
@@ -43,6 +45,9 @@ conformance.command("selftest", epilog=EXIT_CODES)(selftest_command)
 for command in (record, replay, compare):
     app.command()(command)
 app.command("train-parity")(train_parity)
+app.command(epilog=commands.EPILOGS["report"])(commands.report)
+conformance.command(epilog=commands.EPILOGS["diff"])(commands.diff)
+conformance.command(epilog=commands.EPILOGS["trend"])(commands.trend)
 app.command()(capabilities)
 
 
@@ -74,7 +79,7 @@ def run(
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Only the most telling cases.")] = False,
     jobs: Annotated[int, typer.Option(min=1, metavar="N", help="Backends that are checked at the same time.")] = 2,
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Where results.jsonl and index.html go.")] = Path(
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where results.jsonl and the files made from it go.")] = Path(
         "conformance-report"
     ),
     timeout: Annotated[float, typer.Option(min=0.1, metavar="S", help="Seconds that one case may take.")] = 60.0,
@@ -92,12 +97,14 @@ def run(
         outcome = _run(cases, backends, jobs, timeout, workers)
     except RefusedError as error:
         _refuse(str(error))
-    # Each file is whole or absent; a page of an earlier run must not stand beside the results of this one.
-    for name in (report.PAGE, RESULTS):
-        (out / name).unlink(missing_ok=True)
-    write_whole(out / RESULTS, outcome.record())
-    write_whole(out / report.PAGE, report.render(outcome))
-    _summarise(outcome, out)
+    # The files tell what the record tells, and nothing that the run knew beside it.
+    record = outcome.record()
+    stored = reader.parse(record)
+    try:
+        files.write(stored, out, {RESULTS: record})
+    except OSError as error:
+        _refuse(f"cannot write to {out}: {error.strerror or error}")
+    _summarise(stored, out)
     if not any(result.verdict.status == CONFORM or result.is_bad for result in outcome.results):
         _refuse("nothing could be checked: no chosen backend supports any of the chosen cases")
     raise typer.Exit(CONFORMS if outcome.conforms else FAILS)
@@ -169,38 +176,31 @@ def _run(cases: list[Case], backends: list[str], jobs: int, timeout: float, work
         return run_cases(cases, backends, jobs=jobs, timeout=timeout, report=advance, workers=workers)
 
 
-def _summarise(outcome: Run, out: Path) -> None:
+def _summarise(run: StoredRun, out: Path) -> None:
     console = Console(width=None if sys.stdout.isatty() else 120)
     table = Table(title="Results that conform, and the worst error as a share of its bound")
     table.add_column("loss", no_wrap=True)
-    for name in outcome.backends:
+    for name in run.backends:
         table.add_column(name, no_wrap=True)
-    losses = dict.fromkeys(result.case.loss for result in outcome.results)
-    for loss in losses:
-        table.add_row(loss, *(_cell(outcome, loss, name) for name in outcome.backends))
+    by_place = summary.grouped(run.results, "loss", "backend")
+    for loss in run.losses:
+        cells = [summary.cell(by_place.get((loss, name), [])) for name in run.backends]
+        table.add_row(loss, *(f"{cell.symbol} {cell.words}" for cell in cells))
     console.print(table)
-    failures = report.failures_of(outcome.results)
+    failures = summary.failures_of(run)
     for failure in failures[:MOST_FAILURES]:
         line = f"{failure.status}: {failure.backend}, {failure.title}: {failure.message}"
         console.print(line, markup=False, highlight=False)
     if len(failures) > MOST_FAILURES:
         console.print(f"... and {len(failures) - MOST_FAILURES} more, in the report", markup=False, highlight=False)
-    for line in outcome.overdue:
+    for line in run.header.expired:
         console.print(line, markup=False, highlight=False)
-    for name, remedy in outcome.absent.items():
+    for name, remedy in run.header.not_installed.items():
         console.print(f"not run: {name}, which is not installed: {remedy}", markup=False, highlight=False)
-    counts = ", ".join(f"{outcome.count(status)} {status}" for status in STATUSES)
+    counts = ", ".join(f"{run.count(status)} {status}" for status in STATUSES)
     console.print(
-        f"{outcome.cases} cases in {outcome.seconds:.0f} s: {counts}. Report: {out / report.PAGE}",
+        f"{len(run.cases)} cases in {run.header.seconds:.0f} s: {counts}. Report: {out / files.PAGE}",
         markup=False,
         highlight=False,
         soft_wrap=True,
     )
-
-
-def _cell(outcome: Run, loss: str, backend: str) -> str:
-    cell = report.cell([result for result in outcome.results if (result.case.loss, result.backend) == (loss, backend)])
-    if not cell.checked:
-        return f"{cell.symbol} unsupported"
-    share = "" if cell.conforming == cell.checked else f" of {cell.checked}"
-    return f"{cell.symbol} {cell.conforming}{share}" + (f" · {cell.ratio}" if cell.ratio else "")

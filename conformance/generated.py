@@ -18,7 +18,7 @@ __all__ = ["LOSSES", "cases"]
 IGNORED = 255
 FLOATS = ("float32", "float64")
 #: Losses of which it is settled how far a NaN among the logits reaches; with others what is chosen or sorted depends on it.
-NAN_STAYS = ("BCELoss", "CrossEntropyLoss", "EdgeAttentionLoss", "LovaszSoftmaxLoss", "MSELoss", "RelaxBoundaryLoss")
+NAN_STAYS = ("BCELoss", "CrossEntropyLoss", "EdgeAttentionLoss", "MSELoss", "RelaxBoundaryLoss")
 #: Draws of one case before it counts as impossible to keep clear of ties.
 MOST_DRAWS = 500
 

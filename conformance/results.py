@@ -1,12 +1,18 @@
-"""The rows of a run, and the machine-readable record of them."""
+"""The lines of a run's record, `results.jsonl`; every other file of a report is made from it.
+
+`schema/results.schema.json` says what each line holds: a header, a line for each case, a line for each result.
+"""
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
 import platform
-from collections.abc import Iterable
+import re
+import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,11 +22,14 @@ import numpy as np
 
 from unilossseg import __version__
 from unilossseg.conformance.cases import Case
+from unilossseg.conformance.errormaps import ErrorMap
 from unilossseg.conformance.verdict import CONFORM, EXPECTED, UNSUPPORTED, Comparison, Verdict
 
 #: Raised whenever a field of `results.jsonl` changes its name or its meaning.
-SCHEMA = 1
+SCHEMA = 2
 RESULTS = "results.jsonl"
+#: What no file of a report can hold: control characters, directions of writing, halves of characters.
+_UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
 
 
 @dataclass(frozen=True)
@@ -41,30 +50,82 @@ class Result:
     def row(self) -> dict[str, Any]:
         """As one line of the record."""
         case, verdict = self.case, self.verdict
-        return {
+        row = {
             "type": "result",
             "case": case.id,
             "loss": case.loss,
             "variant": case.variant,
-            "condition": case.condition,
-            "origin": "generated" if case.recorded is None else "recorded",
             "dtype": case.dtype,
-            "layout": case.layout,
             "backend": self.backend,
             "mode": self.mode,
             "status": verdict.status,
             "message": verdict.message,
             "link": verdict.link,
-            **_part("value", verdict.value),
-            **_part("gradient", verdict.gradient),
+            "value": _part(verdict.value, case.dtype),
+            "gradient": _part(verdict.gradient, case.dtype),
             "seconds": round(self.seconds, 6),
+            "repeat": repeat(case, self.backend),
         }
+        if verdict.maps:
+            row["errors"] = {name: _map(found) for name, found in verdict.maps.items()}
+        return row
 
 
-def _part(name: str, part: Comparison | None) -> dict[str, Any]:
+def described(case: Case) -> dict[str, Any]:
+    """A case as one line of the record."""
+    return {
+        "type": "case",
+        "case": case.id,
+        "loss": case.loss,
+        "variant": case.variant,
+        "dtype": case.dtype,
+        "condition": case.condition,
+        "origin": "generated" if case.recorded is None else "recorded",
+        "layout": case.layout,
+        "chunk": case.chunk,
+        "parameters": dict(case.parameters),
+        "inputs": {name: {"dtype": case.dtype_of(name), "shape": list(array.shape)} for name, array in case.arrays.items()},
+    }
+
+
+def repeat(case: Case, backend: str) -> str:
+    """The command that runs a case again; the loss is named since one's name can end another's."""
+    loss, name, where = map(shlex.quote, (case.loss, case.id, backend))
+    return f"unilossseg conformance run --loss {loss} -k {name} --backend {where}"
+
+
+def _part(part: Comparison | None, dtype: str) -> dict[str, Any] | None:
     if part is None:
-        return {f"{name}_{key}": None for key in ("error", "bound", "worst_index")}
-    return {f"{name}_error": part.error, f"{name}_bound": part.bound, f"{name}_worst_index": list(part.index)}
+        return None
+    # Nine digits tell any two numbers of float32 apart; the reference is known better than that.
+    digits = (17, 17) if dtype == "float64" else (9, 12)
+    return {
+        "error": _short(part.error),
+        "bound": _short(part.bound),
+        "index": list(part.index),
+        "got": _short(part.got, digits[0]),
+        "expected": _short(part.expected, digits[1]),
+        "rtol": _short(part.rtol),
+        "atol": _short(part.atol),
+        "ulp": part.ulp,
+    }
+
+
+def _map(found: ErrorMap) -> dict[str, Any]:
+    return {
+        "index": list(found.index),
+        "got": found.got,
+        "expected": found.expected,
+        "counts": list(found.counts),
+        "axes": list(found.axes),
+        "start": list(found.start),
+        "shares": [[_short(share, 3) for share in row] for row in found.shares],
+    }
+
+
+def _short(x: float, digits: int = 6) -> float:
+    """Rounded, which keeps the order of any two: an error within its bound stays there."""
+    return float(f"{x:.{digits}g}")
 
 
 @dataclass(frozen=True)
@@ -101,6 +162,7 @@ class Run:
             "started": self.started.isoformat(timespec="seconds"),
             "seconds": round(self.seconds, 3),
             "cases": self.cases,
+            "results": len(self.results),
             "counts": {status: self.count(status) for status in sorted({result.verdict.status for result in self.results})},
             "python": platform.python_version(),
             "numpy": np.__version__,
@@ -114,17 +176,27 @@ class Run:
 
     def record(self) -> str:
         """The record: one JSON object a line."""
-        rows = (self.header(), *(result.row() for result in self.results))
-        return "".join(json.dumps(_plain(row), allow_nan=False, ensure_ascii=False) + "\n" for row in rows)
+        cases = {result.case.id: result.case for result in self.results}
+        rows = (self.header(), *map(described, cases.values()), *(result.row() for result in self.results))
+        return "".join(
+            json.dumps(_plain(row), allow_nan=False, ensure_ascii=False, separators=(",", ":")) + "\n" for row in rows
+        )
 
 
 def _plain(value: Any) -> Any:
-    """JSON has no NaN and no infinities: they are written as words."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
+    """JSON has no NaN and no infinities: they are written as words. What cannot be printed is replaced."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    if isinstance(value, str):
+        return printable(value)
     if isinstance(value, dict):
-        return {key: _plain(inner) for key, inner in value.items()}
-    return [_plain(inner) for inner in value] if isinstance(value, list) else value
+        return {printable(str(key)): _plain(inner) for key, inner in value.items()}
+    return [_plain(inner) for inner in value] if isinstance(value, list | tuple) else value
+
+
+def printable(text: str) -> str:
+    """A text whose characters any file and any terminal can hold, each that is none replaced by U+FFFD."""
+    return _UNPRINTABLE.sub("\ufffd", text)
 
 
 def now() -> datetime:
@@ -132,20 +204,32 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
-def worst(results: Iterable[Result]) -> float | None:
-    """The largest share of its bound that any error took up."""
-    return max((ratio for result in results if (ratio := result.verdict.ratio) is not None), default=None)
-
-
 def write_whole(path: Path, text: str) -> None:
     """Writes a file so that it is there completely or, if anything goes wrong, not at all."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    write_together(path.parent, {path.name: text}, keep_old=True)
+
+
+def write_together(folder: Path, texts: Mapping[str, str], keep_old: bool = False) -> None:
+    """Writes files that belong together: all are complete on the disk before the first takes its place.
+
+    The files of an earlier run go before the new ones come, so that nobody finds some of these beside some of those.
+    """
+    drafts = {folder / f".{name}.{os.getpid()}": folder / name for name in texts}
     try:
-        with draft.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
+        for path in drafts.values():
+            if path.is_dir():
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        for draft, path in drafts.items():
+            with draft.open("w", encoding="utf-8", newline="\n") as file:
+                file.write(texts[path.name])
+                file.flush()
+                os.fsync(file.fileno())
+        if not keep_old:
+            for path in drafts.values():
+                path.unlink(missing_ok=True)
+        for draft, path in drafts.items():
+            draft.replace(path)
     except BaseException:
-        draft.unlink(missing_ok=True)
+        for draft in drafts:
+            draft.unlink(missing_ok=True)
         raise

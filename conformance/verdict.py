@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from unilossseg.conformance.cases import Array, Case
+from unilossseg.conformance.errormaps import ErrorMap, error_map
 from unilossseg.conformance.margins import undecided
+from unilossseg.conformance.measures import most_ulps, required
 from unilossseg.conformance.protocol import Outcome
 from unilossseg.conformance.thresholds import (
     RECORDED_GRADIENT,
@@ -47,6 +49,13 @@ class Comparison:
     error: float
     bound: float
     index: tuple[int, ...]
+    #: What stands there.
+    got: float
+    expected: float
+    #: Over all entries: what `numpy.allclose` would need if it had only that one, and the most units in the last place.
+    rtol: float
+    atol: float
+    ulp: int
 
     @property
     def ratio(self) -> float:
@@ -64,6 +73,8 @@ class Verdict:
     gradient: Comparison | None = None
     #: Where one reads more about what is unsupported or expected to fail.
     link: str = ""
+    #: Of what differs, where its errors lie.
+    maps: Mapping[str, ErrorMap] = field(default_factory=dict)
 
     @property
     def ratio(self) -> float | None:
@@ -73,6 +84,11 @@ class Verdict:
 
 def judge(case: Case, outcome: Outcome, reference: Reference) -> Verdict:
     """Exact checks first; then errors against their bounds; then the recording, if there is one."""
+    found = _judged(case, outcome, reference)
+    return found if found.status != DIFFERS else replace(found, maps=_maps(case, outcome, reference))
+
+
+def _judged(case: Case, outcome: Outcome, reference: Reference) -> Verdict:
     if outcome.error:
         return Verdict(ERRORED, outcome.error)
     if outcome.value is None:
@@ -132,26 +148,49 @@ def _finite(name: str, got: Array, wanted: Array, dtype: str) -> Iterator[str]:
             yield f"{name} is {got[index]!r} at {index}, the reference is {wanted[index]!r} ({kind} in one alone)"
 
 
+def _maps(case: Case, outcome: Outcome, reference: Reference) -> dict[str, ErrorMap]:
+    """The errors of the value and of the gradient, as far as they have the reference's shapes."""
+    found = {}
+    if outcome.value is not None and outcome.value.shape == reference.value.shape:
+        found["value"] = error_map(case, outcome.value, reference.value, _value_bounds(case, reference.value)[0])
+    gradient = outcome.gradient
+    if gradient is not None and gradient.shape == reference.gradient.shape:
+        bounds, _ = _gradient_bounds(case, reference.gradient)
+        found["gradient"] = error_map(case, gradient, reference.gradient, bounds, case.ignored() & (gradient != 0))
+    return found
+
+
 def _compare_value(case: Case, got: Array, wanted: Array) -> Comparison:
-    scale = max(1.0, _largest(wanted))
-    return _worst(got, wanted, np.full(wanted.shape, TOLERANCES[case.dtype].value * scale), scale)
+    return _worst(got, wanted, *_value_bounds(case, wanted), "float64" if case.dtype == "float64" else "float32")
 
 
 def _compare_gradient(case: Case, got: Array, wanted: Array) -> Comparison:
+    return _worst(got, wanted, *_gradient_bounds(case, wanted), case.dtype)
+
+
+def _value_bounds(case: Case, wanted: Array) -> tuple[Array, float]:
+    """What each entry may be off by, and the scale."""
+    scale = max(1.0, _largest(wanted))
+    return np.full(wanted.shape, TOLERANCES[case.dtype].value * scale), scale
+
+
+def _gradient_bounds(case: Case, wanted: Array) -> tuple[Array, float]:
+    """What each entry may be off by, and the scale."""
     tolerance = TOLERANCES[case.dtype]
     scale = _largest(wanted)
     terms = len(case.parameters.get("losses", ())) or 1
     rounding = tolerance.rounding * roundings(case.loss, terms)
-    # An entry that is rounded once is off by half of its own spacing; a sum of rounded terms by that of its terms.
-    sizes = np.abs(wanted) if terms == 1 else np.full(wanted.shape, scale)
+    # An entry that is rounded once is off by half of its own spacing; a sum of rounded terms by that of its terms. Not by a
+    # NaN of the reference, whose place `_exact` checks: a bound of NaN would let every other entry pass.
+    sizes = np.where(np.isfinite(wanted), np.abs(wanted), 0.0) if terms == 1 else np.full(wanted.shape, scale)
     bounds = gradient_tolerance(case.loss, case.dtype) * scale + rounding * sizes + tolerance.smallest
     either_way = undecided(case)
     if either_way is not None:
         bounds = np.where(either_way, np.maximum(bounds, UNDECIDED_GRADIENT * scale), bounds)
-    return _worst(got, wanted, bounds, scale)
+    return np.asarray(bounds), scale
 
 
-def _worst(got: Array, wanted: Array, bounds: Array, scale: float) -> Comparison:
+def _worst(got: Array, wanted: Array, bounds: Array, scale: float, dtype: str) -> Comparison:
     """The entry whose error takes up the largest share of its bound."""
     with np.errstate(invalid="ignore", over="ignore"):
         errors = np.abs(got.astype(np.float64) - wanted)
@@ -162,7 +201,15 @@ def _worst(got: Array, wanted: Array, bounds: Array, scale: float) -> Comparison
     place = np.unravel_index(int(np.argmax(errors / bounds)), errors.shape) if errors.ndim else ()
     index = tuple(int(i) for i in place)
     unit = scale or 1.0
-    return Comparison(float(errors[index]) / unit, float(bounds[index]) / unit, index)
+    return Comparison(
+        float(errors[index]) / unit,
+        float(bounds[index]) / unit,
+        index,
+        float(got[index]),
+        float(wanted[index]),
+        *required(got, wanted),
+        most_ulps(got, wanted, dtype),
+    )
 
 
 def _against_recording(case: Case, outcome: Outcome) -> Iterator[str]:

@@ -92,6 +92,19 @@ def test_what_is_wrong_differs(case, what, said):
     assert said in found.message
 
 
+def test_a_nan_of_the_reference_excuses_no_other_entry():
+    """A NaN in the bounds would let every entry pass."""
+    case = case_named("CrossEntropyLoss/paddleseg/NaN-at-a-pixel/float64")
+    outcome, reference = exact(case)
+    assert np.isnan(reference.gradient).any()
+    assert judge(case, outcome, reference).status == CONFORM
+    gradient = outcome.gradient.copy()
+    gradient[np.unravel_index(np.nanargmax(np.abs(gradient)), gradient.shape)] *= 1.08
+    verdict = judge(case, replace(outcome, gradient=gradient), reference)
+    assert verdict.status == DIFFERS
+    assert "gradient is off by" in verdict.message
+
+
 def test_float64_must_agree_to_ten_digits():
     case = case_named("DiceLoss/corrected/plain/float64")
     outcome, reference = exact(case)

@@ -16,7 +16,7 @@ from unilossseg import LOSSES
 from unilossseg.backends import KNOWN, is_installed
 from unilossseg.conformance.cases import all_cases
 from unilossseg.conformance.defects import DEFECTS, Defect
-from unilossseg.conformance.report import SYMBOLS
+from unilossseg.conformance.reports.summary import SYMBOLS
 from unilossseg.conformance.selftest import Finding, SelfTest, SelfTestError, selftest
 from unilossseg.conformance.verdict import CONFORM, DIFFERS
 

@@ -1,0 +1,158 @@
+"""The commands `report`, `conformance diff` and `conformance trend`: plain functions that the command line registers."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from unilossseg.conformance.reports import diff as differences
+from unilossseg.conformance.reports import files
+from unilossseg.conformance.reports import trend as trends
+from unilossseg.conformance.reports.model import StoredRun
+from unilossseg.conformance.reports.reader import RecordError, read
+from unilossseg.conformance.reports.summary import short
+from unilossseg.conformance.results import RESULTS, write_whole
+
+SAME, REGRESSED, CANNOT = 0, 1, 2
+#: No more lines of a section than this on the terminal; `--json` has them all.
+MOST_LINES = 20
+#: For `app.command(epilog=...)`.
+EPILOGS = {
+    "report": "Exit codes: 0, the files were written, whatever they say; 2, they were not, and nothing was changed: the "
+    "record is missing, damaged, cut off or of another schema, or there is no place to write. "
+    f"Files: {', '.join(files.FILES)}.",
+    "diff": "Exit codes: 0, nothing is worse; 1, a regression: a new failure, something no longer supported, an error that "
+    "grew, or a new trouble of the run as a whole; 2, the two could not be compared. Removed results are named and are no "
+    "regression.",
+    "trend": "Exit codes: 0, the table was printed and the chart, if any, written; 2, a record could not be read or the "
+    "chart not be written.",
+}
+_METAVAR = RESULTS
+_HELP = "A run's record, or the folder that holds it."
+
+
+def report(
+    record: Annotated[Path, typer.Argument(metavar=_METAVAR, help=_HELP, show_default=False)],
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Where the files go. Beside the record.", show_default=False)
+    ] = None,
+) -> None:
+    """Makes the page, the JUnit XML, the Markdown summary and the badge from a run's record alone."""
+    run = _read(record)
+    folder = out or (record if record.is_dir() else record.parent)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        files.write(run, folder)
+    except OSError as error:
+        _refuse(f"cannot write to {folder}: {error.strerror or error}")
+    typer.echo(f"{'conforms' if run.conforms else 'does not conform'}: {', '.join(files.FILES)} in {folder}")
+
+
+def diff(
+    before: Annotated[Path, typer.Argument(metavar="A", help=_HELP, show_default=False)],
+    after: Annotated[Path, typer.Argument(metavar="B", help="A later run.", show_default=False)],
+    json: Annotated[bool, typer.Option("--json", help="Print JSON in place of tables.")] = False,
+    factor: Annotated[
+        float, typer.Option(min=1.0, metavar="X", help="An error has grown if it is more than X times as large,")
+    ] = 2.0,
+    floor: Annotated[
+        float, typer.Option(min=0.0, max=1.0, metavar="SHARE", help="and takes up more than this share of what is allowed.")
+    ] = 0.5,
+) -> None:
+    """Says what changed from run A to run B: new failures, what is fixed, added, removed, and errors that grew."""
+    if factor != factor or floor != floor:  # NaN is below nothing
+        _refuse("--factor and --floor must be numbers")
+    one, other = _read(before), _read(after)
+    found = differences.compare(one, other, factor, floor)
+    if not found.common:
+        _refuse(f"{before} and {after} cannot be compared: they have no result in common")
+    if json:
+        typer.echo(differences.to_json(found, (str(before), str(after))))
+    else:
+        _show(found)
+    raise typer.Exit(REGRESSED if found.regressed else SAME)
+
+
+def trend(
+    records: Annotated[
+        list[Path], typer.Argument(metavar="A B C ...", help=f"{_HELP} In the order of the table.", show_default=False)
+    ],
+    svg: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw a chart as well.")] = None,
+) -> None:
+    """Shows how many results conformed in each of several runs, and the worst error as a share of what is allowed."""
+    runs = [_read(path) for path in records]
+    if svg is not None:
+        if any(svg.exists() and path.exists() and svg.samefile(path) for path in records):
+            _refuse(f"--svg {svg} is one of the records")
+        try:
+            write_whole(svg, trends.chart(runs))
+        except OSError as error:
+            _refuse(f"cannot write {svg}: {error.strerror or error}")
+    _print(_trend_table(runs))
+    if svg is not None:
+        typer.echo(f"The chart: {svg}")
+
+
+def _read(path: Path) -> StoredRun:
+    try:
+        return read(path)
+    except RecordError as error:
+        _refuse(str(error))
+
+
+def _refuse(message: str) -> NoReturn:
+    typer.echo(f"unilossseg: {message}", err=True)
+    raise typer.Exit(CANNOT)
+
+
+def _print(what: Any) -> None:
+    Console(width=None if sys.stdout.isatty() else 120).print(what, highlight=False)
+
+
+def _show(found: differences.Difference) -> None:
+    table = Table(title="From A to B", show_header=True)
+    for head in ("", "results"):
+        table.add_column(head, justify="right" if head else "left")
+    for title, member, _ in differences.SECTIONS:
+        table.add_row(title, str(len(getattr(found, member))))
+    table.add_row("in both runs", str(found.common))
+    _print(table)
+    for title, member, worse in differences.SECTIONS:
+        items = getattr(found, member)
+        if items:
+            _print(Text(f"\n{'✗' if worse else '·'} {title}", style="bold"))
+        for item in items[:MOST_LINES]:
+            _print(Text(f"  {differences.line(item)}"))
+        if len(items) > MOST_LINES:
+            _print(Text(f"  ... and {len(items) - MOST_LINES} more: see --json"))
+    for what, one, other in found.versions():
+        _print(Text(f"environment: {what}: {one or 'none'} -> {other or 'none'}"))
+    _print(Text("\nA regression." if found.regressed else "\nNothing is worse."))
+
+
+def _trend_table(runs: list[StoredRun]) -> Table:
+    table = Table(title="Results that conform, and the worst error as a share of its bound")
+    names = trends.backends_of(runs)
+    for head in ("run", "UniLossSeg", "conform", "fail", "worst", *names):
+        table.add_column(Text(head))
+    for run in runs:
+        found = trends.points(run)
+        whole = found[""]
+        cells = [
+            f"{run.header.started:%Y-%m-%d %H:%M}",
+            run.header.version,
+            str(whole.conforming),
+            str(whole.bad),
+            short(whole.ratio),
+        ]
+        for name in names:
+            point = found.get(name)
+            cells.append("" if point is None else " · ".join(filter(None, (str(point.conforming), short(point.ratio)))))
+        table.add_row(*map(Text, cells))
+    return table

@@ -1,0 +1,188 @@
+"""What changed between two runs."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from unilossseg.conformance.reports.model import Part, ResultLine, StoredRun
+from unilossseg.conformance.verdict import CONFORM, UNSUPPORTED
+
+SCHEMA = 1
+#: What differs between two runs' workers and may explain the rest.
+_VERSIONS = (
+    "version",
+    "distribution",
+    "revision",
+    "python",
+    "numpy",
+    "array_api_compat",
+    "unilossseg",
+    "sources",
+    "threads",
+    "device",
+)
+
+
+@dataclass(frozen=True)
+class Growth:
+    """An error of a result that conforms in both runs and has come much nearer to its bound."""
+
+    result: ResultLine
+    quantity: str
+    before: float
+    after: float
+
+    @property
+    def factor(self) -> float:
+        """How much it grew."""
+        return self.after / self.before if self.before else math.inf
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Two runs, and their results sorted by what became of them."""
+
+    before: StoredRun
+    after: StoredRun
+    #: Bad now: those that were not bad before, and those that were not there.
+    failures: list[ResultLine]
+    fixed: list[ResultLine]
+    still_bad: list[ResultLine]
+    #: Checked before and declared unsupported now: a skip is no pass.
+    given_up: list[ResultLine]
+    grown: list[Growth]
+    added: list[ResultLine]
+    removed: list[ResultLine]
+    troubles: list[str]
+    common: int
+
+    @property
+    def regressed(self) -> bool:
+        """Whether anything is worse than before. What was removed is told and is no regression by itself."""
+        return bool(self.failures or self.given_up or self.grown or self.troubles)
+
+    def versions(self) -> list[tuple[str, str, str]]:
+        """What changed in the environment: what, before, after."""
+        was, now = self.before.header.version, self.after.header.version
+        found = [("unilossseg", was, now)] if was != now else []
+        for name in self.after.backends:
+            one, other = (run.header.backends.get(name) or {} for run in (self.before, self.after))
+            found += [
+                (f"{name}: {key}", str(one.get(key, "")), str(other.get(key, "")))
+                for key in _VERSIONS
+                if name in self.before.backends and one.get(key) != other.get(key)
+            ]
+        return found
+
+
+def compare(before: StoredRun, after: StoredRun, factor: float = 2.0, floor: float = 0.5) -> Difference:
+    """Sorts the results of two runs.
+
+    Parameters
+    ----------
+    factor, floor
+        An error has grown where its share of the bound is more than `factor` times what it was, and above `floor`: far below
+        the bound a rounding error more or less is a large factor and no matter.
+    """
+    old = {result.key: result for result in before.results}
+    new = {result.key: result for result in after.results}
+    pairs = [(old[key], result) for key, result in new.items() if key in old]
+    added = [result for key, result in new.items() if key not in old]
+    return Difference(
+        before=before,
+        after=after,
+        failures=[two for one, two in pairs if two.is_bad and not one.is_bad] + [two for two in added if two.is_bad],
+        fixed=[two for one, two in pairs if one.is_bad and two.status == CONFORM],
+        still_bad=[two for one, two in pairs if one.is_bad and two.is_bad],
+        given_up=[two for one, two in pairs if one.status != UNSUPPORTED and two.status == UNSUPPORTED],
+        grown=[growth for one, two in pairs for growth in _growths(one, two, factor, floor)],
+        added=added,
+        removed=[result for key, result in old.items() if key not in new],
+        troubles=[trouble for trouble in after.troubles if trouble not in before.troubles],
+        common=len(pairs),
+    )
+
+
+def _growths(one: ResultLine, two: ResultLine, factor: float, floor: float) -> list[Growth]:
+    if not one.status == two.status == CONFORM:
+        return []
+    parts: list[tuple[str, Part | None, Part | None]] = [
+        ("value", one.value, two.value),
+        ("gradient", one.gradient, two.gradient),
+    ]
+    pairs = [(name, was.ratio, now.ratio) for name, was, now in parts if was is not None and now is not None]
+    return [Growth(two, name, was, now) for name, was, now in pairs if now > floor and now > factor * was]
+
+
+def to_json(difference: Difference, names: Sequence[str]) -> str:
+    """The difference as JSON."""
+    runs = zip(("before", "after"), names, (difference.before, difference.after), strict=True)
+    content = {
+        "schema": SCHEMA,
+        "regression": difference.regressed,
+        **{key: _run(name, run) for key, name, run in runs},
+        "common_results": difference.common,
+        "new_failures": [_result(result) for result in difference.failures],
+        "fixed": [_result(result) for result in difference.fixed],
+        "still_failing": [_result(result) for result in difference.still_bad],
+        "no_longer_supported": [_result(result) for result in difference.given_up],
+        "grown": [_growth(growth) for growth in difference.grown],
+        "added": [_result(result) for result in difference.added],
+        "removed": [_result(result) for result in difference.removed],
+        "new_troubles": difference.troubles,
+        "environment": [{"what": what, "before": one, "after": other} for what, one, other in difference.versions()],
+    }
+    return json.dumps(content, ensure_ascii=False, indent=1, allow_nan=False)
+
+
+def _run(name: str, run: StoredRun) -> dict[str, Any]:
+    return {
+        "file": name,
+        "started": run.header.started.isoformat(),
+        "unilossseg": run.header.version,
+        "results": len(run.results),
+        "conforms": run.conforms,
+    }
+
+
+def _result(result: ResultLine) -> dict[str, Any]:
+    return {
+        "case": result.case.id,
+        "backend": result.backend,
+        "mode": result.mode,
+        "status": result.status,
+        "message": result.message,
+        "repeat": result.repeat,
+    }
+
+
+def _growth(growth: Growth) -> dict[str, Any]:
+    # JSON has no infinity: an error that was exactly 0 grew by no factor.
+    factor = growth.factor if math.isfinite(growth.factor) else None
+    return {**_result(growth.result), "quantity": growth.quantity, "ratio": [growth.before, growth.after], "factor": factor}
+
+
+#: What a table shows: the heading, the member, whether it is a regression.
+SECTIONS: tuple[tuple[str, str, bool], ...] = (
+    ("new failures", "failures", True),
+    ("no longer supported", "given_up", True),
+    ("errors that grew", "grown", True),
+    ("new troubles of the run", "troubles", True),
+    ("fixed", "fixed", False),
+    ("failing in both", "still_bad", False),
+    ("added results", "added", False),
+    ("removed results", "removed", False),
+)
+
+
+def line(item: ResultLine | Growth | str) -> str:
+    """One of a section's items in words."""
+    if isinstance(item, str):
+        return item
+    if isinstance(item, Growth):
+        return f"{item.result.title}: {item.quantity}'s error from {item.before:.3g} to {item.after:.3g} of what is allowed"
+    return f"{item.title}: {item.status}" + (f": {item.first_line}" if item.is_bad else "")

@@ -1,0 +1,65 @@
+"""Runs for the tests of reports: judged here, without a worker, and spoiled where a test wants it."""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import numpy as np
+
+from unilossseg.conformance import cases
+from unilossseg.conformance.protocol import Outcome
+from unilossseg.conformance.reference import value_and_gradient
+from unilossseg.conformance.reports import reader
+from unilossseg.conformance.results import Result, Run
+from unilossseg.conformance.verdict import Reference, Verdict, judge
+
+GREETING = {
+    "backend": "numpy",
+    "framework": "numpy",
+    "version": "2.0",
+    "python": "3.11",
+    "numpy": "2.0",
+    "array_api_compat": "1.11",
+    "unilossseg": "0",
+    "flags": ["kernel_threads=2"],
+}
+STARTED = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+
+
+def exact(case):
+    """The reference as a backend would return it, and the reference."""
+    arrays = dict(case.arrays)
+    reference = Reference(
+        *value_and_gradient(case.loss, case.parameters, arrays.pop("logits"), arrays.pop("labels"), **arrays)
+    )
+    value = reference.value.astype(np.float64 if case.dtype == "float64" else np.float32)
+    return Outcome(value, value.dtype.name, cases.rounded(reference.gradient, case.dtype), case.dtype), reference
+
+
+def result(case, backend="numpy", mode="closed form", spoil=None):
+    """A result; `spoil` gets the outcome and returns another, or a Verdict."""
+    outcome, reference = exact(case)
+    spoiled = spoil(outcome) if spoil else outcome
+    verdict = spoiled if isinstance(spoiled, Verdict) else judge(case, spoiled, reference)
+    return Result(case, backend, mode, verdict, 0.001)
+
+
+def scaled(factor):
+    """A gradient that is off by a factor."""
+    return lambda outcome: replace(outcome, gradient=outcome.gradient * np.asarray(factor, outcome.gradient.dtype))
+
+
+def made(results, **changes):
+    """The run of some results."""
+    backends = {one.backend: {**GREETING, "backend": one.backend} for one in results}
+    settings = {"backends": backends, "absent": {}, "seconds": 1.5, "started": STARTED, **changes}
+    return Run(results=results, cases=len({one.case.id for one in results}), **settings)
+
+
+def stored(results, **changes):
+    """The same as it is read from its record."""
+    return reader.parse(made(results, **changes).record())
+
+
+def plain_cases(*losses, dtype="float32"):
+    """Three or so cases of each loss."""
+    return cases.selected(list(losses) or ["DiceLoss", "MSELoss"], f"plain/{dtype}")
