@@ -104,7 +104,7 @@ class Backend:
         """The array as one of the kernel's backend, without a copy where the dtype allows."""
         return x
 
-    def from_kernel(self, x: Array, like: Array, dtype: Any = None) -> Array:
+    def from_kernel(self, x: Array, dtype: Any = None) -> Array:
         """An array of the kernel's backend as one of this backend; in its own dtype, or in one of this backend's."""
         return x if dtype is None else self.xp.astype(x, dtype, copy=False)
 

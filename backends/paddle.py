@@ -62,7 +62,7 @@ class PaddleBackend(Backend):
         seen = _view(x)
         return _float_from_bfloat16(seen) if x.dtype == paddle.bfloat16 else seen
 
-    def from_kernel(self, x: Array, like: Array, dtype: Any = None) -> Array:
+    def from_kernel(self, x: Array, dtype: Any = None) -> Array:
         """A tensor on the memory of a NumPy array, where this release of Paddle can share it."""
         if isinstance(x, paddle.Tensor):
             return x if dtype is None else xp.astype(x, dtype, copy=False)

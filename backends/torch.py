@@ -76,7 +76,7 @@ class TorchBackend(Backend):
             return x
         return x.float().numpy() if x.dtype == torch.bfloat16 else x.numpy()
 
-    def from_kernel(self, x: Array, like: Array, dtype: Any = None) -> Array:
+    def from_kernel(self, x: Array, dtype: Any = None) -> Array:
         """A tensor on the memory of a NumPy array."""
         x = x if isinstance(x, torch.Tensor) else torch.from_numpy(np.asarray(x))
         return x if dtype is None else x.to(dtype)

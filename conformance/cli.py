@@ -23,7 +23,7 @@ from unilossseg.conformance.pool import RefusedError
 from unilossseg.conformance.records.commands import compare, record, replay
 from unilossseg.conformance.reports import commands, files, reader, summary
 from unilossseg.conformance.reports.model import StoredRun
-from unilossseg.conformance.results import RESULTS, Result, Run, write_whole
+from unilossseg.conformance.results import RESULTS, Result, Run, check_writable
 from unilossseg.conformance.run import run as run_cases
 from unilossseg.conformance.verdict import CONFORM, STATUSES
 
@@ -149,11 +149,8 @@ def _cases(losses: list[str] | None, substring: str | None, quick: bool) -> list
 
 
 def _prepare(out: Path) -> None:
-    """Finds out now, and not after the run, whether the report can be written."""
     try:
-        out.mkdir(parents=True, exist_ok=True)
-        write_whole(out / ".writable", "")
-        (out / ".writable").unlink()
+        check_writable(out)
     except OSError as error:
         _refuse(f"cannot write to {out}: {error.strerror or error}")
 

@@ -139,7 +139,7 @@ def _shared_gradient(trial: _Trial) -> None:
     if kernel is None:
         raise ProbeError("no closed form is used")
     computed = kernel.xp.zeros(3, dtype=kernel.xp.float32)
-    seen = trial.backend.from_kernel(computed, like)
+    seen = trial.backend.from_kernel(computed)
     computed[1] = 5.0
     if float(seen[1]) != 5.0:
         raise ProbeError("the gradient is copied")

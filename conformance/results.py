@@ -204,6 +204,13 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
+def check_writable(folder: Path) -> None:
+    """Makes a folder, and finds out now, not after a long run, whether files can be written there; raises OSError."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_whole(folder / ".writable", "")
+    (folder / ".writable").unlink()
+
+
 def write_whole(path: Path, text: str) -> None:
     """Writes a file so that it is there completely or, if anything goes wrong, not at all."""
     write_together(path.parent, {path.name: text}, keep_old=True)

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import platform
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
+
+from unilossseg.conformance.replies import own_stdout, say
 
 Answer = Callable[[Any, dict[str, Any]], dict[str, Any]]
 
@@ -24,35 +25,22 @@ def main(answer: Answer | None = None) -> int:
     parser = argparse.ArgumentParser(description="computes conformance cases for the runner")
     parser.add_argument("--backend", required=True)
     name = parser.parse_args().backend
-    with _own_stdout() as replies:
+    with own_stdout() as replies:
         # Only now: what a framework prints while it is imported goes to stderr already.
         from unilossseg.conformance.environment import impostor
         from unilossseg.conformance.protocol import VERSION
 
         refused = "" if ":" in name else impostor(name)
         if refused:
-            _say(replies, {"protocol": VERSION, "backend": name, "refused": refused})
+            say(replies, {"protocol": VERSION, "backend": name, "refused": refused})
             return 2
         from unilossseg.conformance.frameworks import framework_of
 
         framework = framework_of(name)
-        _say(replies, _greeting(name, framework))
+        say(replies, _greeting(name, framework))
         for line in sys.stdin:
-            _say(replies, (answer or _answer)(framework, json.loads(line)))
+            say(replies, (answer or _answer)(framework, json.loads(line)))
     return 0
-
-
-def _own_stdout() -> TextIO:
-    """The real stdout for replies alone; whatever else is printed, from Python or from C, goes to stderr."""
-    kept = os.dup(1)
-    os.dup2(2, 1)
-    sys.stdout = sys.stderr
-    return os.fdopen(kept, "w", encoding="utf-8")
-
-
-def _say(replies: TextIO, message: dict[str, Any]) -> None:
-    replies.write(json.dumps(message) + "\n")
-    replies.flush()
 
 
 def _greeting(name: str, framework: Any) -> dict[str, Any]:

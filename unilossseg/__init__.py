@@ -5,12 +5,12 @@ Modules, `unilossseg.paddle` as Layers.
 """
 
 from unilossseg._build import build as build
+from unilossseg._errors import VARIANTS as VARIANTS
 from unilossseg._loss import Loss as Loss
 from unilossseg._loss import plain_formula as plain_formula
 from unilossseg._loss import value_and_grad as value_and_grad
 from unilossseg._version import __version__ as __version__
 from unilossseg.losses import LOSSES as LOSSES
-from unilossseg.losses import VARIANTS as VARIANTS
 from unilossseg.losses import BCELoss as BCELoss
 from unilossseg.losses import BootstrappedCrossEntropyLoss as BootstrappedCrossEntropyLoss
 from unilossseg.losses import CrossEntropyLoss as CrossEntropyLoss

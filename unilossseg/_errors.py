@@ -7,6 +7,9 @@ import operator
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+#: The reference's numbers, and what they should have been: see docs/variants.md.
+VARIANTS = ("paddleseg", "corrected")
+
 
 def integer(owner: str, name: str, value: Any, at_least: int | None = None) -> int:
     """A whole number, not a bool."""
@@ -67,6 +70,11 @@ def choice(owner: str, name: str, value: Any, options: Sequence[str]) -> str:
     if value not in options:
         raise ValueError(f"{owner}: {name} must be {words} (got {value!r})")
     return value
+
+
+def variant(owner: str, value: Any) -> str:
+    """One of the two that a loss with a row in docs/variants.md has."""
+    return choice(owner, "variant", value, VARIANTS)
 
 
 def weights(owner: str, name: str, value: Any) -> tuple[float, ...] | None:

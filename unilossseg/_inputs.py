@@ -4,16 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from unilossseg._pixels import differs
+from unilossseg._pixels import differs, shape_of
 from unilossseg.backends import Array, Backend, backend_of
 
 if TYPE_CHECKING:
     from unilossseg._loss import Loss
-
-
-def shape_of(x: Array) -> tuple[int, ...]:
-    """The shape as plain numbers, whatever the framework makes of it."""
-    return tuple(int(length) for length in x.shape)
 
 
 def check_logits(owner: str, backend: Backend, logits: Array, least_rank: int) -> None:
@@ -90,8 +85,8 @@ def check_range(
     """
     limit = loss.class_limit(shape_of(logits)[1], len(labels.shape) == len(logits.shape))
     ignore_index = getattr(loss, "ignore_index", None)
-    if kernel.readable(labels if kernel is backend else backend.to_kernel(labels)) if validate is None else validate:
-        values = labels if kernel is backend else backend.to_kernel(labels)
+    values = labels if kernel is backend else backend.to_kernel(labels)
+    if kernel.readable(values) if validate is None else validate:
         wrong = _out_of_range(kernel, values, limit, ignore_index)
         if bool(kernel.read(kernel.xp.any(wrong))):
             _raise_out_of_range(loss.name, kernel, values, wrong, limit, ignore_index)

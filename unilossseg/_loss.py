@@ -9,7 +9,7 @@ from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, ClassVar
 
 from unilossseg import _errors, _inputs
-from unilossseg._pixels import flat, upcast, work_dtype
+from unilossseg._pixels import flat, shape_of, upcast, work_dtype
 from unilossseg.backends import Array, Backend, backend_of
 
 _plain: contextvars.ContextVar[bool] = contextvars.ContextVar("plain_formula", default=False)
@@ -139,9 +139,7 @@ class Loss:
     def evaluate(self, logits: Any, labels: Array, *, validate: bool | None = None, **inputs: Array) -> Any:
         """What calling the loss does, also where a framework's own `__call__` stands before it."""
         batch = self._check(logits, labels, validate, inputs)
-        if batch.kernel is None or self.closed_form is None or _plain.get():
-            return batch.plain(batch.logits)
-        return batch.attached(batch.logits)
+        return batch.value(batch.logits)
 
     def value_and_grad(
         self,
@@ -155,22 +153,19 @@ class Loss:
         """See `unilossseg.value_and_grad`."""
         batch = self._check(logits, labels, validate, inputs)
         backend = batch.backend
-        by_formula = batch.kernel is None or self.closed_form is None or _plain.get()
         if backend.differentiable:
-            call = batch.plain if by_formula else batch.attached
-            return backend.value_and_grad(call, batch.logits, upstream)
-        if batch.kernel is None or self.closed_form is None:
+            return backend.value_and_grad(batch.value, batch.logits, upstream)
+        if not batch.has_closed_form:
             raise TypeError(
                 f"{self.name}: the {backend.name} backend has no autograd and this loss no closed-form gradient: "
                 "expected arrays of PyTorch or PaddlePaddle"
             )
         if upstream is not None:
             _inputs.same_place(self.name, backend, batch.logits, "upstream", upstream)
-            shape, expected = _inputs.shape_of(upstream), self.value_shape(_inputs.shape_of(batch.logits))
+            shape, expected = shape_of(upstream), self.value_shape(shape_of(batch.logits))
             if shape != expected:
                 raise ValueError(f"{self.name}: upstream has shape {shape}, expected {expected}, the shape of the value")
-        value, gradient = batch.fused(batch.logits, True, upstream)
-        return value, gradient
+        return batch.fused(batch.logits, True, upstream)
 
     def split_logits(self, logits: Any) -> tuple[Array, dict[str, Array]]:
         """The logits that the gradient is for, and further arrays that came with them."""
@@ -233,8 +228,15 @@ class _Batch:
         value = self.loss.compute(ops, upcast(ops, logits), self.labels, **self.extras)
         return value if self.poison is None else value * ops.xp.astype(self.poison, value.dtype)
 
-    def attached(self, logits: Array) -> Array:
-        """The value by the closed form, with its gradient hung into autograd."""
+    @property
+    def has_closed_form(self) -> bool:
+        """Whether value and gradient can be computed together here."""
+        return self.kernel is not None and self.loss.closed_form is not None
+
+    def value(self, logits: Array) -> Array:
+        """The value: by the closed form, with its gradient hung into autograd, or by the formula."""
+        if _plain.get() or not self.has_closed_form:
+            return self.plain(logits)
         return self.backend.custom_gradient(self.fused, self.plain, logits)
 
     def fused(self, logits: Array, gradient: bool, upstream: Array | None) -> tuple[Array, Array | None]:
@@ -257,11 +259,11 @@ class _Batch:
             )
         if self.poison is not None:
             value = value * poison
-        value = backend.from_kernel(value, logits)
+        value = backend.from_kernel(value)
         if slope is None:
             return value, None
-        slope = ops.xp.reshape(slope, tuple(int(length) for length in logits.shape))
-        return value, backend.from_kernel(slope, logits, logits.dtype)
+        slope = ops.xp.reshape(slope, shape_of(logits))
+        return value, backend.from_kernel(slope, logits.dtype)
 
 
 def value_and_grad(loss: Loss) -> Callable[..., tuple[Any, Array]]:

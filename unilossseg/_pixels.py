@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +20,16 @@ class PixelLabels:
     valid: Array
 
 
+def shape_of(x: Array) -> tuple[int, ...]:
+    """The shape as plain numbers, whatever the framework makes of it."""
+    return tuple(int(length) for length in x.shape)
+
+
+def size_of(x: Array) -> int:
+    """The number of entries."""
+    return math.prod(shape_of(x))
+
+
 def work_dtype(ops: Backend, x: Array) -> Any:
     """The dtype that a loss computes in: float64 for float64, else float32."""
     return ops.xp.float64 if x.dtype == ops.xp.float64 else ops.xp.float32
@@ -32,11 +43,8 @@ def upcast(ops: Backend, x: Array) -> Array:
 
 def flat(ops: Backend, x: Array, leading: int = 2) -> Array:
     """Spatial axes as one: (N, C, *S) to (N, C, S), or (N, *S) to (N, S) with one leading axis."""
-    shape = tuple(int(length) for length in x.shape)
-    pixels = 1
-    for length in shape[leading:]:
-        pixels *= length
-    return ops.xp.reshape(x, (*shape[:leading], pixels))
+    shape = shape_of(x)
+    return ops.xp.reshape(x, (*shape[:leading], math.prod(shape[leading:])))
 
 
 def differs(ops: Backend, labels: Array, number: int) -> Array:
@@ -73,10 +81,7 @@ def total(ops: Backend, x: Array, axis: int | tuple[int, ...] | None = None) -> 
 
 def average(ops: Backend, x: Array) -> Array:
     """The mean over all entries."""
-    count = 1
-    for length in x.shape:
-        count *= int(length)
-    return total(ops, x) / count
+    return total(ops, x) / size_of(x)
 
 
 def ratio(ops: Backend, numerator: Array, denominator: Array) -> Array:
@@ -130,8 +135,7 @@ def sigmoid(ops: Backend, x: Array) -> Array:
 def class_values(ops: Backend, table: Array, index: Array) -> Array:
     """table[index] for a table of one number per class and an index (N, S)."""
     xp = ops.xp
-    shape = tuple(int(length) for length in index.shape)
-    return xp.reshape(xp.take(table, xp.reshape(index, (-1,)), axis=0), shape)
+    return xp.reshape(xp.take(table, xp.reshape(index, (-1,)), axis=0), shape_of(index))
 
 
 def top_k_mask(ops: Backend, x: Array, k: int | Array) -> Array:

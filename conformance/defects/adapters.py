@@ -99,9 +99,9 @@ def torch_bfloat16_truncated(patches: Patches) -> None:
     adapter = _adapter("torch")
 
     def make(original: Any) -> Any:
-        def wrong(self: Any, x: Array, like: Array, dtype: Any = None) -> Array:
+        def wrong(self: Any, x: Array, dtype: Any = None) -> Array:
             cut = dtype == adapter.torch.bfloat16 and isinstance(x, np.ndarray)
-            return original(self, _rounded_down(x) if cut else x, like, dtype)
+            return original(self, _rounded_down(x) if cut else x, dtype)
 
         return wrong
 

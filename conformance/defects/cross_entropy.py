@@ -107,7 +107,7 @@ def channels_last_gradient_as_computed(patches: Patches) -> None:
     from unilossseg._loss import Loss
 
     def wrong(self: Any, logits: Any, labels: Array, **inputs: Any) -> Any:
-        return Loss.value_and_grad(self, self._channels_first(logits), labels, **inputs)
+        return Loss.value_and_grad(self, logits, labels, **inputs)
 
     patches.replace(CrossEntropyLoss, "value_and_grad", wrong)
 

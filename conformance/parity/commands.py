@@ -18,7 +18,7 @@ from rich.table import Table
 from unilossseg import LOSSES
 from unilossseg.backends import KNOWN, BackendNotInstalledError, is_installed
 from unilossseg.conformance.pool import WorkerError
-from unilossseg.conformance.results import write_whole
+from unilossseg.conformance.results import check_writable, write_whole
 
 if TYPE_CHECKING:
     from unilossseg.conformance.parity.photographs import Photographs
@@ -133,11 +133,8 @@ def _config(loss: str | None, path: Path | None) -> Mapping[str, Any]:
 
 
 def _prepare(out: Path) -> None:
-    """Finds out now, and not after the training, whether the results can be written."""
     try:
-        out.mkdir(parents=True, exist_ok=True)
-        write_whole(out / ".writable", "")
-        (out / ".writable").unlink()
+        check_writable(out)
     except OSError as error:
         _refuse(f"cannot write to {out}: {error.strerror or error}")
 

@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import platform
 import sys
 import traceback
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
 import numpy as np
 
 import unilossseg
 from unilossseg.backends import BackendNotInstalledError, get_backend
+from unilossseg.conformance.replies import own_stdout, say
 
 
 def main() -> int:
@@ -27,13 +27,13 @@ def main() -> int:
     parser.add_argument("--backend", required=True)
     parser.add_argument("--folder", required=True, type=Path)
     arguments = parser.parse_args()
-    with _own_stdout() as replies:
+    with own_stdout() as replies:
         try:
             _work(arguments.backend, arguments.folder, replies)
         except BackendNotInstalledError as error:
-            _say(replies, {"absent": str(error)})
+            say(replies, {"absent": str(error)})
         except Exception:
-            _say(replies, {"failed": traceback.format_exc()})
+            say(replies, {"failed": traceback.format_exc()})
         else:
             return 0
     return 1
@@ -53,27 +53,14 @@ def _work(backend: str, folder: Path, replies: TextIO) -> None:
         "numpy": np.__version__,
         "unilossseg": unilossseg.__version__,
     }
-    _say(replies, {"ready": greeting})
+    say(replies, {"ready": greeting})
     for dtype in job["dtypes"]:
-        trained = trainer.train(job, arrays, dtype, lambda loss: _say(replies, {"loss": loss}))
+        trained = trainer.train(job, arrays, dtype, lambda loss: say(replies, {"loss": loss}))
         parts = {"gradient": trained.gradients, "parameter": trained.parameters}
         named = {f"{part}/{name}": array for part, those in parts.items() for name, array in those.items()}
         with (folder / f"{backend}-{dtype}.npz").open("wb") as result:
             np.savez(result, losses=trained.losses, **named)  # type: ignore[arg-type]
-    _say(replies, {"done": True})
-
-
-def _own_stdout() -> TextIO:
-    """The real stdout for replies alone; whatever a framework prints, from Python or from C, goes to stderr."""
-    kept = os.dup(1)
-    os.dup2(2, 1)
-    sys.stdout = sys.stderr
-    return os.fdopen(kept, "w", encoding="utf-8")
-
-
-def _say(replies: TextIO, message: dict[str, Any]) -> None:
-    replies.write(json.dumps(message) + "\n")
-    replies.flush()
+    say(replies, {"done": True})
 
 
 if __name__ == "__main__":

@@ -10,21 +10,11 @@ from functools import cached_property
 from typing import Any
 
 from unilossseg.conformance.errormaps import ErrorMap
-from unilossseg.conformance.verdict import CONFORM, EXPECTED, UNSUPPORTED
+from unilossseg.conformance.verdict import CONFORM, EXPECTED, UNSUPPORTED, Comparison
 
 
-@dataclass(frozen=True)
-class Part:
-    """How far a value or a gradient is from the reference: see `verdict.Comparison`."""
-
-    error: float
-    bound: float
-    index: tuple[int, ...]
-    got: float
-    expected: float
-    rtol: float
-    atol: float
-    ulp: int
+class Part(Comparison):
+    """How far a value or a gradient is from the reference, as a record tells it."""
 
     @property
     def ratio(self) -> float:

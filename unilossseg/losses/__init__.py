@@ -2,7 +2,6 @@
 
 from unilossseg.losses.bce import BCELoss as BCELoss
 from unilossseg.losses.bootstrapped import BootstrappedCrossEntropyLoss as BootstrappedCrossEntropyLoss
-from unilossseg.losses.cross_entropy import VARIANTS as VARIANTS
 from unilossseg.losses.cross_entropy import CrossEntropyLoss as CrossEntropyLoss
 from unilossseg.losses.dice import DiceLoss as DiceLoss
 from unilossseg.losses.dual_task import DualTaskLoss as DualTaskLoss

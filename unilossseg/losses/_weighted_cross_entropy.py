@@ -11,6 +11,7 @@ from unilossseg._pixels import (
     class_values,
     keep_where,
     pixel_cross_entropy,
+    shape_of,
     split_labels,
     total,
     upcast,
@@ -74,8 +75,7 @@ class _Pass:
 
     def __init__(self, ops: Backend, logits: Array, pixels: PixelLabels) -> None:
         self.ops, self.logits, self.index = ops, logits, pixels.index
-        images, channels, count = (int(length) for length in logits.shape)
-        self.chunks = ops.chunks(images, channels, count)
+        self.chunks = ops.chunks(*shape_of(logits))
 
     def powers(self, chunk: Chunk) -> tuple[Array, Array, Array]:
         """exp(z - max), its sum over the channels, and the losses, of one chunk."""

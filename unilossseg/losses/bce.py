@@ -13,14 +13,15 @@ from unilossseg._pixels import (
     differs,
     flat,
     keep_where,
+    shape_of,
     sigmoid,
+    size_of,
     softplus,
     split_labels,
     total,
     upcast,
 )
 from unilossseg.backends import Array, Backend
-from unilossseg.losses.cross_entropy import VARIANTS
 
 EPS = 1e-10
 
@@ -92,7 +93,7 @@ class BCELoss(Loss):
         elif self.pos_weight is not None:
             self.pos_weight = _errors.number(self.name, "pos_weight", self.pos_weight, at_least=0)
         _errors.flag(self.name, "edge_label", self.edge_label)
-        _errors.choice(self.name, "variant", self.variant, VARIANTS)
+        _errors.variant(self.name, self.variant)
 
     def class_limit(self, channels: int, dense: bool) -> int:
         """0 and 1 for labels of the logits' shape."""
@@ -103,7 +104,7 @@ class BCELoss(Loss):
 
     def check_labels(self, backend: Backend, logits: Array, labels: Array) -> Array:
         """Labels of the logits' shape, or class numbers (N, *S) to encode."""
-        full, shape = _inputs.shape_of(logits), _inputs.shape_of(labels)
+        full, shape = shape_of(logits), shape_of(labels)
         if isinstance(self.weight, tuple) and len(self.weight) != full[0]:
             raise ValueError(
                 f"{self.name}: weight has {len(self.weight)} entries and logits a batch of {full[0]}: "
@@ -128,8 +129,7 @@ class BCELoss(Loss):
             mask = differs(ops, labels, self.ignore_index)
             target = keep_where(ops, mask, xp.astype(labels, z.dtype))
         m = as_weights(ops, mask, z)
-        size = int(z.shape[0]) * int(z.shape[1]) * int(z.shape[2])
-        a = m / (size * (average(ops, m) + EPS)) + xp.zeros_like(z)
+        a = m / (size_of(z) * (average(ops, m) + EPS)) + xp.zeros_like(z)
         positive, negative = self._balance(ops, target, m)
         if self.weight == "dynamic":
             a = a * (negative * target + positive * (1 - target))
@@ -153,11 +153,8 @@ class BCELoss(Loss):
 
     def _flat_labels(self, ops: Backend, z: Array, labels: Array) -> Array:
         """Labels as (N, C, S), or class numbers as (N, S): the number of entries tells (with one channel, the former)."""
-        entries = 1
-        for length in labels.shape:
-            entries *= int(length)
-        images, channels, count = (int(length) for length in z.shape)
-        return ops.xp.reshape(labels, z.shape if entries == images * channels * count else (images, count))
+        images, _, count = shape = shape_of(z)
+        return ops.xp.reshape(labels, shape if size_of(labels) == size_of(z) else (images, count))
 
     def compute(self, ops: Backend, logits: Array, labels: Array, **inputs: Array) -> Array:
         """Differentiable formula."""

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
 
 from unilossseg import _errors
-from unilossseg._pixels import PixelLabels, as_weights, keep_where, ratio, top_k_mask, total
+from unilossseg._pixels import PixelLabels, as_weights, keep_where, ratio, shape_of, top_k_mask, total
 from unilossseg.backends import Array, Backend
 from unilossseg.losses._weighted_cross_entropy import WeightedCrossEntropy
-from unilossseg.losses.cross_entropy import VARIANTS
 
 
 @dataclass(eq=False)
@@ -72,14 +71,14 @@ class BootstrappedCrossEntropyLoss(WeightedCrossEntropy):
         self.min_K = _errors.integer(self.name, "min_K", self.min_K, at_least=0)
         self.loss_th = _errors.number(self.name, "loss_th", self.loss_th)
         self.weight = _errors.weights(self.name, "weight", self.weight)
-        _errors.choice(self.name, "variant", self.variant, VARIANTS)
+        _errors.variant(self.name, self.variant)
 
     def pixel_weights(self, ops: Backend, losses: Array, pixels: PixelLabels, **inputs: Array) -> Array:
         """1 / (images * chosen pixels) for the chosen pixels of each image."""
         xp = ops.xp
         w = self.class_weight(ops, pixels, losses)
         hardness = w * losses
-        images, count = (int(length) for length in losses.shape)
+        images, count = shape_of(losses)
         hard = (hardness > self.loss_th) | xp.isnan(hardness)
         if self.variant == "corrected":
             hard = hard & pixels.valid

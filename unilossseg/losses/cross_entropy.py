@@ -16,6 +16,8 @@ from unilossseg._pixels import (
     class_values,
     flat,
     ratio,
+    shape_of,
+    size_of,
     top_k_mask,
     total,
     upcast,
@@ -23,7 +25,6 @@ from unilossseg._pixels import (
 from unilossseg.backends import Array, Backend, backend_of
 from unilossseg.losses._weighted_cross_entropy import WeightedCrossEntropy
 
-VARIANTS = ("paddleseg", "corrected")
 EPS = 1e-8
 
 
@@ -98,11 +99,15 @@ class CrossEntropyLoss(WeightedCrossEntropy):
         )
         _errors.flag(self.name, "avg_non_ignore", self.avg_non_ignore)
         _errors.choice(self.name, "data_format", self.data_format, ("NCHW", "NHWC"))
-        _errors.choice(self.name, "variant", self.variant, VARIANTS)
+        _errors.variant(self.name, self.variant)
 
-    def evaluate(self, logits: Any, labels: Array, *, validate: bool | None = None, **inputs: Array) -> Any:
+    def split_logits(self, logits: Any) -> tuple[Array, dict[str, Array]]:
         """Channels last are a matter of the view alone."""
-        return super().evaluate(self._channels_first(logits), labels, validate=validate, **inputs)
+        logits, further = super().split_logits(logits)
+        rank = getattr(logits, "ndim", 0)
+        if self.data_format == "NHWC" and rank >= 2:
+            logits = self._move(logits, (0, rank - 1, *range(1, rank - 1)))
+        return logits, further
 
     def value_and_grad(
         self,
@@ -114,17 +119,10 @@ class CrossEntropyLoss(WeightedCrossEntropy):
         **inputs: Array,
     ) -> tuple[Any, Array]:
         """See `unilossseg.value_and_grad`."""
-        value, gradient = super().value_and_grad(
-            self._channels_first(logits), labels, upstream=upstream, validate=validate, **inputs
-        )
+        value, gradient = super().value_and_grad(logits, labels, upstream=upstream, validate=validate, **inputs)
         if self.data_format == "NCHW":
             return value, gradient
         return value, self._move(gradient, (0, *range(2, gradient.ndim), 1))
-
-    def _channels_first(self, logits: Any) -> Any:
-        if self.data_format == "NCHW" or isinstance(logits, tuple | list) or getattr(logits, "ndim", 0) < 2:
-            return logits
-        return self._move(logits, (0, logits.ndim - 1, *range(1, logits.ndim - 1)))
 
     def _move(self, x: Array, axes: tuple[int, ...]) -> Array:
         return backend_of(x).xp.permute_dims(x, axes)
@@ -142,13 +140,12 @@ class CrossEntropyLoss(WeightedCrossEntropy):
             scaled = w * xp.astype(flat(ops, upcast(ops, inputs["semantic_weights"]), leading=1), w.dtype)
         counted = w if self.avg_non_ignore else xp.ones_like(w)
         if self.top_k_percent_pixels == 1:
-            size = int(w.shape[0]) * int(w.shape[1])
-            return scaled / (size * (average(ops, counted) + EPS))
+            return scaled / (size_of(w) * (average(ops, counted) + EPS))
         return self._hardest(ops, scaled * losses, scaled, counted, pixels)
 
     def _hardest(self, ops: Backend, hardness: Array, scaled: Array, counted: Array, pixels: PixelLabels) -> Array:
         xp = ops.xp
-        row, shape = (1, -1), tuple(int(length) for length in hardness.shape)
+        row, shape = (1, -1), shape_of(hardness)
         valid = xp.reshape(pixels.valid, row)
         hardness = xp.reshape(hardness, row)
         share = np.float32(self.top_k_percent_pixels)

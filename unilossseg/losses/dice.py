@@ -12,6 +12,7 @@ from unilossseg._pixels import (
     as_weights,
     flat,
     keep_where,
+    shape_of,
     softmax,
     split_labels,
     total,
@@ -20,7 +21,6 @@ from unilossseg._pixels import (
 )
 from unilossseg.backends import Array, Backend
 from unilossseg.backends._backend import Chunk
-from unilossseg.losses.cross_entropy import VARIANTS
 
 EPS = 1e-8
 
@@ -81,7 +81,7 @@ class DiceLoss(Loss):
         super().__post_init__()
         self.smooth = _errors.number(self.name, "smooth", self.smooth, at_least=0)
         self.weight = _errors.weights(self.name, "weight", self.weight)
-        _errors.choice(self.name, "variant", self.variant, VARIANTS)
+        _errors.variant(self.name, self.variant)
 
     def compute(self, ops: Backend, logits: Array, labels: Array, **inputs: Array) -> Array:
         """Differentiable formula."""
@@ -100,7 +100,7 @@ class DiceLoss(Loss):
     def _shares(self, ops: Backend, like: Array, pixels: PixelLabels) -> Array:
         """What each image and class (N, C) counts in the mean; nothing at all in a batch without a valid pixel."""
         xp = ops.xp
-        images, channels = (int(length) for length in like.shape)
+        images, channels = shape_of(like)
         weight = self.weight if self.weight is not None else (1.0,) * channels
         whole = sum(weight) if self.variant == "corrected" and self.weight is not None else channels
         share = tuple(w / (whole * images) if whole else 0.0 for w in weight)
@@ -113,7 +113,7 @@ class DiceLoss(Loss):
         xp = ops.xp
         pixels = split_labels(ops, labels, self.ignore_index)
         dtype = work_dtype(ops, logits)
-        images, channels, count = (int(length) for length in logits.shape)
+        images, channels, count = shape_of(logits)
         valid = xp.astype(pixels.valid, dtype)
         chunks = ops.chunks(images, channels, count)
 

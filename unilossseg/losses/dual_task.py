@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import KW_ONLY, dataclass
 from typing import NamedTuple
 
-from unilossseg import _errors, _inputs
+from unilossseg import _errors
 from unilossseg._loss import Loss
 from unilossseg._neighbourhood import central_difference, central_difference_transposed, dilate, triangle
-from unilossseg._pixels import as_weights, ratio, shifted_logits, softmax, split_labels, total, upcast
+from unilossseg._pixels import as_weights, ratio, shape_of, shifted_logits, softmax, split_labels, total, upcast
 from unilossseg.backends import Array, Backend
-from unilossseg.losses.cross_entropy import VARIANTS
 
 NOISE_EPS = 1e-10
 MAGNITUDE_EPS = 1e-6
@@ -86,18 +85,18 @@ class DualTaskLoss(Loss):
         """Checks the parameters."""
         super().__post_init__()
         self.tau = _errors.number(self.name, "tau", self.tau, above=0)
-        _errors.choice(self.name, "variant", self.variant, VARIANTS)
+        _errors.variant(self.name, self.variant)
 
     def check_labels(self, backend: Backend, logits: Array, labels: Array) -> Array:
         """Two spatial axes with a neighbour each."""
-        shape = _inputs.shape_of(logits)
+        shape = shape_of(logits)
         if len(shape) != 4 or min(shape[2:]) < 2:
             raise ValueError(f"{self.name}: logits have shape {shape}, expected (N, C, H, W) with H and W at least 2")
         return super().check_labels(backend, logits, labels)
 
     def check_input(self, backend: Backend, name: str, logits: Array, labels: Array, value: Array) -> Array:
         """Noise in the logits' shape; its values are checked where that costs no wait."""
-        shape, full = _inputs.shape_of(value), _inputs.shape_of(logits)
+        shape, full = shape_of(value), shape_of(logits)
         if not backend.is_dtype(value, "real floating"):
             raise TypeError(f"{self.name}: noise has dtype {value.dtype}, expected a floating dtype")
         if shape != full:
@@ -108,7 +107,7 @@ class DualTaskLoss(Loss):
 
     def drawn_inputs(self, backend: Backend, logits: Array, given: dict[str, Array]) -> dict[str, Array]:
         """Noise of the framework's own generator."""
-        return {} if "noise" in given else {"noise": backend.uniform(_inputs.shape_of(logits), logits)}
+        return {} if "noise" in given else {"noise": backend.uniform(shape_of(logits), logits)}
 
     def _noise(self, ops: Backend, logits: Array, noise: Array) -> Array:
         """Gumbel noise."""
@@ -120,7 +119,7 @@ class DualTaskLoss(Loss):
     def _masks(self, ops: Backend, logits: Array, labels: Array) -> tuple[Array, Array, Array]:
         """One-hot labels (N, C, H, W), the mask of valid pixels and that of counted ones (N, 1, H, W)."""
         xp = ops.xp
-        images, channels, height, width = _inputs.shape_of(logits)
+        images, channels, height, width = shape_of(logits)
         pixels = split_labels(ops, labels, self.ignore_index)
         onehot = xp.reshape(ops.one_hot(pixels.index, channels), (images, channels, height, width))
         valid = xp.reshape(pixels.valid, (images, 1, height, width))

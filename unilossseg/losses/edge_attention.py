@@ -6,7 +6,7 @@ from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 from unilossseg import _errors
-from unilossseg._pixels import PixelLabels, as_weights, average, flat, split_labels, upcast
+from unilossseg._pixels import PixelLabels, as_weights, average, flat, size_of, split_labels, upcast
 from unilossseg.backends import Array, Backend
 from unilossseg.losses._weighted_cross_entropy import WeightedCrossEntropy
 from unilossseg.losses.ohem import OhemSelection
@@ -88,7 +88,7 @@ class EdgeAttentionLoss(EdgeMasked):
     def pixel_weights(self, ops: Backend, losses: Array, pixels: PixelLabels, **inputs: Array) -> Array:
         """1 / denominator at the edges."""
         mask = as_weights(ops, pixels.valid, losses)
-        return mask / (int(mask.shape[0]) * int(mask.shape[1]) * (average(ops, mask) + EPS))
+        return mask / (size_of(mask) * (average(ops, mask) + EPS))
 
 
 @dataclass(eq=False)

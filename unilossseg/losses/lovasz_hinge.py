@@ -9,7 +9,6 @@ from unilossseg._loss import Loss
 from unilossseg._pixels import flat, keep_where, softmax, split_labels, total, upcast
 from unilossseg.backends import Array, Backend
 from unilossseg.losses._lovasz import lovasz_weights
-from unilossseg.losses.cross_entropy import VARIANTS
 
 EPS = 1e-9
 
@@ -60,7 +59,7 @@ class LovaszHingeLoss(Loss):
     def __post_init__(self) -> None:
         """Checks the parameters."""
         super().__post_init__()
-        _errors.choice(self.name, "variant", self.variant, VARIANTS)
+        _errors.variant(self.name, self.variant)
 
     def class_limit(self, channels: int, dense: bool) -> int:
         """A mask."""

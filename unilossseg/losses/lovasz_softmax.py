@@ -12,6 +12,7 @@ from unilossseg._pixels import (
     flat,
     keep_where,
     ratio,
+    shape_of,
     sigmoid,
     softmax,
     split_labels,
@@ -22,7 +23,6 @@ from unilossseg._pixels import (
 from unilossseg.backends import Array, Backend
 from unilossseg.backends._backend import Chunk
 from unilossseg.losses._lovasz import lovasz_weights
-from unilossseg.losses.cross_entropy import VARIANTS
 
 
 @dataclass(eq=False)
@@ -89,7 +89,7 @@ class LovaszSoftmaxLoss(Loss):
             self.listed = tuple(
                 _errors.integer(self.name, f"classes[{at}]", c, at_least=0) for at, c in enumerate(self.classes)
             )
-        _errors.choice(self.name, "variant", self.variant, VARIANTS)
+        _errors.variant(self.name, self.variant)
 
     def class_limit(self, channels: int, dense: bool) -> int:
         """One channel is a binary problem."""
@@ -159,7 +159,7 @@ class LovaszSoftmaxLoss(Loss):
         xp = ops.xp
         pixels = split_labels(ops, labels, self.ignore_index)
         dtype = work_dtype(ops, logits)
-        images, channels, count = shape = tuple(int(length) for length in logits.shape)
+        images, channels, count = shape = shape_of(logits)
         chunks = ops.chunks(images, channels, count)
         p = xp.empty(shape, dtype=dtype, device=ops.device(logits))
 

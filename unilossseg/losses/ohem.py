@@ -7,10 +7,9 @@ from dataclasses import KW_ONLY, dataclass
 from typing import ClassVar
 
 from unilossseg import _errors
-from unilossseg._pixels import PixelLabels, as_weights, average, ratio, total
+from unilossseg._pixels import PixelLabels, as_weights, average, ratio, size_of, total
 from unilossseg.backends import Array, Backend
 from unilossseg.losses._weighted_cross_entropy import WeightedCrossEntropy
-from unilossseg.losses.cross_entropy import VARIANTS
 
 
 @dataclass(eq=False)
@@ -25,7 +24,7 @@ class OhemSelection(WeightedCrossEntropy):
         super().__post_init__()
         self.thresh: float = _errors.number(self.name, "thresh", self.thresh)
         self.min_kept: int = _errors.integer(self.name, "min_kept", self.min_kept, at_least=0)
-        self.variant: str = _errors.choice(self.name, "variant", self.variant, VARIANTS)
+        self.variant: str = _errors.variant(self.name, self.variant)
 
     def pixel_weights(self, ops: Backend, losses: Array, pixels: PixelLabels, **inputs: Array) -> Array:
         """1 / denominator for the kept pixels."""
@@ -33,8 +32,7 @@ class OhemSelection(WeightedCrossEntropy):
         kept = as_weights(ops, self.kept(ops, losses, pixels), losses)
         if self.variant == "corrected":
             return ratio(ops, kept * w, total(ops, kept * w) + ops.xp.zeros_like(w))
-        size = int(w.shape[0]) * int(w.shape[1])
-        return kept * w / (size * (average(ops, kept) + self.eps))
+        return kept * w / (size_of(w) * (average(ops, kept) + self.eps))
 
     def kept(self, ops: Backend, losses: Array, pixels: PixelLabels) -> Array:
         """Valid pixels whose probability of the true class lies below the threshold: bool (N, S)."""
@@ -44,11 +42,10 @@ class OhemSelection(WeightedCrossEntropy):
             return pixels.valid
         # Above every probability, so that an ignored pixel is never among the least sure.
         sure = xp.where(pixels.valid, xp.exp(-losses), xp.full_like(losses, 2.0))
-        size = int(losses.shape[0]) * int(losses.shape[1])
         limit = xp.full_like(losses[:1, :1], self.thresh)
         if self.min_kept > 0:
             # The min_kept-th smallest.
-            place = min(self.min_kept, size)
+            place = min(self.min_kept, size_of(losses))
             limit = xp.maximum(limit, -ops.kth_largest(-xp.reshape(sure, (1, -1)), place))
         unsure = xp.less_equal(sure, limit) if corrected else sure < limit
         unsure = (unsure | xp.isnan(sure)) & pixels.valid

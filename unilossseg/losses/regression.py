@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from dataclasses import KW_ONLY, dataclass
 
-from unilossseg import _errors, _inputs
+from unilossseg import _errors
 from unilossseg._loss import Loss
-from unilossseg._pixels import as_weights, average, differs, keep_where, total, upcast, work_dtype
+from unilossseg._pixels import as_weights, average, differs, keep_where, shape_of, size_of, total, upcast, work_dtype
 from unilossseg.backends import Array, Backend
-from unilossseg.losses.cross_entropy import VARIANTS
 
 EPS = 1e-10
 REDUCTIONS = ("mean", "sum", "none")
@@ -43,7 +42,7 @@ class ElementLoss(Loss):
         """Real numbers in the logits' shape."""
         if not backend.is_dtype(labels, ("integral", "real floating")):
             raise TypeError(f"{self.name}: labels have dtype {labels.dtype}, expected a floating or integer dtype")
-        shape, full = _inputs.shape_of(labels), _inputs.shape_of(logits)
+        shape, full = shape_of(labels), shape_of(logits)
         if shape != full:
             raise ValueError(f"{self.name}: labels have shape {shape}, expected {full}, the shape of the logits")
         return labels
@@ -52,9 +51,7 @@ class ElementLoss(Loss):
         m = as_weights(ops, mask, like)
         if self.reduction != "mean":
             return m
-        size = 1
-        for length in like.shape:
-            size *= int(length)
+        size = size_of(like)
         # Without a mask the mean is plain: no eps in its denominator.
         return m / (size * (average(ops, m) + EPS)) if self.masks() else m / size
 
@@ -102,7 +99,7 @@ class ElementLoss(Loss):
                 slopes[here] = xp.astype(slope, logits.dtype, copy=False)
             return xp.sum(terms, dtype=xp.float64)
 
-        sums = ops.run(task, ops.chunks(1, 1, int(z.shape[2])))
+        sums = ops.run(task, ops.chunks(*shape_of(z)))
         slopes = None if slopes is None else xp.reshape(slopes, logits.shape)
         if values is not None:
             return xp.reshape(values, logits.shape), slopes
@@ -205,7 +202,7 @@ class MSELoss(ElementLoss):
     def __post_init__(self) -> None:
         """Checks the parameters."""
         super().__post_init__()
-        _errors.choice(self.name, "variant", self.variant, VARIANTS)
+        _errors.variant(self.name, self.variant)
 
     def masks(self) -> bool:
         """Only in the corrected variant."""

@@ -7,10 +7,9 @@ from dataclasses import KW_ONLY, dataclass
 from unilossseg import _errors
 from unilossseg._loss import Loss
 from unilossseg._neighbourhood import dilate
-from unilossseg._pixels import as_weights, flat, keep_where, ratio, split_labels, total, upcast, work_dtype
+from unilossseg._pixels import as_weights, flat, keep_where, ratio, shape_of, split_labels, total, upcast, work_dtype
 from unilossseg.backends import Array, Backend
 from unilossseg.backends._backend import Chunk
-from unilossseg.losses.cross_entropy import VARIANTS
 
 
 @dataclass(eq=False)
@@ -79,7 +78,7 @@ class RelaxBoundaryLoss(Loss):
         self.border = _errors.integer(self.name, "border", self.border, at_least=0)
         _errors.flag(self.name, "calculate_weights", self.calculate_weights)
         self.upper_bound = _errors.number(self.name, "upper_bound", self.upper_bound, at_least=0)
-        _errors.choice(self.name, "variant", self.variant, VARIANTS)
+        _errors.variant(self.name, self.variant)
 
     def check_labels(self, backend: Backend, logits: Array, labels: Array) -> Array:
         """Two spatial axes."""
@@ -92,7 +91,7 @@ class RelaxBoundaryLoss(Loss):
     def _neighbourhood(self, ops: Backend, logits: Array, labels: Array) -> tuple[Array, Array]:
         """Which classes count at each pixel, (N, C, S), never none; and the pixels' weights (N, S)."""
         xp = ops.xp
-        images, channels, height, width = (int(length) for length in logits.shape)
+        images, channels, height, width = shape_of(logits)
         pixels = split_labels(ops, labels, self.ignore_index)
         onehot = ops.one_hot(pixels.index, channels) & pixels.valid[:, None, :]
         onehot = xp.reshape(onehot, (images, channels, height, width))
@@ -147,8 +146,7 @@ class RelaxBoundaryLoss(Loss):
                 slopes[place, :, span] = xp.astype(relaxed.slope() * scaled[:, None, :], logits.dtype, copy=False)
             return xp.sum(weights * keep_where(ops, xp.not_equal(weights, 0), relaxed.losses()), dtype=xp.float64)
 
-        images, channels, count = (int(length) for length in z.shape)
-        value = xp.sum(xp.stack(ops.run(task, ops.chunks(images, channels, count))))
+        value = xp.sum(xp.stack(ops.run(task, ops.chunks(*shape_of(z)))))
         return xp.astype(value, a.dtype), slopes
 
 
