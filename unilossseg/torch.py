@@ -18,6 +18,10 @@ from torch import nn
 
 from unilossseg import losses
 from unilossseg._loss import Loss
+from unilossseg.backends import get_backend
+
+# Found now, not at the first call: a compiler that traces that call cannot import.
+get_backend("torch")
 
 
 class TorchLoss(Loss, nn.Module):
