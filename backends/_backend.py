@@ -50,6 +50,11 @@ class Backend:
     def __repr__(self) -> str:
         return f"<backend {self.name}>"
 
+    @property
+    def index_dtype(self) -> Any:
+        """The dtype in which class numbers are kept to look things up with."""
+        return self.xp.int64
+
     # ------------------------------------------------------------------------------------------------ where arrays live
     def device(self, x: Array) -> Any:
         """The device of an array, as the namespace's creation functions take it."""
@@ -76,6 +81,10 @@ class Backend:
             self._constants[key] = self.xp.asarray(list(values), dtype=like.dtype, device=self.device(like))
         return self._constants[key]
 
+    def cast(self, x: Array, dtype: Any) -> Array:
+        """The array in a dtype, itself if it is of that."""
+        return self.xp.astype(x, dtype, copy=False)
+
     # ------------------------------------------------------------------------------------------------ gradients
     def stop_gradient(self, x: Array) -> Array:
         """The same values, detached from autograd."""
@@ -100,22 +109,43 @@ class Backend:
         """The backend whose namespace computes closed forms for `x`; None: use the plain formula."""
         return self if self.assignable else None
 
-    def to_kernel(self, x: Array) -> Array:
-        """The array as one of the kernel's backend, without a copy where the dtype allows."""
+    def to_kernel(self, x: Array, packed: bool = False) -> Array:
+        """The array as one of the kernel's backend, without a copy where the dtype allows.
+
+        A dtype that the kernel lacks is widened, or with `packed` stays as it is: only `cast` makes numbers of it then.
+        """
         return x
 
     def from_kernel(self, x: Array, dtype: Any = None) -> Array:
         """An array of the kernel's backend as one of this backend; in its own dtype, or in one of this backend's."""
         return x if dtype is None else self.xp.astype(x, dtype, copy=False)
 
-    def chunks(self, images: int, channels: int, pixels: int) -> Sequence[Chunk]:
-        """Slices of images and pixels that cover (images, channels, pixels), each small enough to work on at once."""
+    def chunks(self, images: int, channels: int, pixels: int, *, small: bool = False) -> Sequence[Chunk]:
+        """Slices of images and pixels that cover (images, channels, pixels), each small enough to work on at once.
+
+        `small` is for work with many temporaries of a chunk's size.
+        """
         step = max(1, LARGE_CHUNK // max(1, channels * images))
         return [(slice(0, images), slice(a, min(a + step, pixels))) for a in range(0, pixels, step)]
+
+    def planes(self, images: int, channels: int) -> Sequence[Chunk]:
+        """Slices of images and channels that cover (images, channels), each worked on at once."""
+        return [(slice(0, images), slice(0, channels))]
 
     def run(self, task: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]:
         """Calls `task` on every item, in any order, and returns the results in the order of the items."""
         return [task(item) for item in items]
+
+    def elementwise(self, function: Callable[..., Any], *arrays: Array) -> Any:
+        """function(*arrays), an array or a tuple of them, of a function that treats every entry for itself.
+
+        It may be called on pieces of the last axis, side by side. An array may have length 1 there: it goes along whole.
+        """
+        return function(*arrays)
+
+    def planewise(self, function: Callable[[Array], Array], x: Array) -> Array:
+        """function(x) of a function that treats every plane of x (N, C, H, W) for itself and keeps its shape."""
+        return function(x)
 
     def threads(self) -> int | None:
         """How many threads the framework is set to use; None: it does not say."""
@@ -138,6 +168,24 @@ class Backend:
         """The values x[n, index[n, s], s] of x (N, C, S) for an index (N, S)."""
         return self.xp.squeeze(self.xp.take_along_axis(x, index[:, None, :], axis=1), axis=1)
 
+    def sign(self, x: Array) -> Array:
+        """1, 0 or -1, and NaN for NaN."""
+        one = self.xp.ones_like(x)
+        # Not the namespace's: some write it through a mask, for which a device has to be waited for.
+        return self.xp.where(x > 0, one, self.xp.where(x < 0, -one, x))
+
+    def keep_where(self, mask: Array, x: Array, other: float = 0) -> Array:
+        """x where the mask holds, else a number; mask and array broadcast."""
+        return self.xp.where(mask, x, self.xp.full_like(x, other))
+
+    def count(self, mask: Array, axis: int | None = None, keepdims: bool = False) -> Array:
+        """How many entries of a mask are True: int64."""
+        return self.xp.sum(self.xp.astype(mask, self.xp.int64), axis=axis, keepdims=keepdims)
+
+    def first_true(self, mask: Array, k: int | Array) -> Array:
+        """A mask of the first k entries of the last axis that are True in this one; k may differ from row to row."""
+        return mask & (self.xp.cumulative_sum(self.xp.astype(mask, self.xp.int64), axis=-1) <= k)
+
     def one_hot(self, index: Array, classes: int) -> Array:
         """Boolean (N, C, S): where the index (N, S) equals the class."""
         numbers = self.xp.arange(classes, dtype=index.dtype, device=self.device(index))
@@ -154,6 +202,10 @@ class Backend:
         """Indices that sort the last axis from large to small; equal values keep their order."""
         # Ascending order of the negated values: `descending=True, stable=True` is the least tested corner of namespaces.
         return self.xp.argsort(-x, axis=-1, stable=True)
+
+    def in_order(self, x: Array, order: Array) -> Array:
+        """The last axis in the order of a sort: y[k] = x[order[k]]."""
+        return self.xp.take_along_axis(x, order, axis=-1)
 
     def unsort(self, x: Array, order: Array) -> Array:
         """Undoes a sort of the last axis: y[order[k]] = x[k]."""

@@ -62,7 +62,8 @@ def _reduce(function: Any, x: Array, axis: Axes, keepdims: Flag, of_none: Any = 
 def sum(x: Array, /, *, axis: Axes = None, dtype: Any = None, keepdims: Flag = False) -> Array:
     """Return the sum, in int64 for Booleans and integers unless `dtype` says otherwise; 0 over no elements."""
     x = astype(x, dtype or (x.dtype if x.dtype in FLOATS else int64), copy=False)
-    return _reduce(paddle.sum, x, axis, keepdims, of_none=0)
+    # Paddle sums narrow integers in int64 and leaves the sum there.
+    return astype(_reduce(paddle.sum, x, axis, keepdims, of_none=0), x.dtype, copy=False)
 
 
 def mean(x: Array, /, *, axis: Axes = None, keepdims: Flag = False) -> Array:
@@ -107,7 +108,7 @@ def cumulative_sum(x: Array, /, *, axis: int | None = None, dtype: Any = None, i
         raise ValueError(f"cumulative_sum: axis is needed for {x.ndim} dimensions")
     (axis,) = _normalised(axis, x.ndim)
     x = astype(x, dtype or (x.dtype if x.dtype in FLOATS else int64), copy=False)
-    sums = paddle.cumsum(x, axis=axis)
+    sums = astype(paddle.cumsum(x, axis=axis), x.dtype, copy=False)
     if not include_initial:
         return sums
     first = filled([1 if i == axis else n for i, n in enumerate(x.shape)], 0, x.dtype, x.place)

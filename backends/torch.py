@@ -12,6 +12,7 @@ from torch._subclasses.fake_tensor import is_fake
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from unilossseg.backends._backend import Array, Backend, Fused
+from unilossseg.backends._bfloat16 import BFLOAT16
 from unilossseg.backends._registry import get_backend
 
 # MKL sets up its vector functions at their first use; where two threads come first together, one of them gets exp and log
@@ -19,6 +20,9 @@ from unilossseg.backends._registry import get_backend
 for _dtype in (torch.float32, torch.float64):
     for _function in (torch.exp, torch.log, torch.log1p):
         _function(torch.ones(8, dtype=_dtype))
+
+# Now rather than in the first call: it takes a tenth of a second.
+get_backend("numpy")
 
 _HALF = (torch.float16, torch.bfloat16)
 
@@ -69,16 +73,22 @@ class TorchBackend(Backend):
             return None
         return get_backend("numpy") if x.device.type == "cpu" else self
 
-    def to_kernel(self, x: Array) -> Array:
-        """A view of a CPU tensor; bfloat16, which NumPy lacks, as float32."""
+    def to_kernel(self, x: Array, packed: bool = False) -> Array:
+        """A view of a CPU tensor; bfloat16, which NumPy lacks, as float32 or as its bits."""
         x = x.detach()
         if x.device.type != "cpu":
             return x
-        return x.float().numpy() if x.dtype == torch.bfloat16 else x.numpy()
+        if x.dtype != torch.bfloat16:
+            return x.numpy()
+        return x.view(torch.int16).numpy().view(BFLOAT16) if packed else x.float().numpy()
 
     def from_kernel(self, x: Array, dtype: Any = None) -> Array:
         """A tensor on the memory of a NumPy array."""
-        x = x if isinstance(x, torch.Tensor) else torch.from_numpy(np.asarray(x))
+        if not isinstance(x, torch.Tensor):
+            x = np.asarray(x)
+            bits = x.dtype == BFLOAT16
+            x = torch.from_numpy(x.view(np.int16) if bits else x)
+            x = x.view(torch.bfloat16) if bits else x
         return x if dtype is None else x.to(dtype)
 
     def threads(self) -> int:
@@ -146,7 +156,9 @@ class _ClosedForm(torch.autograd.Function):
         # backward through a retained graph computes it again.
         gradient, ctx.gradient = ctx.gradient, None
         if gradient is not None:
-            return gradient.mul_(upstream), None, None
+            # One comparison instead of a pass over the buffer; on a device it would have to wait for the number.
+            same = upstream.ndim == 0 and upstream.device.type == "cpu" and upstream.item() == 1
+            return gradient if same else gradient.mul_(upstream), None, None
         (x,) = ctx.saved_tensors
         return ctx.fused(x.detach(), True, upstream)[1], None, None
 

@@ -66,7 +66,11 @@ def _code():
         if name.startswith("unilossseg") and not name.startswith("unilossseg.conformance")
     ]
     classes = {kind for owner in owners for kind in vars(owner).values() if isinstance(kind, type)}
-    return {(owner.__name__, key): value for owner in (*owners, *classes) for key, value in vars(owner).items()}
+    return {
+        (getattr(owner, "__module__", ""), owner.__name__, key): value
+        for owner in (*owners, *classes)
+        for key, value in vars(owner).items()
+    }
 
 
 @pytest.mark.parametrize("defect", ON_NUMPY, ids=lambda defect: defect.name)

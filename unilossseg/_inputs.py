@@ -102,6 +102,12 @@ def check_range(
 
 
 def _out_of_range(ops: Backend, values: Array, limit: int, ignore_index: int | None) -> Array:
+    row = ops.xp.reshape(values, (-1,))
+    wrong = ops.elementwise(lambda piece: _each_out_of_range(ops, piece, limit, ignore_index), row)
+    return ops.xp.reshape(wrong, shape_of(values))
+
+
+def _each_out_of_range(ops: Backend, values: Array, limit: int, ignore_index: int | None) -> Array:
     if ops.is_dtype(values, "bool"):
         values = ops.xp.astype(values, ops.xp.int64)
     # Not `>= limit`: soft labels are floats up to 1.

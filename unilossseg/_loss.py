@@ -245,7 +245,7 @@ class _Batch:
         backend, ops = self.backend, self.kernel
         assert ops is not None
         assert self.loss.closed_form is not None
-        z = backend.to_kernel(logits)
+        z = backend.to_kernel(logits, packed=True)
         arrays = {name: backend.to_kernel(value) for name, value in self.extras.items()}
         scale = None if upstream is None else backend.to_kernel(upstream)
         if self.poison is not None:

@@ -13,7 +13,7 @@ from unilossseg.backends import Array, Backend
 class PixelLabels:
     """Integer labels ready for formulas.
 
-    `index` int64 (N, S): the class, 0 where ignored. `valid` bool (N, S): False where ignored.
+    `index` (N, S), integers: the class, 0 where ignored. `valid` bool (N, S): False where ignored.
     """
 
     index: Array
@@ -37,8 +37,7 @@ def work_dtype(ops: Backend, x: Array) -> Any:
 
 def upcast(ops: Backend, x: Array) -> Array:
     """The array in its working dtype."""
-    dtype = work_dtype(ops, x)
-    return x if x.dtype == dtype else ops.xp.astype(x, dtype)
+    return ops.cast(x, work_dtype(ops, x))
 
 
 def flat(ops: Backend, x: Array, leading: int = 2) -> Array:
@@ -62,10 +61,12 @@ def differs(ops: Backend, labels: Array, number: int) -> Array:
 def split_labels(ops: Backend, labels: Array, ignore_index: int) -> PixelLabels:
     """Integer labels (N, *S) as classes and a mask, flat."""
     xp = ops.xp
-    labels = flat(ops, labels, leading=1)
-    valid = differs(ops, labels, ignore_index)
-    index = xp.astype(labels, xp.int64)
-    return PixelLabels(xp.where(valid, index, xp.zeros_like(index)), valid)
+
+    def split(labels: Array) -> tuple[Array, Array]:
+        valid = differs(ops, labels, ignore_index)
+        return ops.keep_where(valid, xp.astype(labels, ops.index_dtype, copy=False)), valid
+
+    return PixelLabels(*ops.elementwise(split, flat(ops, labels, leading=1)))
 
 
 def as_weights(ops: Backend, mask: Array, like: Array) -> Array:
@@ -91,9 +92,9 @@ def ratio(ops: Backend, numerator: Array, denominator: Array) -> Array:
     return xp.where(some, numerator, xp.zeros_like(numerator)) / xp.where(some, denominator, xp.ones_like(denominator))
 
 
-def keep_where(ops: Backend, mask: Array, x: Array) -> Array:
-    """x where the mask holds, else 0: unlike a product, a masked Inf or NaN leaves no trace."""
-    return ops.xp.where(mask, x, ops.xp.zeros_like(x))
+def keep_where(ops: Backend, mask: Array, x: Array, other: float = 0) -> Array:
+    """x where the mask holds, else 0 or another number: unlike a product, a masked Inf or NaN leaves no trace."""
+    return ops.keep_where(mask, x, other)
 
 
 def shifted_logits(ops: Backend, logits: Array) -> Array:
@@ -132,6 +133,15 @@ def sigmoid(ops: Backend, x: Array) -> Array:
     return xp.where(positive, xp.ones_like(x), power) / (1 + power)
 
 
+def softplus_and_sigmoid(ops: Backend, x: Array) -> tuple[Array, Array]:
+    """log(1 + exp(x)) and its derivative from one exponential: for closed forms, whose autograd would have a kink at 0."""
+    xp = ops.xp
+    power = ops.exp_(-xp.abs(x))
+    above = xp.maximum(x, xp.zeros_like(x)) + xp.log1p(power)
+    # 1 / (1 + e) for positive x, e / (1 + e) for others, where e <= 1.
+    return above, xp.maximum(power, xp.astype(x > 0, x.dtype)) / (1 + power)
+
+
 def class_values(ops: Backend, table: Array, index: Array) -> Array:
     """table[index] for a table of one number per class and an index (N, S)."""
     xp = ops.xp
@@ -143,7 +153,5 @@ def top_k_mask(ops: Backend, x: Array, k: int | Array) -> Array:
     xp = ops.xp
     least = ops.kth_largest(x, k)
     above = x > least
-    equal = xp.astype(xp.equal(x, least), xp.int64)
-    wanted = k - xp.sum(xp.astype(above, xp.int64), axis=-1, keepdims=True)
-    first = (equal > 0) & (xp.cumulative_sum(equal, axis=-1) <= wanted)
-    return above | first | xp.isnan(x)
+    wanted = k - ops.count(above, axis=-1, keepdims=True)
+    return above | ops.first_true(xp.equal(x, least), wanted) | xp.isnan(x)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from unilossseg.backends import Array
+from unilossseg.backends import Array, _bfloat16
 from unilossseg.backends.numpy import NumPyBackend
 from unilossseg.conformance.defects import _changes as changes
 from unilossseg.conformance.defects._patching import Patches, defect
@@ -88,30 +88,25 @@ def torch_half_rounded_twice(patches: Patches) -> None:
     patches.replace(_adapter("torch"), "_HALF", ())
 
 
-def _rounded_down(x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """float32 numbers cut off after bfloat16's digits."""
-    return (np.ascontiguousarray(x, np.float32).view(np.uint32) & np.uint32(0xFFFF0000)).view(np.float32).reshape(x.shape)
+def _truncated(patches: Patches) -> None:
+    """float32 numbers lose the digits that bfloat16 has no room for before they are rounded to it."""
+
+    def make(original: Any) -> Any:
+        return lambda x: original((np.asarray(x, np.float32).view(np.uint32) & np.uint32(0xFFFF0000)).view(np.float32))
+
+    patches.everywhere(_bfloat16, "rounded", make)
 
 
 @defect("CrossEntropyLoss", "DiceLoss", backend="torch")
 def torch_bfloat16_truncated(patches: Patches) -> None:
     """bfloat16 gradients are cut off, not rounded."""
-    adapter = _adapter("torch")
-
-    def make(original: Any) -> Any:
-        def wrong(self: Any, x: Array, dtype: Any = None) -> Array:
-            cut = dtype == adapter.torch.bfloat16 and isinstance(x, np.ndarray)
-            return original(self, _rounded_down(x) if cut else x, dtype)
-
-        return wrong
-
-    patches.wrap(adapter.TorchBackend, "from_kernel", make)
+    _truncated(patches)
 
 
 @defect("CrossEntropyLoss", "DiceLoss", backend="paddle")
 def paddle_bfloat16_truncated(patches: Patches) -> None:
     """bfloat16 gradients are cut off, not rounded."""
-    changes.argument(patches, _adapter("paddle"), "_bfloat16_from_float", 0, _rounded_down)
+    _truncated(patches)
 
 
 @defect("CrossEntropyLoss", "OhemCrossEntropyLoss", backend="torch")
@@ -161,12 +156,12 @@ def torch_strides_forgotten(patches: Patches) -> None:
     adapter = _adapter("torch")
 
     def make(original: Any) -> Any:
-        def wrong(self: Any, x: Array) -> Any:
+        def wrong(self: Any, x: Array, packed: bool = False) -> Any:
             memory = x.detach()
             size = memory.untyped_storage().nbytes() // memory.element_size()
             if not memory.is_contiguous() and size == memory.numel():
                 memory = memory.as_strided((size,), (1,)).reshape(memory.shape)
-            return original(self, memory)
+            return original(self, memory, packed)
 
         return wrong
 

@@ -2,46 +2,60 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from unilossseg._pixels import as_weights, total
+from unilossseg._pixels import sigmoid, softplus
 from unilossseg.backends import Array
 from unilossseg.conformance.defects import _changes as changes
 from unilossseg.conformance.defects._patching import Patches, defect
 from unilossseg.losses import BCELoss
 from unilossseg.losses import bce as module
 
+Function = Callable[[Any, Array], Array]
 
-def _parts(patches: Patches, change: Any) -> None:
-    """Other targets, element weights, factors or mask; `change` gets the loss, the four and the logits."""
 
-    def make(original: Any) -> Any:
-        def wrong(self: Any, ops: Any, z: Array, labels: Array) -> Any:
-            return change(self, *original(self, ops, z, labels), z)
+def _functions(patches: Patches, above: Function = softplus, rising: Function = sigmoid) -> None:
+    """Another softplus in formula and closed form, or another sigmoid in the closed form, both of x = -z."""
+    patches.replace(module, "softplus", above)
+    patches.replace(module, "softplus_and_sigmoid", lambda ops, x: (above(ops, x), rising(ops, x)))
 
-        return wrong
 
-    patches.wrap(BCELoss, "_elements", make)
+def _targets(patches: Patches, change: Callable[[Array, Array], tuple[Array, Array]]) -> None:
+    """Other targets, or another mask."""
+    changes.result(patches, BCELoss, "_target", lambda found: change(*found))
+
+
+def _factors(patches: Patches, change: Callable[[Array], Array | None]) -> None:
+    """Another factor of the softplus, where there is one."""
+    changes.result(patches, BCELoss, "_weights", lambda found: (found[0], None if found[1] is None else change(found[1])))
+
+
+def _parameter(patches: Patches, key: str, change: Callable[[Any], Any]) -> None:
+    """Another parameter, in formula and closed form."""
+    for name in ("compute", "closed_form"):
+        changes.attribute(patches, BCELoss, name, key, change)
 
 
 @defect("BCELoss")
 def bce_softplus_sign(patches: Patches) -> None:
     """softplus(z) in place of softplus(-z)."""
-    changes.argument(patches, module, "softplus", 1, lambda x: -x)
+    _functions(patches, above=lambda ops, x: softplus(ops, -x))
 
 
 @defect("BCELoss")
 def bce_softplus_overflows(patches: Patches) -> None:
     """log(1 + exp(x)) as it stands."""
-    patches.replace(module, "softplus", lambda ops, x: np.log(1 + np.exp(x)))
+    _functions(patches, above=lambda ops, x: np.log(1 + np.exp(x)))
 
 
 @defect("BCELoss")
 def bce_sigmoid_sign(patches: Patches) -> None:
     """sigmoid(z) in place of sigmoid(-z) in the gradient."""
-    changes.argument(patches, module, "sigmoid", 1, lambda x: -x)
+    _functions(patches, rising=lambda ops, x: sigmoid(ops, -x))
 
 
 @defect("BCELoss")
@@ -53,77 +67,77 @@ def bce_eps(patches: Patches) -> None:
 @defect("BCELoss")
 def bce_mean_over_all(patches: Patches) -> None:
     """The mean runs over ignored elements too."""
-    changes.result(patches, module, "average", lambda mean: mean * 0 + 1)
+
+    def make(original: Any) -> Any:
+        def wrong(self: Any, ops: Any, tally: Array, size: int, dtype: Any) -> Any:
+            return original(self, ops, np.stack([size, *tally[1:]]), size, dtype)
+
+        return wrong
+
+    patches.wrap(BCELoss, "_shares", make)
 
 
 @defect("BCELoss")
 def bce_mask_missing(patches: Patches) -> None:
     """Ignored elements count as negatives."""
-    _parts(
-        patches,
-        lambda loss, target, a, factor, mask, z: (target, np.where(mask, a, np.max(a)), factor, np.ones_like(mask)),
-    )
+    _targets(patches, lambda target, mask: (target * mask, np.ones_like(mask)))
 
 
 @defect("BCELoss")
 def bce_targets_swapped(patches: Patches) -> None:
     """Positives and negatives change places."""
-    _parts(patches, lambda loss, target, a, factor, mask, z: (1 - target, a, factor, mask))
+    _targets(patches, lambda target, mask: (1 - target, mask))
 
 
 @defect("BCELoss")
 def bce_pos_weight_everywhere(patches: Patches) -> None:
     """pos_weight multiplies the softplus of negatives too."""
-
-    def change(loss: Any, target: Array, a: Array, factor: Array, mask: Array, z: Array) -> Any:
-        return target, a, np.full_like(factor, np.max(factor)), mask
-
-    _parts(patches, change)
+    _factors(patches, lambda factor: np.full_like(factor, np.max(factor)))
 
 
 @defect("BCELoss")
 def bce_pos_weight_dropped(patches: Patches) -> None:
     """pos_weight changes nothing."""
-    _parts(patches, lambda loss, target, a, factor, mask, z: (target, a, np.ones_like(factor), mask))
+    _factors(patches, lambda factor: None)
 
 
 @defect("BCELoss")
 def bce_weight_per_class(patches: Patches) -> None:
     """The images' weights are dropped."""
-    changes.attribute(patches, BCELoss, "_elements", "weight", lambda w: None if isinstance(w, tuple) else w)
+    _parameter(patches, "weight", lambda weight: None if isinstance(weight, tuple) else weight)
 
 
 @defect("BCELoss")
 def bce_variants_swapped(patches: Patches) -> None:
     """The dynamic weights count ignored labels in the corrected variant, and not in the other."""
     other = {"paddleseg": "corrected", "corrected": "paddleseg"}
-    changes.attribute(patches, BCELoss, "_balance", "variant", lambda variant: other[variant])
+    _parameter(patches, "variant", lambda variant: other[variant])
 
 
 @defect("BCELoss")
 def bce_dynamic_weights_swapped(patches: Patches) -> None:
     """The rarer label gets the smaller dynamic weight."""
-    changes.result(patches, BCELoss, "_balance", lambda shares: shares[::-1])
+    changes.result(
+        patches, BCELoss, "_shares", lambda shares: replace(shares, positive=shares.negative, negative=shares.positive)
+    )
 
 
 @defect("BCELoss")
 def bce_dynamic_without_two(patches: Patches) -> None:
     """The dynamic weights are shares, not twice as much."""
-    changes.result(patches, BCELoss, "_balance", lambda shares: (shares[0] / 2, shares[1] / 2))
+    changes.result(
+        patches,
+        BCELoss,
+        "_shares",
+        lambda shares: replace(shares, positive=shares.positive / 2, negative=shares.negative / 2),
+    )
 
 
 @defect("BCELoss")
 def bce_soft_labels_counted(patches: Patches) -> None:
     """A soft label above 0.5 counts as a positive in the dynamic weights."""
-
-    def wrong(self: Any, ops: Any, target: Array, m: Array) -> tuple[Array, Array]:
-        counted = m if self.variant == "corrected" else np.ones_like(m)
-        positives = total(ops, as_weights(ops, target >= 0.5, target) * counted)
-        negatives = total(ops, as_weights(ops, target < 0.5, target) * counted)
-        whole = positives + negatives + module.EPS
-        return 2 * positives / whole, 2 * negatives / whole
-
-    patches.replace(BCELoss, "_balance", wrong)
+    # Rounded; whole numbers, the ignored label among them, stay.
+    changes.argument(patches, BCELoss, "_tally", 2, lambda labels: np.floor(labels + 0.5))
 
 
 @defect("BCELoss")

@@ -266,7 +266,7 @@ def onehot_added(patches: Patches) -> None:
 @defect(*_KERNEL)
 def upstream_dropped_by_the_kernel(patches: Patches) -> None:
     """The cross entropies' gradient is not multiplied by the upstream gradient."""
-    changes.argument(patches, kernel._Pass, "value_and_gradient", 3, lambda upstream: None)
+    changes.argument(patches, kernel._Pass, "scaled", 2, lambda upstream: None)
 
 
 @defect(*_KERNEL)
@@ -288,8 +288,8 @@ def last_chunk_dropped(patches: Patches) -> None:
     """The last chunk of pixels is left out where there are several."""
 
     def make(original: Any) -> Any:
-        def wrong(self: Any, images: int, channels: int, count: int) -> Any:
-            found = original(self, images, channels, count)
+        def wrong(self: Any, *shape: int, **small: bool) -> Any:
+            found = original(self, *shape, **small)
             return found[:-1] if len(found) > 1 else found
 
         return wrong

@@ -119,14 +119,11 @@ def dice_of_nothing_is_one(patches: Patches) -> None:
 def dice_gradient_of_the_overlap_alone(patches: Patches) -> None:
     """The gradient lacks the part through the denominator."""
 
-    def make(original: Any) -> Any:
-        def wrong(self: Any, ops: Any, logits: Array, pixels: Any, overlap: Array, *rest: Any) -> Array:
-            # The part through the denominator has 2 * overlap + smooth for a factor.
-            return original(self, ops, logits, pixels, np.full_like(overlap, -self.smooth / 2), *rest)
+    class Wrong(module._Pass):
+        def gradient(self, by_overlap: Array, by_size: Array, upstream: Array | None) -> Array:
+            return super().gradient(by_overlap, np.zeros_like(by_size), upstream)
 
-        return wrong
-
-    patches.wrap(DiceLoss, "_gradient", make)
+    patches.replace(module, "_Pass", Wrong)
 
 
 @defect("DiceLoss")
@@ -144,7 +141,7 @@ def dice_softmax_not_differentiated(patches: Patches) -> None:
 @defect("DiceLoss")
 def dice_upstream_dropped(patches: Patches) -> None:
     """The gradient is not multiplied by the upstream gradient."""
-    changes.argument(patches, DiceLoss, "_gradient", 7, lambda upstream: None)
+    changes.keyword(patches, DiceLoss, "closed_form", "upstream", lambda upstream: None)
 
 
 @defect("DiceLoss")

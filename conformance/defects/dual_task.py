@@ -6,19 +6,16 @@ from typing import Any
 
 import numpy as np
 
-from unilossseg._neighbourhood import central_difference_transposed, triangle
 from unilossseg._pixels import shifted_logits, softmax
-from unilossseg.backends import Array
+from unilossseg.backends import Array, Backend
+from unilossseg.backends.numpy import BACKEND, NumPyBackend
 from unilossseg.conformance.defects import _changes as changes
 from unilossseg.conformance.defects._patching import Patches, defect
 from unilossseg.losses import DualTaskLoss
 from unilossseg.losses import dual_task as module
 
-_OTHER = {"paddleseg": "corrected", "corrected": "paddleseg"}
-
-
-def _other(variant: str) -> str:
-    return _OTHER[variant]
+#: The axes of one image, and of the batch.
+_ONE, _ALL = (1, 2, 3), (0, 1, 2, 3)
 
 
 @defect("DualTaskLoss")
@@ -141,33 +138,23 @@ def dual_maximum_of_the_other_variant(patches: Patches) -> None:
     """One maximum per image in the reference's variant, and one per batch in the corrected one."""
 
     def make(original: Any) -> Any:
-        def wrong(self: Any, ops: Any, p: Array) -> Any:
-            right = original(self, ops, p)
-            axes = (0, 1, 2, 3) if self.variant == "corrected" else (1, 2, 3)
-            top = np.max(right.magnitude, axis=axes, keepdims=True)
-            return right._replace(top=top, relative=right.magnitude / top)
+        def wrong(self: Any) -> tuple[Array, ...]:
+            original(self)  # which finds the edges too
+            magnitudes = self.loss._edges(self.ops, self.smooth).magnitude, self.wanted
+            axes = _ALL if self.loss.variant == "corrected" else _ONE
+            tops = [np.max(magnitude, axis=axes, keepdims=True) for magnitude in magnitudes]
+            return tuple(np.repeat(top, self.shape[0] // len(top), axis=0) for top in tops)
 
         return wrong
 
-    patches.wrap(DualTaskLoss, "_edges", make)
+    patches.wrap(module._Planes, "_tops", make)
+    changes.keyword(patches, BACKEND.xp, "max", "axis", lambda axis: {_ONE: _ALL, _ALL: _ONE}.get(axis, axis))
 
 
 @defect("DualTaskLoss")
 def dual_maximum_without_gradient(patches: Patches) -> None:
     """The maximum that edges are divided by has no gradient."""
-
-    def make(original: Any) -> Any:
-        # An edge that equals no maximum lets nothing through to it.
-        def wrong(self: Any, ops: Any, slope: Array, edges: Any) -> Array:
-            replicate = self.variant == "corrected"
-            by_magnitude = slope / (edges.top * edges.magnitude)
-            smooth = central_difference_transposed(ops, by_magnitude * edges.across, -1, replicate)
-            smooth = smooth + central_difference_transposed(ops, by_magnitude * edges.along, -2, replicate)
-            return triangle(ops, triangle(ops, smooth, -1, module.RADIUS), -2, module.RADIUS)
-
-        return wrong
-
-    patches.wrap(DualTaskLoss, "_back_to_samples", make)
+    changes.result(patches, module._Planes, "_through_tops", np.zeros_like)
 
 
 @defect("DualTaskLoss")
@@ -175,26 +162,26 @@ def dual_first_of_the_maxima(patches: Patches) -> None:
     """Of several equal maxima the first gets the whole gradient."""
 
     def make(original: Any) -> Any:
-        def wrong(self: Any, ops: Any, slope: Array, edges: Any) -> Array:
-            flat = edges.magnitude.reshape((slope.shape[0] if self.variant == "corrected" else 1), -1)
-            first = np.zeros_like(flat)
-            np.put_along_axis(first, np.argmax(flat, axis=1)[:, None], 1, axis=1)
-            apart = edges.magnitude * (1 - 1e-14 * ((edges.magnitude == edges.top) & (first.reshape(slope.shape) == 0)))
-            return original(self, ops, slope, edges._replace(magnitude=apart))
+        def wrong(self: Any, group: Any) -> Any:
+            edges, *relative = original(self, group)
+            highest = edges.magnitude == self.tops[0]
+            rows = highest.reshape(len(highest) if self.loss.variant == "corrected" else 1, -1)
+            others = highest & ~self.ops.first_true(rows, 1).reshape(highest.shape)
+            apart = np.where(others, np.nextafter(edges.magnitude, 0), edges.magnitude)
+            return edges._replace(magnitude=apart), *relative
 
         return wrong
 
-    patches.wrap(DualTaskLoss, "_back_to_samples", make)
+    # All planes at once: which maximum is the first is seen in no single one.
+    patches.replace(NumPyBackend, "planes", Backend.planes)
+    patches.wrap(module._Planes, "_relative", make)
 
 
 @defect("DualTaskLoss")
 def dual_ignored_counted(patches: Patches) -> None:
     """Sums and counts take in the ignored pixels."""
-
-    def make(original: Any) -> Any:
-        return lambda self, ops, predicted, wanted, counted: original(self, ops, predicted, wanted, np.ones_like(counted))
-
-    patches.wrap(DualTaskLoss, "_weights", make)
+    for name in ("_weights", "_numbers"):
+        changes.argument(patches, DualTaskLoss, name, 4, np.ones_like)
 
 
 @defect("DualTaskLoss")

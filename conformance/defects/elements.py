@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from typing import Any
 
 import numpy as np
@@ -20,37 +21,42 @@ _BOTH = ("L1Loss", "MSELoss")
 @defect("L1Loss")
 def l1_kink(patches: Patches) -> None:
     """The derivative of |x| at 0 is 1."""
-    changes.result(patches, L1Loss, "distance", lambda found: (found[0], np.where(found[1] == 0, 1, found[1])))
+
+    def wrong(slope: Array, loss: Any, ops: Any, logits: Array, labels: Array) -> Array:
+        return np.where(logits == labels, np.max(np.abs(slope)), slope)
+
+    changes.gradient(patches, L1Loss, wrong)
 
 
 @defect("L1Loss")
 def l1_sign(patches: Patches) -> None:
     """The derivative of |x| has the wrong sign."""
-    changes.result(patches, L1Loss, "distance", lambda found: (found[0], -found[1]))
+    changes.result(patches, L1Loss, "derivative", operator.neg)
 
 
 @defect("L1Loss")
 def l1_smooth(patches: Patches) -> None:
     """Differences below 1e-3 are squared."""
 
-    def wrong(self: Any, ops: Any, difference: Array) -> tuple[Array, Array]:
-        near, half = np.abs(difference) < 1e-3, difference.dtype.type(0.5e-3)
-        distance = np.where(near, difference * difference / (4 * half), np.abs(difference) - half)
-        return distance, np.where(near, difference / (2 * half), np.sign(difference))
+    def distance(self: Any, ops: Any, difference: Array) -> Array:
+        far = np.abs(difference)
+        return np.where(far < 1e-3, far * far / 2e-3, far - 0.5e-3)
 
-    patches.replace(L1Loss, "distance", wrong)
+    patches.replace(L1Loss, "distance", distance)
+    patches.replace(L1Loss, "derivative", lambda self, ops, difference: np.clip(difference / 1e-3, -1, 1))
 
 
 @defect("MSELoss")
 def mse_derivative_without_two(patches: Patches) -> None:
     """The derivative of x^2 is x."""
-    changes.result(patches, MSELoss, "distance", lambda found: (found[0], found[1] / 2))
+    changes.result(patches, MSELoss, "derivative", lambda slope: slope / 2)
 
 
 @defect("MSELoss")
 def mse_halved(patches: Patches) -> None:
     """Half of the square."""
-    changes.result(patches, MSELoss, "distance", lambda found: (found[0] / 2, found[1] / 2))
+    for name in ("distance", "derivative"):
+        changes.result(patches, MSELoss, name, lambda found: found / 2)
 
 
 @defect("L1Loss")
@@ -62,7 +68,7 @@ def element_eps(patches: Patches) -> None:
 @defect("MSELoss")
 def element_eps_without_a_mask(patches: Patches) -> None:
     """The plain mean has 1e-8 in its denominator too."""
-    changes.result(patches, ElementLoss, "_weights", lambda weights: weights / (1 + 1e-8))
+    changes.result(patches, ElementLoss, "_share", lambda share: share / (1 + 1e-8))
 
 
 @defect("MSELoss")
@@ -81,19 +87,26 @@ def element_mask_missing(patches: Patches) -> None:
 @defect("L1Loss")
 def element_mean_over_all(patches: Patches) -> None:
     """The mean runs over ignored elements too."""
-    changes.result(patches, module, "average", lambda mean: mean * 0 + 1)
+    for place, name in ((module, "average"), (ElementLoss, "_counted")):
+        changes.result(patches, place, name, lambda mean: mean * 0 + 1)
+
+
+def _divided(patches: Patches, reduction: str) -> None:
+    """Elements count in a reduction what they count in a mean."""
+    for name in ("_share", "_counted"):
+        changes.attribute(patches, ElementLoss, name, "reduction", lambda given: "mean" if given == reduction else given)
 
 
 @defect(*_BOTH)
 def element_sum_is_mean(patches: Patches) -> None:
     """reduction='sum' is a mean."""
-    changes.attribute(patches, ElementLoss, "_weights", "reduction", lambda name: "mean" if name == "sum" else name)
+    _divided(patches, "sum")
 
 
 @defect(*_BOTH)
 def element_none_is_divided(patches: Patches) -> None:
     """reduction='none' divides by the number of elements."""
-    changes.attribute(patches, ElementLoss, "_weights", "reduction", lambda name: "mean" if name == "none" else name)
+    _divided(patches, "none")
 
 
 @defect(*_BOTH)

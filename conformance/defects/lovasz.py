@@ -167,13 +167,14 @@ def lovasz_softmax_not_differentiated(patches: Patches) -> None:
 @defect("LovaszSoftmaxLoss")
 def lovasz_one_channel_by_softmax(patches: Patches) -> None:
     """With one channel the corrected variant takes a softmax too."""
-    patches.replace(LovaszSoftmaxLoss, "_probabilities", lambda self, ops, logits: softmax(ops, logits))
+    patches.replace(module, "sigmoid", lambda ops, x: np.ones_like(x))
 
 
 @defect("LovaszSoftmaxLoss")
 def lovasz_sigmoids(patches: Patches) -> None:
     """Sigmoids in place of the softmax."""
-    patches.replace(LovaszSoftmaxLoss, "_probabilities", lambda self, ops, logits: sigmoid(ops, logits))
+    patches.replace(module, "softmax", sigmoid)
+    patches.replace(module._Pass, "_probabilities", lambda self, z, top, norm: sigmoid(self.ops, z))
 
 
 # ---------------------------------------------------------------------------------------------------- the hinge
@@ -227,7 +228,7 @@ def hinge_channels_swapped(patches: Patches) -> None:
     """Of two channels the first is the foreground."""
 
     def make(original: Any) -> Any:
-        return lambda self, ops, logits: original(self, ops, logits[:, ::-1])
+        return lambda self, ops, *channels: original(self, ops, *channels[::-1])
 
     patches.wrap(LovaszHingeLoss, "_score", make)
 
@@ -242,14 +243,16 @@ def hinge_eps(patches: Patches) -> None:
 def hinge_gradient_without_eps(patches: Patches) -> None:
     """The gradient of two channels is that of the log odds, without the 1e-9 of the value."""
 
-    def wrong(slope: Array, loss: Any, ops: Any, logits: Array, labels: Array) -> Array:
-        if logits.shape[1] == 1 or loss.variant == "corrected":
-            return slope
-        by_score = loss._loss(ops, loss._score(ops, logits), labels)[1]
-        p0 = softmax(ops, logits)[:, 0, :]
-        return np.stack([-by_score * p0, by_score * p0], axis=1)
+    def make(original: Any) -> Any:
+        def wrong(self: Any, ops: Any, slope: Array, *channels: Array) -> tuple[Array, Array]:
+            if self.variant == "corrected":
+                return original(self, ops, slope, *channels)
+            p0 = softmax(ops, np.stack([upcast(ops, z) for z in channels], axis=1))[:, 0, :]
+            return -slope * p0, slope * p0
 
-    changes.gradient(patches, LovaszHingeLoss, wrong)
+        return wrong
+
+    patches.wrap(LovaszHingeLoss, "_by_channels", make)
 
 
 @defect("LovaszHingeLoss")

@@ -8,6 +8,7 @@ import numpy as np
 
 from unilossseg import _loss, _pixels
 from unilossseg.backends import Array
+from unilossseg.backends.numpy import BACKEND
 from unilossseg.conformance.defects import _changes as changes
 from unilossseg.conformance.defects._patching import Patches, defect
 
@@ -84,13 +85,30 @@ def ignored_number_fixed(patches: Patches) -> None:
 @defect("LovaszHingeLoss")
 def a_mask_multiplies(patches: Patches) -> None:
     """A mask is multiplied where it should choose, so that a masked NaN stays NaN."""
-    patches.everywhere(_pixels, "keep_where", lambda original: lambda ops, mask, x: x * ops.xp.astype(mask, x.dtype))
+
+    def make(original: Any) -> Any:
+        def wrong(ops: Any, mask: Array, x: Array, other: float = 0) -> Array:
+            return original(ops, mask, x, other) if other else x * ops.xp.astype(mask, x.dtype)
+
+        return wrong
+
+    patches.everywhere(_pixels, "keep_where", make)
 
 
 @defect("DiceLoss", "LovaszSoftmaxLoss", "DualTaskLoss")
 def no_largest_logit_subtracted(patches: Patches) -> None:
     """The softmax takes exp of the logits as they are."""
     patches.everywhere(_pixels, "shifted_logits", lambda original: lambda ops, logits: logits)
+
+    def make(original: Any) -> Any:
+        def wrong(x: Array, *, axis: Any, keepdims: bool = False) -> Array:
+            most = original(x, axis=axis, keepdims=keepdims)
+            return np.zeros_like(most) if axis == 1 else most
+
+        return wrong
+
+    # Closed forms look for the largest themselves.
+    patches.wrap(BACKEND.xp, "max", make)
 
 
 @defect("CrossEntropyLoss", "DiceLoss", "MSELoss")
@@ -99,32 +117,41 @@ def computed_in_float16(patches: Patches) -> None:
     patches.everywhere(_pixels, "work_dtype", lambda original: lambda ops, x: x.dtype)
 
 
+def _sums(patches: Patches, change: Any) -> None:
+    """Other sums, of `total` and of closed forms, which add up their pieces themselves; `change` gets the right one too."""
+
+    def make(original: Any) -> Any:
+        return lambda x, **rest: change(original, x, **rest)
+
+    right = BACKEND.xp.sum
+    patches.everywhere(
+        _pixels,
+        "total",
+        lambda original: lambda ops, x, axis=None: ops.cast(change(right, x, axis=axis, dtype=np.float64), x.dtype),
+    )
+    patches.wrap(BACKEND.xp, "sum", make)
+
+
 @defect("CrossEntropyLoss", "BCELoss", "LovaszHingeLoss")
 def summed_in_float16(patches: Patches) -> None:
     """Sums have float16 accumulators."""
 
-    def make(original: Any) -> Any:
-        def wrong(ops: Any, x: Array, axis: Any = None) -> Array:
-            return ops.xp.astype(ops.xp.sum(x, axis=axis, dtype=ops.xp.float16), x.dtype)
+    def narrow(original: Any, x: Array, *, dtype: Any = None, **rest: Any) -> Array:
+        return original(x, dtype=np.float16 if dtype == np.float64 else dtype, **rest)
 
-        return wrong
-
-    patches.everywhere(_pixels, "total", make)
+    _sums(patches, narrow)
 
 
 @defect("OhemCrossEntropyLoss", "BCELoss")
 def summed_in_float32(patches: Patches) -> None:
     """float32 numbers are added up one by one in float32."""
 
-    def make(original: Any) -> Any:
-        def wrong(ops: Any, x: Array, axis: Any = None) -> Array:
-            if axis is not None or x.dtype != np.float32:
-                return original(ops, x, axis)
-            return np.asarray(np.cumsum(x, dtype=np.float32)[-1])
+    def one_by_one(original: Any, x: Array, *, axis: Any = None, **rest: Any) -> Array:
+        if axis is not None or x.dtype != np.float32:
+            return original(x, axis=axis, **rest)
+        return np.asarray(np.cumsum(x)[-1])
 
-        return wrong
-
-    patches.everywhere(_pixels, "total", make)
+    _sums(patches, one_by_one)
 
 
 @defect("CrossEntropyLoss", "LovaszSoftmaxLoss", "BCELoss", "DiceLoss")

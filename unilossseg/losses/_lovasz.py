@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from unilossseg._pixels import keep_where, work_dtype
 from unilossseg.backends import Array, Backend
 
@@ -21,18 +23,24 @@ def lovasz_weights(ops: Backend, errors: Array, foreground: Array, valid: Array)
     foreground, valid
         bool, (rows, P); no ignored pixel is foreground.
     """
-    xp = ops.xp
-    dtype = work_dtype(ops, errors)
     order = ops.argsort_descending(errors)
-    hits = xp.take_along_axis(xp.astype(foreground, xp.int64), order, axis=-1)
-    found = xp.cumulative_sum(hits, axis=-1)
-    whole = xp.sum(hits, axis=-1, keepdims=True)
-    place = xp.arange(1, int(errors.shape[-1]) + 1, dtype=xp.int64, device=ops.device(errors))[None, :]
-    left = xp.astype(whole - found, dtype)
-    union = xp.astype(whole + place - found, dtype)
-    one = xp.ones_like(union)
-    at_background = left / (union * xp.maximum(union - 1, one))
-    steps = xp.where(hits > 0, one, xp.zeros_like(one)) / union + xp.where(hits > 0, xp.zeros_like(one), at_background)
-    # Without foreground the Jaccard loss jumps to 1 at the first pixel.
-    steps = xp.where((whole == 0) & (place == 1), one, steps)
+    steps = _steps(ops, ops.in_order(foreground, order), work_dtype(ops, errors))
     return keep_where(ops, valid, ops.unsort(steps, order))
+
+
+def _steps(ops: Backend, hits: Array, dtype: Any) -> Array:
+    """The steps of the Jaccard loss along the sorted pixels, from where the foreground is among them."""
+    xp, pixels = ops.xp, int(hits.shape[-1])
+    # Narrow counts halve the memory that a million pixels pass through.
+    number = xp.int32 if pixels < 2**30 else xp.int64
+    found = xp.cumulative_sum(xp.astype(hits, number), axis=-1, dtype=number)
+    place = xp.arange(1, pixels + 1, dtype=number, device=ops.device(hits))[None, :]
+
+    def step(hits: Array, found: Array, place: Array, whole: Array) -> Array:
+        union = xp.astype(whole + place - found, dtype)
+        at_background = xp.astype(whole - found, dtype) / xp.maximum(union - 1, xp.ones_like(union))
+        # Without foreground the Jaccard loss jumps to 1 at the first pixel.
+        jump = hits | (xp.equal(whole, 0) & xp.equal(place, 1))
+        return (xp.astype(jump, dtype) + keep_where(ops, ~jump, at_background)) / union
+
+    return ops.elementwise(step, hits, found, place, found[..., -1:])

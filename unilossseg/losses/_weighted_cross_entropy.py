@@ -59,23 +59,27 @@ class WeightedCrossEntropy(Loss):
         """Gradient a_i * (softmax(z_i) - onehot(y_i)), with the value in one pass over the logits or in two."""
         xp = ops.xp
         pixels = self.pixels(ops, labels, **inputs)
-        dtype = work_dtype(ops, logits)
-        run = _Pass(ops, logits, pixels)
+        run = _Pass(ops, logits, pixels, gradient)
         if not self.needs_losses():
-            weights = self.pixel_weights(ops, xp.zeros_like(pixels.index, dtype=dtype), pixels, **inputs)
-            return run.value_and_gradient(weights, gradient, upstream)
-        losses = keep_where(ops, pixels.valid, run.losses())
+            like = xp.zeros_like(pixels.index, dtype=work_dtype(ops, logits))
+            return run.value_and_gradient(self.pixel_weights(ops, like, pixels, **inputs), upstream)
+        losses = run.losses()
         weights = self.pixel_weights(ops, losses, pixels, **inputs)
-        value = total(ops, weights * keep_where(ops, ops.xp.not_equal(weights, 0), losses))
-        return value, run.value_and_gradient(weights, True, upstream)[1] if gradient else None
+        value = total(ops, ops.elementwise(lambda a, ce: a * keep_where(ops, xp.not_equal(a, 0), ce), weights, losses))
+        return value, run.gradient(weights, upstream) if gradient else None
 
 
 class _Pass:
     """Passes over the logits, a chunk of pixels at a time."""
 
-    def __init__(self, ops: Backend, logits: Array, pixels: PixelLabels) -> None:
-        self.ops, self.logits, self.index = ops, logits, pixels.index
+    def __init__(self, ops: Backend, logits: Array, pixels: PixelLabels, gradient: bool) -> None:
+        self.ops, self.logits, self.index, self.valid = ops, logits, pixels.index, pixels.valid
+        self.dtype = work_dtype(ops, logits)
         self.chunks = ops.chunks(*shape_of(logits))
+        self.slopes = ops.xp.empty_like(logits) if gradient else None
+        #: Whether between a pass for the losses and one for the gradient `slopes` holds the softmax, so that the second need
+        #: not compute it again. Not in half precision, which would round it.
+        self.kept = gradient and logits.dtype == self.dtype
 
     def powers(self, chunk: Chunk) -> tuple[Array, Array, Array]:
         """exp(z - max), its sum over the channels, and the losses, of one chunk."""
@@ -89,33 +93,58 @@ class _Pass:
         return powers, norm, xp.log(norm) - picked
 
     def losses(self) -> Array:
-        """ce (N, S)."""
+        """ce (N, S), 0 where ignored."""
         ops = self.ops
-        out = ops.xp.zeros_like(self.index, dtype=work_dtype(ops, self.logits))
+        out = ops.xp.zeros_like(self.index, dtype=self.dtype)
 
         def task(chunk: Chunk) -> None:
-            out[chunk[0], chunk[1]] = self.powers(chunk)[2]
+            images, span = chunk
+            powers, norm, losses = self.powers(chunk)
+            out[images, span] = keep_where(ops, self.valid[images, span], losses)
+            if self.kept:
+                powers /= norm[:, None, :]
+                self.slopes[images, :, span] = powers  # type: ignore[index]
 
         ops.run(task, self.chunks)
         return out
 
-    def value_and_gradient(self, weights: Array, gradient: bool, upstream: Array | None) -> tuple[Array, Array | None]:
-        """The sum of weights * ce, and its gradient, in one pass."""
+    def gradient(self, weights: Array, upstream: Array | None) -> Array:
+        """The gradient of the sum of weights * ce, after `losses`."""
+        if not self.kept:
+            return self.value_and_gradient(weights, upstream)[1]
+
+        def task(chunk: Chunk) -> None:
+            images, span = chunk
+            a = self.scaled(weights, upstream, chunk)
+            self.store(chunk, self.slopes[images, :, span] * a[:, None, :], a)  # type: ignore[index]
+
+        self.ops.run(task, self.chunks)
+        return self.slopes
+
+    def value_and_gradient(self, weights: Array, upstream: Array | None) -> tuple[Array, Array | None]:
+        """The sum of weights * ce, and its gradient if it is wanted, in one pass."""
         ops, xp = self.ops, self.ops.xp
-        slopes = xp.empty_like(self.logits) if gradient else None
 
         def task(chunk: Chunk) -> Array:
-            images, span = chunk
-            a = weights[images, span]
             powers, norm, losses = self.powers(chunk)
-            value = xp.sum(a * keep_where(ops, xp.not_equal(a, 0), losses), dtype=xp.float64)
-            if slopes is not None:
-                if upstream is not None:
-                    a = a * upstream
+            if self.slopes is not None:
+                a = self.scaled(weights, upstream, chunk)
                 powers *= (a / norm)[:, None, :]
-                powers = ops.subtract_at(powers, self.index[images, span], a)
-                slopes[images, :, span] = xp.astype(powers, self.logits.dtype, copy=False)
-            return value
+                self.store(chunk, powers, a)
+            a = weights[chunk[0], chunk[1]]
+            return xp.sum(a * keep_where(ops, xp.not_equal(a, 0), losses), dtype=xp.float64)
 
         value = xp.sum(xp.stack(ops.run(task, self.chunks)))
-        return xp.astype(value, weights.dtype), slopes
+        return xp.astype(value, weights.dtype), self.slopes
+
+    def scaled(self, weights: Array, upstream: Array | None, chunk: Chunk) -> Array:
+        """a_i of one chunk, times the upstream gradient."""
+        a = weights[chunk[0], chunk[1]]
+        return a if upstream is None else a * upstream
+
+    def store(self, chunk: Chunk, p: Array, a: Array) -> None:
+        """Puts a_i * (softmax(z_i) - onehot(y_i)) of one chunk in its place, from p = a_i * softmax(z_i), overwritten."""
+        assert self.slopes is not None
+        images, span = chunk
+        slope = self.ops.subtract_at(p, self.index[images, span], a)
+        self.slopes[images, :, span] = self.ops.cast(slope, self.slopes.dtype)

@@ -4,24 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
+from typing import Any
 
 from unilossseg import _errors, _inputs
 from unilossseg._loss import Loss
 from unilossseg._pixels import (
-    as_weights,
-    average,
     differs,
     flat,
     keep_where,
     shape_of,
-    sigmoid,
     size_of,
     softplus,
+    softplus_and_sigmoid,
     split_labels,
     total,
     upcast,
+    work_dtype,
 )
 from unilossseg.backends import Array, Backend
+from unilossseg.backends._backend import Chunk
 
 EPS = 1e-10
 
@@ -118,38 +119,47 @@ class BCELoss(Loss):
             raise TypeError(f"{self.name}: labels have dtype {labels.dtype}, expected integers, bool or a floating dtype")
         return labels
 
-    def _elements(self, ops: Backend, z: Array, labels: Array) -> tuple[Array, Array, Array, Array]:
-        """Targets, element weights with the denominator in them, factors of the softplus term, and the mask."""
-        xp = ops.xp
+    def _target(self, ops: Backend, labels: Array, channels: int, dtype: Any) -> tuple[Array, Array]:
+        """Targets, and the mask: (N, C, S) both, or (N, 1, S) the mask of class numbers (N, S)."""
         if len(labels.shape) == 2:
             pixels = split_labels(ops, labels, self.ignore_index)
-            mask = pixels.valid[:, None, :]
-            target = as_weights(ops, ops.one_hot(pixels.index, int(z.shape[1])), z)
-        else:
-            mask = differs(ops, labels, self.ignore_index)
-            target = keep_where(ops, mask, xp.astype(labels, z.dtype))
-        m = as_weights(ops, mask, z)
-        a = m / (size_of(z) * (average(ops, m) + EPS)) + xp.zeros_like(z)
-        positive, negative = self._balance(ops, target, m)
-        if self.weight == "dynamic":
-            a = a * (negative * target + positive * (1 - target))
-        elif isinstance(self.weight, tuple):
-            a = a * ops.constant(self.weight, z)[:, None, None]
-        if self.pos_weight == "dynamic":
-            factor = 1 + (negative - 1) * target
-        elif self.pos_weight is not None:
-            factor = 1 + (self.pos_weight - 1) * target  # type: ignore[operator]
-        else:
-            factor = xp.ones_like(target)
-        return target, a, factor, mask
+            return ops.xp.astype(ops.one_hot(pixels.index, channels), dtype), pixels.valid[:, None, :]
+        mask = differs(ops, labels, self.ignore_index)
+        return keep_where(ops, mask, ops.cast(labels, dtype)), mask
 
-    def _balance(self, ops: Backend, target: Array, m: Array) -> tuple[Array, Array]:
-        """Twice the share of positives, and of negatives."""
-        counted = m if self.variant == "corrected" else ops.xp.ones_like(m)
-        positives = total(ops, as_weights(ops, ops.xp.equal(target, 1), target) * counted)
-        negatives = total(ops, as_weights(ops, ops.xp.equal(target, 0), target) * counted)
-        whole = positives + negatives + EPS
-        return 2 * positives / whole, 2 * negatives / whole
+    def _tally(self, ops: Backend, labels: Array, channels: int, dtype: Any) -> Array:
+        """How many elements are counted, are positive, and are negative (as far as the parameters ask): int64 (3,)."""
+        xp = ops.xp
+        each = channels if len(labels.shape) == 2 else 1
+        counted = each * ops.count(differs(ops, labels, self.ignore_index))
+        if "dynamic" not in (self.weight, self.pos_weight):
+            return xp.stack([counted, counted, counted])
+        target, mask = self._target(ops, labels, channels, dtype)
+        signs = [xp.equal(target, 1), xp.equal(target, 0)]
+        signs = [sign & mask for sign in signs] if self.variant == "corrected" else signs
+        return xp.stack([counted, *(ops.count(sign) for sign in signs)])
+
+    def _shares(self, ops: Backend, tally: Array, size: int, dtype: Any) -> _Shares:
+        """The numbers of the whole batch that an element's weight is put together from."""
+        counted, positives, negatives = (ops.xp.astype(tally[k], ops.xp.float64) for k in range(3))
+        # Not `+`: Paddle 2 rounds a Python number added to a float64 tensor to float32.
+        add = ops.xp.add
+        whole = add(positives + negatives, EPS)
+        numbers = (1 / (size * add(counted / size, EPS)), 2 * positives / whole, 2 * negatives / whole)
+        return _Shares(*(ops.xp.astype(number, dtype) for number in numbers))
+
+    def _weights(self, ops: Backend, target: Array, shares: _Shares, images: slice) -> tuple[Array, Array | None]:
+        """Each element's weight, with the denominator in it, and the factor of the softplus term; None for 1."""
+        positive, negative = shares.positive, shares.negative
+        a = shares.each
+        if self.weight == "dynamic":
+            a = a * (positive + (negative - positive) * target)
+        elif isinstance(self.weight, tuple):
+            a = a * ops.constant(self.weight, target)[images, None, None]
+        if self.pos_weight is None:
+            return a, None
+        most = negative if self.pos_weight == "dynamic" else self.pos_weight
+        return a, 1 + (most - 1) * target  # type: ignore[operator]
 
     def _flat_labels(self, ops: Backend, z: Array, labels: Array) -> Array:
         """Labels as (N, C, S), or class numbers as (N, S): the number of entries tells (with one channel, the former)."""
@@ -159,17 +169,52 @@ class BCELoss(Loss):
     def compute(self, ops: Backend, logits: Array, labels: Array, **inputs: Array) -> Array:
         """Differentiable formula."""
         z = flat(ops, logits)
-        target, a, factor, mask = self._elements(ops, z, self._flat_labels(ops, z, labels))
-        return total(ops, a * keep_where(ops, mask, (1 - target) * z + factor * softplus(ops, -z)))
+        labels, kind = self._flat_labels(ops, z, labels), (int(z.shape[1]), z.dtype)
+        target, mask = self._target(ops, labels, *kind)
+        shares = self._shares(ops, self._tally(ops, labels, *kind), size_of(z), z.dtype)
+        a, factor = self._weights(ops, target, shares, slice(None))
+        losses = softplus(ops, -z)
+        losses = (1 - target) * z + (losses if factor is None else factor * losses)
+        return total(ops, a * keep_where(ops, mask, losses))
 
     def closed_form(  # type: ignore[override]
         self, ops: Backend, logits: Array, labels: Array, *, gradient: bool, upstream: Array | None
     ) -> tuple[Array, Array | None]:
-        """Derivative a * ((1 - y) - factor * sigmoid(-z))."""
-        z = upcast(ops, logits)
-        target, a, factor, mask = self._elements(ops, z, self._flat_labels(ops, z, labels))
-        value = total(ops, a * keep_where(ops, mask, (1 - target) * z + factor * softplus(ops, -z)))
-        if not gradient:
-            return value, None
-        slope = a * ((1 - target) - factor * sigmoid(ops, -z))
-        return value, slope if upstream is None else slope * upstream
+        """Derivative a * ((1 - y) - factor * sigmoid(-z)), a piece of the elements at a time."""
+        xp, dtype = ops.xp, work_dtype(ops, logits)
+        images, channels, count = shape_of(logits)
+        labels = self._flat_labels(ops, logits, labels)
+        chunks = ops.chunks(images, channels, count, small=True)
+
+        def part(chunk: Chunk) -> Array:
+            place, span = chunk
+            return labels[place, span] if len(labels.shape) == 2 else labels[place, :, span]
+
+        tallies = ops.run(lambda chunk: self._tally(ops, part(chunk), channels, dtype), chunks)
+        shares = self._shares(ops, xp.sum(xp.stack(tallies), axis=0), size_of(logits), dtype)
+        slopes = xp.empty_like(logits) if gradient else None
+
+        def task(chunk: Chunk) -> Array:
+            place, span = chunk
+            target, mask = self._target(ops, part(chunk), channels, dtype)
+            z = upcast(ops, logits[place, :, span])
+            a, factor = self._weights(ops, target, shares, place)
+            above, rising = softplus_and_sigmoid(ops, -z)
+            if factor is not None:
+                above, rising = factor * above, factor * rising
+            away = 1 - target
+            if slopes is not None:
+                scale = a if upstream is None else a * upstream
+                slopes[place, :, span] = ops.cast(scale * keep_where(ops, mask, away - rising), logits.dtype)
+            return xp.sum(a * keep_where(ops, mask, away * z + above), dtype=xp.float64)
+
+        return xp.astype(xp.sum(xp.stack(ops.run(task, chunks))), dtype), slopes
+
+
+@dataclass(frozen=True)
+class _Shares:
+    """Numbers of a whole batch: what one element counts, and twice the share of positives and of negatives."""
+
+    each: Array
+    positive: Array
+    negative: Array

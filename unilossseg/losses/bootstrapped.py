@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
 
 from unilossseg import _errors
-from unilossseg._pixels import PixelLabels, as_weights, keep_where, ratio, shape_of, top_k_mask, total
+from unilossseg._pixels import PixelLabels, keep_where, ratio, shape_of, top_k_mask, total
 from unilossseg.backends import Array, Backend
 from unilossseg.losses._weighted_cross_entropy import WeightedCrossEntropy
 
@@ -77,17 +78,20 @@ class BootstrappedCrossEntropyLoss(WeightedCrossEntropy):
         """1 / (images * chosen pixels) for the chosen pixels of each image."""
         xp = ops.xp
         w = self.class_weight(ops, pixels, losses)
-        hardness = w * losses
+        # Without weights they are the losses, which are 0 where ignored.
+        hardness = losses if self.weight is None else w * losses
         images, count = shape_of(losses)
         hard = (hardness > self.loss_th) | xp.isnan(hardness)
-        if self.variant == "corrected":
+        corrected = self.variant == "corrected"
+        if corrected:
             hard = hard & pixels.valid
-            hardness = xp.where(pixels.valid, hardness, xp.full_like(hardness, -xp.inf))
+            hardness = keep_where(ops, pixels.valid, hardness, -math.inf)
         least = min(self.min_K, count)
-        many = xp.sum(xp.astype(hard, xp.int64), axis=1, keepdims=True) > self.min_K
-        chosen = xp.where(many, hard, top_k_mask(ops, hardness, least)) if least > 0 else hard
-        if self.variant == "corrected":
+        many = ops.count(hard, axis=1, keepdims=True) > self.min_K
+        chosen = (hard & many) | (top_k_mask(ops, hardness, least) & ~many) if least > 0 else hard
+        if corrected:
             chosen = chosen & pixels.valid
-        a = as_weights(ops, chosen, losses)
-        weighed = total(ops, a * w if self.variant == "corrected" else a, axis=1)
-        return keep_where(ops, chosen, ratio(ops, w, weighed[:, None] + xp.zeros_like(w))) / images
+            counted = total(ops, keep_where(ops, chosen, w), axis=1)
+        else:
+            counted = xp.astype(ops.count(chosen, axis=1), w.dtype)
+        return keep_where(ops, chosen, w * ratio(ops, xp.ones_like(counted), images * counted)[:, None])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
 from typing import Any
@@ -11,10 +12,10 @@ import numpy as np
 from unilossseg import _errors
 from unilossseg._pixels import (
     PixelLabels,
-    as_weights,
     average,
     class_values,
     flat,
+    keep_where,
     ratio,
     shape_of,
     size_of,
@@ -135,32 +136,36 @@ class CrossEntropyLoss(WeightedCrossEntropy):
         """1 / denominator, for all pixels or the chosen ones."""
         xp = ops.xp
         w = self.class_weight(ops, pixels, losses)
+        semantic = inputs.get("semantic_weights")
         scaled = w
-        if inputs.get("semantic_weights") is not None:
-            scaled = w * xp.astype(flat(ops, upcast(ops, inputs["semantic_weights"]), leading=1), w.dtype)
-        counted = w if self.avg_non_ignore else xp.ones_like(w)
+        if semantic is not None:
+            scaled = w * xp.astype(flat(ops, upcast(ops, semantic), leading=1), w.dtype)
         if self.top_k_percent_pixels == 1:
-            return scaled / (size_of(w) * (average(ops, counted) + EPS))
-        return self._hardest(ops, scaled * losses, scaled, counted, pixels)
+            counted = average(ops, w) if self.avg_non_ignore else xp.ones((), dtype=w.dtype, device=ops.device(w))
+            return scaled / (size_of(w) * (counted + EPS))
+        # Without weights they are the losses, which are 0 where ignored.
+        hardness = losses if self.weight is None and semantic is None else scaled * losses
+        return self._hardest(ops, hardness, scaled, w, pixels)
 
-    def _hardest(self, ops: Backend, hardness: Array, scaled: Array, counted: Array, pixels: PixelLabels) -> Array:
+    def _hardest(self, ops: Backend, hardness: Array, scaled: Array, w: Array, pixels: PixelLabels) -> Array:
         xp = ops.xp
         row, shape = (1, -1), shape_of(hardness)
-        valid = xp.reshape(pixels.valid, row)
-        hardness = xp.reshape(hardness, row)
         share = np.float32(self.top_k_percent_pixels)
+        weighted = self.avg_non_ignore and self.weight is not None
         if self.variant == "corrected":
-            hardness = xp.where(valid, hardness, xp.full_like(hardness, -xp.inf))
-            some = xp.astype(xp.sum(xp.astype(valid, xp.int64), axis=-1, keepdims=True), xp.float32)
+            valid = xp.reshape(pixels.valid, row)
+            some = xp.astype(ops.count(valid, axis=-1, keepdims=True), xp.float32)
             k = xp.astype(xp.floor(float(share) * some), xp.int64)
-            chosen = top_k_mask(ops, hardness, xp.maximum(k, xp.ones_like(k))) & valid
-            a = as_weights(ops, xp.reshape(chosen, shape), scaled)
-            return ratio(ops, a * scaled, total(ops, a * counted) + xp.zeros_like(scaled))
-        pixels_kept = max(1, int(share * np.float32(hardness.shape[1])))
-        a = as_weights(ops, xp.reshape(top_k_mask(ops, hardness, pixels_kept), shape), scaled)
-        if self.avg_non_ignore and self.weight is not None:
+            hardness = ops.keep_where(valid, xp.reshape(hardness, row), -math.inf)
+            chosen = xp.reshape(top_k_mask(ops, hardness, xp.maximum(k, xp.ones_like(k))) & valid, shape)
+            counted = total(ops, keep_where(ops, chosen, w)) if weighted else xp.astype(ops.count(chosen), w.dtype)
+            return keep_where(ops, chosen, scaled * ratio(ops, xp.ones_like(counted), counted))
+        kept = max(1, int(share * np.float32(size_of(hardness))))
+        chosen = xp.reshape(top_k_mask(ops, xp.reshape(hardness, row), kept), shape)
+        if weighted:
             # The reference looks up the weight of class 0 for an ignored pixel.
-            counted = class_values(ops, ops.constant(tuple(self.weight), scaled), pixels.index)
+            w = class_values(ops, ops.constant(tuple(self.weight), scaled), pixels.index)  # type: ignore[arg-type]
+            counted = total(ops, keep_where(ops, chosen, w))
         else:
-            counted = xp.ones_like(counted)
-        return a * scaled / (total(ops, a * counted) + pixels_kept * EPS)
+            counted = xp.astype(ops.count(chosen), w.dtype)
+        return keep_where(ops, chosen, scaled / (counted + kept * EPS))

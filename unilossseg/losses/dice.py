@@ -109,59 +109,76 @@ class DiceLoss(Loss):
     def closed_form(  # type: ignore[override]
         self, ops: Backend, logits: Array, labels: Array, *, gradient: bool, upstream: Array | None
     ) -> tuple[Array, Array | None]:
-        """Two sums per image and class, then a second pass in which the softmax is computed again, not stored."""
+        """Two sums per image and class, then a second pass back through the softmax."""
         xp = ops.xp
-        pixels = split_labels(ops, labels, self.ignore_index)
-        dtype = work_dtype(ops, logits)
-        images, channels, count = shape_of(logits)
-        valid = xp.astype(pixels.valid, dtype)
-        chunks = ops.chunks(images, channels, count)
-
-        def sums(chunk: Chunk) -> tuple[Array, Array]:
-            place, span = chunk
-            p = softmax(ops, upcast(ops, logits[place, :, span]))
-            m, y = valid[place, span], pixels.index[place, span]
-            return ops.class_sums(ops.pick(p, y) * m, y, channels), xp.sum(p * m[:, None, :], axis=2, dtype=xp.float64)
-
-        overlap = xp.zeros((images, channels), dtype=xp.float64, device=ops.device(logits))
-        size = ops.class_sums(valid, pixels.index, channels)
-        for (place, _), (inside, mass) in zip(chunks, ops.run(sums, chunks), strict=True):
-            overlap[place, :] += inside
-            size[place, :] += mass
-        value = xp.astype(self._from_sums(ops, overlap, size, pixels), dtype)
+        run = _Pass(ops, logits, split_labels(ops, labels, self.ignore_index), gradient)
+        overlap, size = run.sums()
+        value = xp.astype(self._from_sums(ops, overlap, size, run.pixels), run.dtype)
         if not gradient:
             return value, None
-        return value, self._gradient(ops, logits, pixels, overlap, size, valid, upstream, chunks)
-
-    def _gradient(
-        self,
-        ops: Backend,
-        logits: Array,
-        pixels: PixelLabels,
-        overlap: Array,
-        size: Array,
-        valid: Array,
-        upstream: Array | None,
-        chunks: Sequence[Chunk],
-    ) -> Array:
-        xp = ops.xp
         bottom = xp.add(size, self.smooth + EPS)
-        shares = self._shares(ops, size, pixels)
-        by_overlap = xp.astype(-2 * shares / bottom, valid.dtype)
-        by_size = xp.astype(shares * xp.add(2 * overlap, self.smooth) / (bottom * bottom), valid.dtype)
-        slopes = xp.empty_like(logits)
+        shares = self._shares(ops, size, run.pixels)
+        by_overlap = xp.astype(-2 * shares / bottom, run.dtype)
+        by_size = xp.astype(shares * xp.add(2 * overlap, self.smooth) / (bottom * bottom), run.dtype)
+        return value, run.gradient(by_overlap, by_size, upstream)
+
+
+class _Pass:
+    """Passes over the logits, a chunk of pixels at a time."""
+
+    def __init__(self, ops: Backend, logits: Array, pixels: PixelLabels, gradient: bool) -> None:
+        self.ops, self.logits, self.pixels = ops, logits, pixels
+        self.dtype = work_dtype(ops, logits)
+        self.chunks = ops.chunks(*shape_of(logits))
+        self.slopes = ops.xp.empty_like(logits) if gradient else None
+        #: Whether the probabilities wait where the gradient will be; in half precision that would round them.
+        self.kept = gradient and logits.dtype == self.dtype
+
+    def probabilities(self, chunk: Chunk) -> Array:
+        """The softmax of one chunk, 0 where ignored."""
+        ops, (images, span) = self.ops, chunk
+        z = upcast(ops, self.logits[images, :, span])
+        powers = ops.exp_(z - ops.xp.max(z, axis=1, keepdims=True))
+        norm = ops.xp.sum(powers, axis=1)
+        powers *= (ops.xp.astype(self.pixels.valid[images, span], self.dtype) / norm)[:, None, :]
+        return powers
+
+    def sums(self) -> tuple[Array, Array]:
+        """Of p in each image's true class, and of p and of the labels, in float64: (N, C)."""
+        ops, xp = self.ops, self.ops.xp
+        images, channels, _ = shape_of(self.logits)
+
+        def task(chunk: Chunk) -> tuple[Array, Array]:
+            place, span = chunk
+            p, y = self.probabilities(chunk), self.pixels.index[place, span]
+            if self.kept:
+                self.slopes[place, :, span] = p  # type: ignore[index]
+            labelled = ops.class_sums(xp.astype(self.pixels.valid[place, span], self.dtype), y, channels)
+            return ops.class_sums(ops.pick(p, y), y, channels), xp.sum(p, axis=2, dtype=xp.float64) + labelled
+
+        overlap = xp.zeros((images, channels), dtype=xp.float64, device=ops.device(self.logits))
+        size = xp.zeros_like(overlap)
+        for (place, _), (inside, mass) in zip(self.chunks, ops.run(task, self.chunks), strict=True):
+            overlap[place, :] += inside
+            size[place, :] += mass
+        return overlap, size
+
+    def gradient(self, by_overlap: Array, by_size: Array, upstream: Array | None) -> Array:
+        """From dL/dp, `by_size` (N, C) for every class and `by_overlap` more for the true one, back through the softmax."""
+        ops, xp, slopes = self.ops, self.ops.xp, self.slopes
+        assert slopes is not None
+        if upstream is not None:
+            by_overlap, by_size = by_overlap * upstream, by_size * upstream
 
         def task(chunk: Chunk) -> None:
             place, span = chunk
-            p = softmax(ops, upcast(ops, logits[place, :, span]))
-            m, y = valid[place, span], pixels.index[place, span]
-            if upstream is not None:
-                m = m * upstream
-            # dL/dp is by_size for every class and by_overlap more for the true one; then back through the softmax.
-            own = ops.pick(p, y) * ops.pick(by_overlap[place, :, None] + xp.zeros_like(p[:, :1, :]), y)
-            mean = xp.sum(p * by_size[place, :, None], axis=1) + own
-            p *= (by_size[place, :, None] - mean[:, None, :]) * m[:, None, :]
-            slopes[place, :, span] = xp.astype(ops.subtract_at(p, y, -own * m), logits.dtype, copy=False)
+            p = slopes[place, :, span] if self.kept else self.probabilities(chunk)
+            y = self.pixels.index[place, span]
+            own = ops.pick(p, y) * xp.take_along_axis(by_overlap[place, :], y, axis=1)
+            slope = p * by_size[place, :, None]
+            mean = xp.sum(slope, axis=1) + own
+            slope -= p * mean[:, None, :]
+            slopes[place, :, span] = ops.cast(ops.subtract_at(slope, y, -own), slopes.dtype)
 
-        ops.run(task, chunks)
+        ops.run(task, self.chunks)
         return slopes

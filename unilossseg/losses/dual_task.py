@@ -8,8 +8,21 @@ from typing import NamedTuple
 from unilossseg import _errors
 from unilossseg._loss import Loss
 from unilossseg._neighbourhood import central_difference, central_difference_transposed, dilate, triangle
-from unilossseg._pixels import as_weights, ratio, shape_of, shifted_logits, softmax, split_labels, total, upcast
+from unilossseg._pixels import (
+    as_weights,
+    flat,
+    keep_where,
+    ratio,
+    shape_of,
+    shifted_logits,
+    softmax,
+    split_labels,
+    total,
+    upcast,
+    work_dtype,
+)
 from unilossseg.backends import Array, Backend
+from unilossseg.backends._backend import Chunk
 
 NOISE_EPS = 1e-10
 MAGNITUDE_EPS = 1e-6
@@ -22,8 +35,6 @@ class _Edges(NamedTuple):
     across: Array
     along: Array
     magnitude: Array
-    top: Array
-    relative: Array
 
 
 @dataclass(eq=False)
@@ -116,18 +127,15 @@ class DualTaskLoss(Loss):
         # At most 1: beyond it (possible in float64 alone) the outer logarithm has no value.
         return -xp.log(NOISE_EPS - xp.log(xp.minimum(u, xp.ones_like(u))))
 
-    def _masks(self, ops: Backend, logits: Array, labels: Array) -> tuple[Array, Array, Array]:
-        """One-hot labels (N, C, H, W), the mask of valid pixels and that of counted ones (N, 1, H, W)."""
-        xp = ops.xp
-        images, channels, height, width = shape_of(logits)
+    def _masks(self, ops: Backend, labels: Array) -> tuple[Array, Array, Array]:
+        """The classes, 0 where ignored, the mask of valid pixels and that of counted ones: (N, 1, H, W)."""
         pixels = split_labels(ops, labels, self.ignore_index)
-        onehot = xp.reshape(ops.one_hot(pixels.index, channels), (images, channels, height, width))
-        valid = xp.reshape(pixels.valid, (images, 1, height, width))
-        counted = valid
-        if self.variant == "corrected":
-            wide = dilate(ops, ~valid, RADIUS, RADIUS + 1)
-            counted = ~(wide | dilate(ops, ~valid, RADIUS + 1, RADIUS))
-        return tuple(as_weights(ops, mask, logits) for mask in (onehot, valid, counted))  # type: ignore[return-value]
+        images, height, width = shape_of(labels)
+        index, valid = (ops.xp.reshape(x, (images, 1, height, width)) for x in (pixels.index, pixels.valid))
+        if self.variant == "paddleseg":
+            return index, valid, valid
+        wide = dilate(ops, ~valid, RADIUS, RADIUS + 1)
+        return index, valid, ~(wide | dilate(ops, ~valid, RADIUS + 1, RADIUS))
 
     def _sample(self, ops: Backend, logits: Array, valid: Array, gumbel: Array) -> Array:
         # The noise is added to differences of logits: to logits of 1e4 it would lose its digits in float32.
@@ -135,35 +143,43 @@ class DualTaskLoss(Loss):
         # The largest is taken off before the division: a small tau then overflows to a probability of 0, not to NaN.
         return softmax(ops, shifted_logits(ops, z) / self.tau)
 
-    def _edges(self, ops: Backend, p: Array) -> _Edges:
-        xp, replicate = ops.xp, self.variant == "corrected"
-        smooth = triangle(ops, triangle(ops, p, -1, RADIUS), -2, RADIUS)
+    def _smooth(self, ops: Backend, p: Array) -> Array:
+        return triangle(ops, triangle(ops, p, -1, RADIUS), -2, RADIUS)
+
+    def _edges(self, ops: Backend, smooth: Array) -> _Edges:
+        replicate = self.variant == "corrected"
         across = central_difference(ops, smooth, -1, replicate)
         along = central_difference(ops, smooth, -2, replicate)
-        magnitude = xp.sqrt(across * across + along * along + MAGNITUDE_EPS)
-        axes = (1, 2, 3) if self.variant == "corrected" else (0, 1, 2, 3)
-        top = xp.max(magnitude, axis=axes, keepdims=True)
-        return _Edges(across, along, magnitude, top, magnitude / top)
+        return _Edges(across, along, ops.xp.sqrt(across * across + along * along + MAGNITUDE_EPS))
 
-    def _weights(self, ops: Backend, predicted: Array, wanted: Array, counted: Array) -> Array:
-        """What each |G - G^| counts: half by the predicted edges, half by the labels'."""
+    def _numbers(self, ops: Backend, predicted: Array, wanted: Array, counted: Array) -> Array:
+        """How many edges count, predicted and of the labels: float64 (2,)."""
         xp = ops.xp
-        a = xp.zeros_like(predicted)
-        everywhere = xp.ones_like(a) if self.variant == "paddleseg" else counted + xp.zeros_like(a)
-        for edges in (predicted, wanted):
-            there = as_weights(ops, edges > THRESHOLD, a)
-            number = total(ops, there * everywhere)
-            a = a + there * ratio(ops, xp.ones_like(number) * 0.5, number)
-        return a * counted
+        everywhere = xp.ones_like(counted) if self.variant == "paddleseg" else counted
+        there = [(edges > THRESHOLD) & everywhere for edges in (predicted, wanted)]
+        return xp.astype(xp.stack([ops.count(edges) for edges in there]), xp.float64)
+
+    def _weights(self, ops: Backend, predicted: Array, wanted: Array, counted: Array, numbers: Array) -> Array:
+        """What each |G - G^| counts: half by the predicted edges, half by the labels'."""
+        halves = ops.xp.astype(ratio(ops, ops.xp.full_like(numbers, 0.5), numbers), predicted.dtype)
+        of_predicted, of_wanted = (as_weights(ops, edges > THRESHOLD, predicted) for edges in (predicted, wanted))
+        return keep_where(ops, counted, of_predicted * halves[0] + of_wanted * halves[1])
 
     def compute(self, ops: Backend, logits: Array, labels: Array, **inputs: Array) -> Array:
         """Differentiable formula."""
-        onehot, valid, counted = self._masks(ops, logits, labels)
-        gumbel = self._noise(ops, logits, inputs["noise"])
-        predicted = self._edges(ops, self._sample(ops, logits, valid, gumbel)).relative
-        wanted = self._edges(ops, onehot).relative
-        weights = self._weights(ops, ops.stop_gradient(predicted), wanted, counted)
-        return total(ops, weights * ops.xp.abs(predicted - wanted))
+        xp = ops.xp
+        index, valid, counted = self._masks(ops, labels)
+        sample = self._sample(ops, logits, as_weights(ops, valid, logits), self._noise(ops, logits, inputs["noise"]))
+        onehot = xp.astype(ops.one_hot(flat(ops, index[:, 0, ...], leading=1), int(logits.shape[1])), logits.dtype)
+        axes = (1, 2, 3) if self.variant == "corrected" else (0, 1, 2, 3)
+        relative = []
+        for p in (sample, xp.reshape(onehot, shape_of(logits))):
+            magnitude = self._edges(ops, self._smooth(ops, p)).magnitude
+            relative.append(magnitude / xp.max(magnitude, axis=axes, keepdims=True))
+        predicted, wanted = relative
+        detached = ops.stop_gradient(predicted)
+        weights = self._weights(ops, detached, wanted, counted, self._numbers(ops, detached, wanted, counted))
+        return total(ops, weights * xp.abs(predicted - wanted))
 
     def closed_form(  # type: ignore[override]
         self,
@@ -176,30 +192,128 @@ class DualTaskLoss(Loss):
         noise: Array,
     ) -> tuple[Array, Array | None]:
         """Backwards through the maximum, the magnitude, the differences, the filter and the softmax."""
-        xp = ops.xp
-        z = upcast(ops, logits)
-        onehot, valid, counted = self._masks(ops, z, labels)
-        p = self._sample(ops, z, valid, self._noise(ops, z, noise))
-        edges, wanted = self._edges(ops, p), self._edges(ops, onehot).relative
-        weights = self._weights(ops, edges.relative, wanted, counted)
-        difference = edges.relative - wanted
-        value = total(ops, weights * xp.abs(difference))
-        if not gradient:
-            return value, None
-        slope = weights * xp.sign(difference)
-        if upstream is not None:
-            slope = slope * upstream
-        slope = self._back_to_samples(ops, slope, edges)
-        slope = p * (slope - xp.sum(p * slope, axis=1, keepdims=True))
-        return value, slope * valid / self.tau
+        planes = _Planes(self, ops, logits, labels, noise)
+        value = planes.value()
+        return value, planes.gradient(upstream) if gradient else None
 
-    def _back_to_samples(self, ops: Backend, slope: Array, edges: _Edges) -> Array:
-        xp, replicate = ops.xp, self.variant == "corrected"
-        axes = (1, 2, 3) if self.variant == "corrected" else (0, 1, 2, 3)
-        highest = as_weights(ops, ops.xp.equal(edges.magnitude, edges.top), slope)
-        # The maximum's gradient, shared evenly among its ties.
-        through_top = xp.sum(slope * edges.relative, axis=axes, keepdims=True) / xp.sum(highest, axis=axes, keepdims=True)
-        by_magnitude = (slope - highest * through_top) / (edges.top * edges.magnitude)
-        smooth = central_difference_transposed(ops, by_magnitude * edges.across, -1, replicate)
-        smooth = smooth + central_difference_transposed(ops, by_magnitude * edges.along, -2, replicate)
-        return triangle(ops, triangle(ops, smooth, -1, RADIUS), -2, RADIUS)
+
+class _Planes:
+    """Passes over the planes (H, W) of the classes: what has the size of the logits is the sample, its smoothed image (in
+    whose place the gradient comes) and the edges of the labels; all else is computed again where it is needed.
+    """
+
+    def __init__(self, loss: DualTaskLoss, ops: Backend, logits: Array, labels: Array, noise: Array) -> None:
+        xp = ops.xp
+        self.loss, self.ops, self.dtype = loss, ops, work_dtype(ops, logits)
+        self.index, self.valid, self.counted = loss._masks(ops, labels)
+        images, channels, height, width = self.shape = shape_of(logits)
+        self.groups = ops.planes(images, channels)
+        self.bands = ops.chunks(images, channels * width, height)
+        self.sample = xp.empty(self.shape, dtype=self.dtype, device=ops.device(logits))
+        self.smooth, self.wanted = xp.empty_like(self.sample), xp.empty_like(self.sample)
+
+        def draw(band: Chunk) -> None:
+            place, rows = band
+            z, u = (upcast(ops, x[place, :, rows, :]) for x in (logits, noise))
+            valid = xp.astype(self.valid[place, :, rows, :], self.dtype)
+            self.sample[place, :, rows, :] = loss._sample(ops, z, valid, loss._noise(ops, z, u))
+
+        ops.run(draw, self.bands)
+        self.tops = self._tops()
+        self.numbers = xp.sum(xp.stack(ops.run(self._numbers, self.groups)), axis=0)
+
+    def _tops(self) -> tuple[Array, Array]:
+        """Fills `smooth` and `wanted`; the largest magnitudes that predicted and wanted edges are divided by."""
+        ops, xp, loss = self.ops, self.ops.xp, self.loss
+        images, channels, _, _ = self.shape
+        numbers = xp.arange(channels, dtype=self.index.dtype, device=ops.device(self.sample))[None, :, None, None]
+
+        def task(group: Chunk) -> list[Array]:
+            self.smooth[*group, ...] = loss._smooth(ops, self.sample[*group, ...])
+            onehot = xp.astype(xp.equal(self.index[group[0], ...], numbers[:, group[1], ...]), self.dtype)
+            self.wanted[*group, ...] = loss._edges(ops, loss._smooth(ops, onehot)).magnitude
+            magnitudes = loss._edges(ops, self.smooth[*group, ...]).magnitude, self.wanted[*group, ...]
+            return [xp.max(magnitude, axis=(1, 2, 3), keepdims=True) for magnitude in magnitudes]
+
+        tops = [xp.zeros((images, 1, 1, 1), dtype=self.dtype, device=ops.device(self.sample)) for _ in range(2)]
+        for (place, _), found in zip(self.groups, ops.run(task, self.groups), strict=True):
+            for top, one in zip(tops, found, strict=True):
+                top[place, ...] = xp.maximum(top[place, ...], one)
+        if loss.variant == "paddleseg":
+            tops = [xp.max(top, axis=0, keepdims=True) + xp.zeros_like(top) for top in tops]
+        return tops[0], tops[1]
+
+    def _relative(self, group: Chunk) -> tuple[_Edges, Array, Array]:
+        """The predicted edges of some planes, and predicted and wanted ones over their maximum."""
+        edges = self.loss._edges(self.ops, self.smooth[*group, ...])
+        predicted, wanted = (top[group[0], ...] for top in self.tops)
+        return edges, edges.magnitude / predicted, self.wanted[*group, ...] / wanted
+
+    def _numbers(self, group: Chunk) -> Array:
+        _, predicted, wanted = self._relative(group)
+        return self.loss._numbers(self.ops, predicted, wanted, self.counted[group[0], ...])
+
+    def _difference(self, group: Chunk) -> tuple[_Edges, Array, Array, Array]:
+        """The predicted edges, those over their maximum, their difference from the wanted ones, and its weights."""
+        edges, predicted, wanted = self._relative(group)
+        weights = self.loss._weights(self.ops, predicted, wanted, self.counted[group[0], ...], self.numbers)
+        return edges, predicted, predicted - wanted, weights
+
+    def value(self) -> Array:
+        """The sum of weights * |G - G^|."""
+        xp = self.ops.xp
+
+        def task(group: Chunk) -> Array:
+            _, _, difference, weights = self._difference(group)
+            return xp.sum(weights * xp.abs(difference), dtype=xp.float64)
+
+        return xp.astype(xp.sum(xp.stack(self.ops.run(task, self.groups))), self.dtype)
+
+    def gradient(self, upstream: Array | None) -> Array:
+        """By the logits, in the working dtype."""
+        ops, xp, loss = self.ops, self.ops.xp, self.loss
+        shares = self._through_tops()
+
+        def to_samples(group: Chunk) -> None:
+            edges, _, difference, weights = self._difference(group)
+            slope, top = weights * ops.sign(difference), self.tops[0][group[0], ...]
+            highest = as_weights(ops, xp.equal(edges.magnitude, top), slope)
+            slope = (slope - highest * shares[group[0], ...]) / (top * edges.magnitude)
+            self.smooth[*group, ...] = self._back_to_samples(slope, edges)
+
+        ops.run(to_samples, self.groups)
+
+        def to_logits(band: Chunk) -> None:
+            place, rows = band
+            here = (place, slice(None), rows, slice(None))
+            p, slope = self.sample[here], self.smooth[here]
+            factor = xp.astype(self.valid[here], self.dtype) / loss.tau
+            slope = p * (slope - xp.sum(p * slope, axis=1, keepdims=True)) * factor
+            self.smooth[here] = slope if upstream is None else slope * upstream
+
+        ops.run(to_logits, self.bands)
+        return self.smooth
+
+    def _through_tops(self) -> Array:
+        """The gradient through the maximum, shared evenly among its ties: what each of them gets, (N, 1, 1, 1)."""
+        ops, xp = self.ops, self.ops.xp
+
+        def task(group: Chunk) -> Array:
+            edges, predicted, difference, weights = self._difference(group)
+            highest = xp.equal(edges.magnitude, self.tops[0][group[0], ...])
+            parts = (weights * ops.sign(difference) * predicted, xp.astype(highest, self.dtype))
+            return xp.stack([xp.sum(part, axis=(1, 2, 3), keepdims=True, dtype=xp.float64) for part in parts])
+
+        sums = xp.zeros((2, *shape_of(self.tops[0])), dtype=xp.float64, device=ops.device(self.sample))
+        for (place, _), found in zip(self.groups, ops.run(task, self.groups), strict=True):
+            sums[:, place, ...] += found
+        if self.loss.variant == "paddleseg":
+            sums = xp.sum(sums, axis=1, keepdims=True) + xp.zeros_like(sums)
+        return xp.astype(sums[0, ...] / sums[1, ...], self.dtype)
+
+    def _back_to_samples(self, slope: Array, edges: _Edges) -> Array:
+        """From the gradient by the squared magnitudes' halves back through the differences and the filter."""
+        ops, replicate = self.ops, self.loss.variant == "corrected"
+        smooth = central_difference_transposed(ops, slope * edges.across, -1, replicate)
+        smooth = smooth + central_difference_transposed(ops, slope * edges.along, -2, replicate)
+        return self.loss._smooth(ops, smooth)

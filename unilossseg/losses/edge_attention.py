@@ -35,7 +35,7 @@ class EdgeMasked(WeightedCrossEntropy):
         split = split_labels(ops, labels, self.ignore_index)  # type: ignore[attr-defined]
         edges = upcast(ops, flat(ops, ops.stop_gradient(inputs["edge_logits"]), leading=1))
         valid = split.valid & (edges > self.edge_threshold)
-        return PixelLabels(ops.xp.where(valid, split.index, ops.xp.zeros_like(split.index)), valid)
+        return PixelLabels(ops.keep_where(valid, split.index), valid)
 
 
 @dataclass(eq=False)

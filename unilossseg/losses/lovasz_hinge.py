@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import KW_ONLY, dataclass
 
 from unilossseg import _errors
 from unilossseg._loss import Loss
-from unilossseg._pixels import flat, keep_where, softmax, split_labels, total, upcast
+from unilossseg._pixels import flat, keep_where, shape_of, softmax, split_labels, total, upcast
 from unilossseg.backends import Array, Backend
 from unilossseg.losses._lovasz import lovasz_weights
 
@@ -74,51 +75,66 @@ class LovaszHingeLoss(Loss):
 
     def compute(self, ops: Backend, logits: Array, labels: Array, **inputs: Array) -> Array:
         """Differentiable formula."""
-        return self._loss(ops, self._score(ops, flat(ops, logits)), labels)[0]
+        z = flat(ops, logits)
+        score = self._score(ops, *(z[:, c, :] for c in range(int(z.shape[1]))))
+        return self._loss(ops, score, labels)[0]
 
-    def _score(self, ops: Backend, logits: Array) -> Array:
-        """One logit per pixel, (N, S)."""
-        if int(logits.shape[1]) == 1:
-            return logits[:, 0, :]
+    def _score(self, ops: Backend, first: Array, second: Array | None = None) -> Array:
+        """One logit per pixel, (N, S), from those of one or two channels."""
+        first = upcast(ops, first)
+        if second is None:
+            return first
+        second = upcast(ops, second)
         if self.variant == "corrected":
-            return logits[:, 1, :] - logits[:, 0, :]
-        p = softmax(ops, logits)
+            return second - first
+        p = softmax(ops, ops.xp.stack([first, second], axis=1))
         return ops.xp.log(p[:, 1, :] + EPS / ops.xp.add(p[:, 0, :], EPS))
+
+    def _by_channels(self, ops: Backend, slope: Array, first: Array, second: Array) -> tuple[Array, Array]:
+        """The derivative by the two channels' logits from that by the score."""
+        if self.variant == "paddleseg":
+            p = softmax(ops, ops.xp.stack([upcast(ops, first), upcast(ops, second)], axis=1))
+            p0, p1 = p[:, 0, :], p[:, 1, :]
+            away = ops.xp.add(p0, EPS)
+            slope = slope * p0 * p1 * (1 + EPS / (away * away)) / (p1 + EPS / away)
+        return -slope, slope
 
     def _loss(self, ops: Backend, score: Array, labels: Array) -> tuple[Array, Array]:
         """The loss, and its derivative by the score (N, S)."""
         xp = ops.xp
         pixels = split_labels(ops, labels, self.ignore_index)
-        foreground = pixels.index == 1
-        sign = xp.where(foreground, xp.ones_like(score), -xp.ones_like(score))
-        errors = 1 - score * sign
-        detached = ops.stop_gradient(errors)
-        key = xp.where(pixels.valid, detached, xp.full_like(detached, -xp.inf))
         row = (1, -1)
-        weights = lovasz_weights(
-            ops, xp.reshape(key, row), xp.reshape(foreground & pixels.valid, row), xp.reshape(pixels.valid, row)
-        )
-        # max(0, e) has derivative 0 at its kink; NaN, which is not at most 0, must stay.
-        above = (xp.greater(detached, 0) | xp.isnan(detached)) & pixels.valid
-        weights = keep_where(ops, above, xp.reshape(weights, score.shape))
-        return total(ops, weights * keep_where(ops, above, errors)), -sign * weights
+        index, valid = xp.reshape(pixels.index, row), xp.reshape(pixels.valid, row)
+
+        def split(score: Array, index: Array, valid: Array) -> tuple[Array, Array, Array]:
+            foreground = xp.equal(index, 1)
+            errors = 1 - score * (2 * xp.astype(foreground, score.dtype) - 1)
+            return errors, keep_where(ops, valid, ops.stop_gradient(errors), -math.inf), foreground & valid
+
+        def joined(weights: Array, errors: Array, foreground: Array, valid: Array) -> tuple[Array, Array]:
+            detached = ops.stop_gradient(errors)
+            # max(0, e) has derivative 0 at its kink; NaN, which is not at most 0, must stay.
+            above = (xp.greater(detached, 0) | xp.isnan(detached)) & valid
+            weights = keep_where(ops, above, weights)
+            return weights * keep_where(ops, above, errors), weights * (1 - 2 * xp.astype(foreground, errors.dtype))
+
+        errors, keys, foreground = ops.elementwise(split, xp.reshape(score, row), index, valid)
+        weights = lovasz_weights(ops, keys, foreground, valid)
+        terms, slope = ops.elementwise(joined, weights, errors, foreground, valid)
+        return total(ops, terms), xp.reshape(slope, shape_of(score))
 
     def closed_form(  # type: ignore[override]
         self, ops: Backend, logits: Array, labels: Array, *, gradient: bool, upstream: Array | None
     ) -> tuple[Array, Array | None]:
         """Linear in the errors once they are sorted; then back through the score."""
-        xp = ops.xp
-        z = upcast(ops, logits)
-        value, slope = self._loss(ops, self._score(ops, z), labels)
+        z = [logits[:, c, :] for c in range(int(logits.shape[1]))]
+        score = ops.elementwise(lambda *channels: self._score(ops, *channels), *z)
+        value, slope = self._loss(ops, score, labels)
         if not gradient:
             return value, None
         if upstream is not None:
             slope = slope * upstream
-        if int(z.shape[1]) == 1:
+        if len(z) == 1:
             return value, slope[:, None, :]
-        if self.variant == "paddleseg":
-            p = softmax(ops, z)
-            p0, p1 = p[:, 0, :], p[:, 1, :]
-            away = xp.add(p0, EPS)
-            slope = slope * p0 * p1 * (1 + EPS / (away * away)) / (p1 + EPS / away)
-        return value, xp.stack([-slope, slope], axis=1)
+        slopes = ops.elementwise(lambda *arrays: self._by_channels(ops, *arrays), slope, *z)
+        return value, ops.xp.stack(slopes, axis=1)

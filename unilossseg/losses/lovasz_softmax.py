@@ -125,15 +125,13 @@ class LovaszSoftmaxLoss(Loss):
         shares = tuple(numbers.count(c + offset) / len(numbers) for c in range(channels))
         return keep_where(ops, some, ops.constant(shares, like))
 
-    def _probabilities(self, ops: Backend, logits: Array) -> Array:
-        return sigmoid(ops, logits) if self._is_binary(int(logits.shape[1])) else softmax(ops, logits)
-
     def compute(self, ops: Backend, logits: Array, labels: Array, **inputs: Array) -> Array:
         """Differentiable formula."""
         xp = ops.xp
         pixels = split_labels(ops, labels, self.ignore_index)
-        p = self._probabilities(ops, flat(ops, logits))
-        channels = int(p.shape[1])
+        z = flat(ops, logits)
+        channels = int(z.shape[1])
+        p = sigmoid(ops, z) if self._is_binary(channels) else softmax(ops, z)
         shares = self._shares(ops, pixels, channels, p)
         value = xp.zeros_like(shares[0])
         for c in range(channels):
@@ -144,55 +142,90 @@ class LovaszSoftmaxLoss(Loss):
     def _class_loss(self, ops: Backend, p: Array, pixels: PixelLabels, channel: int, channels: int) -> tuple[Array, Array]:
         """The loss of one class from its probabilities (1, P), and its derivative by them."""
         xp = ops.xp
-        foreground = xp.reshape(self._foreground(ops, pixels, channel, channels), (1, -1))
-        valid = xp.reshape(pixels.valid, (1, -1))
-        errors = xp.abs(xp.astype(foreground, p.dtype) - p)
-        detached = ops.stop_gradient(errors)
-        weights = lovasz_weights(ops, xp.where(valid, detached, -xp.ones_like(detached)), foreground, valid)
-        slope = keep_where(ops, xp.not_equal(detached, 0), xp.where(foreground, -weights, weights))
-        return total(ops, weights * errors), slope
+        number, row = 1 if self._is_binary(channels) else channel, (1, -1)
+        valid = xp.reshape(pixels.valid, row)
+
+        def split(p: Array, index: Array, valid: Array) -> tuple[Array, Array, Array]:
+            foreground = xp.equal(index, number) & valid
+            errors = xp.abs(xp.astype(foreground, p.dtype) - p)
+            return errors, keep_where(ops, valid, ops.stop_gradient(errors), -1), foreground
+
+        def joined(weights: Array, errors: Array, foreground: Array) -> tuple[Array, Array]:
+            sign = 1 - 2 * xp.astype(foreground, errors.dtype)
+            slope = keep_where(ops, xp.not_equal(ops.stop_gradient(errors), 0), weights * sign)
+            return weights * errors, slope
+
+        errors, keys, foreground = ops.elementwise(split, p, xp.reshape(pixels.index, row), valid)
+        weights = lovasz_weights(ops, keys, foreground, valid)
+        terms, slope = ops.elementwise(joined, weights, errors, foreground)
+        return total(ops, terms), slope
 
     def closed_form(  # type: ignore[override]
         self, ops: Backend, logits: Array, labels: Array, *, gradient: bool, upstream: Array | None
     ) -> tuple[Array, Array | None]:
         """Linear in the errors once they are sorted; then back through the softmax."""
+        run = _Pass(self, ops, logits, split_labels(ops, labels, self.ignore_index), gradient)
+        value = ops.xp.sum(ops.xp.stack(ops.run(run.one_class, range(run.shape[1]))))
+        return value, run.gradient(upstream) if gradient else None
+
+
+class _Pass:
+    """Passes over the logits. Of the probabilities only the sums are kept: they are computed again, class by class for the
+    sorts and chunk by chunk for the way back.
+    """
+
+    def __init__(self, loss: LovaszSoftmaxLoss, ops: Backend, logits: Array, pixels: PixelLabels, gradient: bool) -> None:
         xp = ops.xp
-        pixels = split_labels(ops, labels, self.ignore_index)
-        dtype = work_dtype(ops, logits)
-        images, channels, count = shape = shape_of(logits)
-        chunks = ops.chunks(images, channels, count)
-        p = xp.empty(shape, dtype=dtype, device=ops.device(logits))
+        self.loss, self.ops, self.logits, self.pixels = loss, ops, logits, pixels
+        self.shape, self.dtype = shape_of(logits), work_dtype(ops, logits)
+        self.binary = loss._is_binary(self.shape[1])
+        self.chunks = ops.chunks(*self.shape)
+        self.top = xp.zeros_like(pixels.index, dtype=self.dtype)
+        self.norm = xp.ones_like(self.top)
+        if not self.binary:
+            ops.run(self._find_sums, self.chunks)
+        self.shares = loss._shares(ops, pixels, self.shape[1], self.top)
+        #: By the probabilities.
+        self.slopes = xp.empty_like(logits, dtype=self.dtype) if gradient else None
 
-        def probabilities(chunk: Chunk) -> None:
-            place, span = chunk
-            p[place, :, span] = self._probabilities(ops, upcast(ops, logits[place, :, span]))
+    def _find_sums(self, chunk: Chunk) -> None:
+        xp, (place, span) = self.ops.xp, chunk
+        z = upcast(self.ops, self.logits[place, :, span])
+        top = xp.max(z, axis=1, keepdims=True)
+        self.top[place, span] = top[:, 0, :]
+        self.norm[place, span] = xp.sum(self.ops.exp_(z - top), axis=1)
 
-        ops.run(probabilities, chunks)
-        shares = self._shares(ops, pixels, channels, p)
-        slopes = xp.empty_like(p) if gradient else None
+    def _probabilities(self, z: Array, top: Array, norm: Array) -> Array:
+        return sigmoid(self.ops, z) if self.binary else self.ops.exp_(z - top) / norm
 
-        def one_class(c: int) -> Array:
-            if ops.readable(shares) and float(ops.read(shares[c])) == 0:
-                if slopes is not None:
-                    slopes[:, c, :] = 0.0
-                return xp.zeros_like(shares[c])
-            loss, slope = self._class_loss(ops, xp.reshape(p[:, c, :], (1, -1)), pixels, c, channels)
-            if slopes is not None:
-                slopes[:, c, :] = xp.reshape(slope * shares[c], (images, count))
-            return loss * shares[c]
+    def one_class(self, c: int) -> Array:
+        """The loss of one class times its share; its derivative by the probabilities goes to `slopes`."""
+        ops, xp, shares = self.ops, self.ops.xp, self.shares
+        images, channels, count = self.shape
+        if ops.readable(shares) and float(ops.read(shares[c])) == 0:
+            if self.slopes is not None:
+                self.slopes[:, c, :] = 0.0
+            return xp.zeros_like(shares[c])
+        p = ops.elementwise(self._probabilities, upcast(ops, self.logits[:, c, :]), self.top, self.norm)
+        loss, slope = self.loss._class_loss(ops, xp.reshape(p, (1, -1)), self.pixels, c, channels)
+        if self.slopes is not None:
+            self.slopes[:, c, :] = xp.reshape(slope * shares[c], (images, count))
+        return loss * shares[c]
 
-        value = xp.sum(xp.stack(ops.run(one_class, range(channels))))
-        if slopes is None:
-            return value, None
+    def gradient(self, upstream: Array | None) -> Array:
+        """Back through the softmax or the sigmoid."""
+        ops, xp, slopes = self.ops, self.ops.xp, self.slopes
+        assert slopes is not None
+        out = slopes if self.logits.dtype == self.dtype else xp.empty_like(self.logits)
 
         def backward(chunk: Chunk) -> None:
             place, span = chunk
-            q, slope = p[place, :, span], slopes[place, :, span]
-            if self._is_binary(channels):
-                slope = slope * q * (1 - q)
-            else:
-                slope = q * (slope - xp.sum(q * slope, axis=1, keepdims=True))
-            slopes[place, :, span] = slope if upstream is None else slope * upstream
+            top, norm = self.top[place, None, span], self.norm[place, None, span]
+            p = self._probabilities(upcast(ops, self.logits[place, :, span]), top, norm)
+            slope = slopes[place, :, span]
+            slope = slope * (1 - p) if self.binary else slope - xp.sum(p * slope, axis=1, keepdims=True)
+            p *= slope
+            out[place, :, span] = ops.cast(p if upstream is None else p * upstream, self.logits.dtype)
 
-        ops.run(backward, chunks)
-        return value, slopes
+        ops.run(backward, self.chunks)
+        return out

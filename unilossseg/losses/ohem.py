@@ -7,7 +7,7 @@ from dataclasses import KW_ONLY, dataclass
 from typing import ClassVar
 
 from unilossseg import _errors
-from unilossseg._pixels import PixelLabels, as_weights, average, ratio, size_of, total
+from unilossseg._pixels import PixelLabels, keep_where, ratio, size_of, total
 from unilossseg.backends import Array, Backend
 from unilossseg.losses._weighted_cross_entropy import WeightedCrossEntropy
 
@@ -29,10 +29,12 @@ class OhemSelection(WeightedCrossEntropy):
     def pixel_weights(self, ops: Backend, losses: Array, pixels: PixelLabels, **inputs: Array) -> Array:
         """1 / denominator for the kept pixels."""
         w = self.class_weight(ops, pixels, losses)
-        kept = as_weights(ops, self.kept(ops, losses, pixels), losses)
+        kept = self.kept(ops, losses, pixels)
         if self.variant == "corrected":
-            return ratio(ops, kept * w, total(ops, kept * w) + ops.xp.zeros_like(w))
-        return kept * w / (size_of(w) * (average(ops, kept) + self.eps))
+            counted = total(ops, keep_where(ops, kept, w))
+            return keep_where(ops, kept, w * ratio(ops, ops.xp.ones_like(counted), counted))
+        share = ops.xp.astype(ops.count(kept), w.dtype) / size_of(w)
+        return keep_where(ops, kept, w / (size_of(w) * (share + self.eps)))
 
     def kept(self, ops: Backend, losses: Array, pixels: PixelLabels) -> Array:
         """Valid pixels whose probability of the true class lies below the threshold: bool (N, S)."""
@@ -41,7 +43,7 @@ class OhemSelection(WeightedCrossEntropy):
         if self.min_kept == 0 and not corrected:
             return pixels.valid
         # Above every probability, so that an ignored pixel is never among the least sure.
-        sure = xp.where(pixels.valid, xp.exp(-losses), xp.full_like(losses, 2.0))
+        sure = ops.elementwise(lambda ce, valid: ops.keep_where(valid, xp.exp(-ce), 2.0), losses, pixels.valid)
         limit = xp.full_like(losses[:1, :1], self.thresh)
         if self.min_kept > 0:
             # The min_kept-th smallest.
@@ -49,7 +51,7 @@ class OhemSelection(WeightedCrossEntropy):
             limit = xp.maximum(limit, -ops.kth_largest(-xp.reshape(sure, (1, -1)), place))
         unsure = xp.less_equal(sure, limit) if corrected else sure < limit
         unsure = (unsure | xp.isnan(sure)) & pixels.valid
-        enough = xp.sum(xp.astype(pixels.valid, xp.int64)) > self.min_kept
+        enough = ops.count(pixels.valid) > self.min_kept
         return xp.where(enough, unsure, pixels.valid)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
+from typing import Any
 
 from unilossseg import _errors
 from unilossseg._loss import Loss
@@ -26,8 +28,12 @@ class ElementLoss(Loss):
         super().__post_init__()
         self.reduction: str = _errors.choice(self.name, "reduction", self.reduction, REDUCTIONS)
 
-    def distance(self, ops: Backend, difference: Array) -> tuple[Array, Array]:
-        """e and its derivative."""
+    def distance(self, ops: Backend, difference: Array) -> Array:
+        """e; 0 at 0."""
+        raise NotImplementedError
+
+    def derivative(self, ops: Backend, difference: Array) -> Array:
+        """The derivative of e; 0 at 0."""
         raise NotImplementedError
 
     def masks(self) -> bool:
@@ -47,24 +53,22 @@ class ElementLoss(Loss):
             raise ValueError(f"{self.name}: labels have shape {shape}, expected {full}, the shape of the logits")
         return labels
 
-    def _weights(self, ops: Backend, mask: Array, like: Array) -> Array:
-        m = as_weights(ops, mask, like)
+    def _share(self, ops: Backend, counted: Array, size: int) -> Array:
+        """What one element counts, of so many of which the mean of the mask, `counted`, is left."""
         if self.reduction != "mean":
-            return m
-        size = size_of(like)
+            return ops.xp.ones_like(counted)
         # Without a mask the mean is plain: no eps in its denominator.
-        return m / (size * (average(ops, m) + EPS)) if self.masks() else m / size
+        return 1 / (size * (counted + EPS if self.masks() else ops.xp.ones_like(counted)))
 
     def _mask(self, ops: Backend, labels: Array) -> Array:
-        if self.masks():
-            return differs(ops, labels, self.ignore_index)  # type: ignore[attr-defined]
-        return ops.xp.ones_like(labels, dtype=ops.xp.bool)
+        return differs(ops, labels, self.ignore_index)  # type: ignore[attr-defined]
 
     def compute(self, ops: Backend, logits: Array, labels: Array, **inputs: Array) -> Array:
         """Differentiable formula."""
-        mask = self._mask(ops, labels)
-        target = ops.xp.astype(labels, logits.dtype)
-        terms = self._weights(ops, mask, logits) * keep_where(ops, mask, self.distance(ops, logits - target)[0])
+        xp = ops.xp
+        mask = self._mask(ops, labels) if self.masks() else xp.ones_like(labels, dtype=xp.bool)
+        share = self._share(ops, average(ops, as_weights(ops, mask, logits)), size_of(logits))
+        terms = share * keep_where(ops, mask, self.distance(ops, logits - xp.astype(labels, logits.dtype)))
         return terms if self.reduction == "none" else total(ops, terms)
 
     def closed_form(  # type: ignore[override]
@@ -72,38 +76,44 @@ class ElementLoss(Loss):
     ) -> tuple[Array, Array | None]:
         """Derivative a * e'(z - y), a piece of the elements at a time."""
         xp = ops.xp
-        mask = self._mask(ops, labels)
-        row = (1, 1, -1)
+        row, shape = (1, 1, -1), shape_of(logits)
         z, y = xp.reshape(logits, row), xp.reshape(labels, row)
-        m = xp.reshape(mask, row)
-        a = self._weights(ops, m, z)
-        scale = None if upstream is None else upstream
-        if scale is not None and len(scale.shape) > 0:
-            scale = xp.reshape(scale, row)
+        chunks = [(slice(0, 1), slice(0, 1), span) for _, span in ops.chunks(*shape_of(z), small=True)]
         dtype = work_dtype(ops, logits)
-        each = self.reduction == "none"
-        values = xp.empty_like(z, dtype=dtype) if each else None
+        share = self._share(ops, self._counted(ops, y, chunks, dtype), size_of(z))
+        if upstream is not None and len(upstream.shape) > 0:
+            upstream = xp.reshape(upstream, row)
+        values = xp.empty_like(z, dtype=dtype) if self.reduction == "none" else None
         slopes = xp.empty_like(z) if gradient else None
 
-        def task(chunk: tuple[slice, slice]) -> Array:
-            _, span = chunk
-            here = (slice(0, 1), slice(0, 1), span)
-            loss, slope = self.distance(ops, upcast(ops, z[here]) - xp.astype(y[here], dtype, copy=False))
-            terms = a[here] * keep_where(ops, m[here], loss)
+        def task(here: tuple[slice, ...]) -> Array:
+            d = upcast(ops, z[here]) - xp.astype(y[here], dtype, copy=False)
+            if self.masks():
+                # e and its derivative are 0 at 0.
+                d = keep_where(ops, self._mask(ops, y[here]), d)
+            loss = self.distance(ops, d)
             if values is not None:
-                values[here] = terms
+                values[here] = share * loss
             if slopes is not None:
-                slope = a[here] * keep_where(ops, m[here], slope)
-                if scale is not None:
-                    slope = slope * (scale[here] if len(scale.shape) > 0 else scale)
-                slopes[here] = xp.astype(slope, logits.dtype, copy=False)
-            return xp.sum(terms, dtype=xp.float64)
+                factor = share
+                if upstream is not None:
+                    factor = share * (upstream[here] if len(upstream.shape) > 0 else upstream)
+                slopes[here] = ops.cast(self.derivative(ops, d) * factor, logits.dtype)
+            return xp.sum(loss, dtype=xp.float64)
 
-        sums = ops.run(task, ops.chunks(*shape_of(z)))
-        slopes = None if slopes is None else xp.reshape(slopes, logits.shape)
+        sums = ops.run(task, chunks)
+        slopes = None if slopes is None else xp.reshape(slopes, shape)
         if values is not None:
-            return xp.reshape(values, logits.shape), slopes
-        return xp.astype(xp.sum(xp.stack(sums)), dtype), slopes
+            return xp.reshape(values, shape), slopes
+        return xp.astype(share * xp.sum(xp.stack(sums)), dtype), slopes
+
+    def _counted(self, ops: Backend, labels: Array, chunks: Sequence[tuple[slice, ...]], dtype: Any) -> Array:
+        """The mean of the mask."""
+        xp = ops.xp
+        if self.reduction != "mean" or not self.masks():
+            return xp.ones((), dtype=dtype, device=ops.device(labels))
+        count = ops.run(lambda here: ops.count(self._mask(ops, labels[here])), chunks)
+        return xp.astype(xp.astype(xp.sum(xp.stack(count)), xp.float64) / size_of(labels), dtype)
 
 
 @dataclass(eq=False)
@@ -147,12 +157,13 @@ class L1Loss(ElementLoss):
     reduction: str = "mean"
     ignore_index: int = 255
 
-    def distance(self, ops: Backend, difference: Array) -> tuple[Array, Array]:
+    def distance(self, ops: Backend, difference: Array) -> Array:
         """The absolute value."""
-        xp, d = ops.xp, ops.stop_gradient(difference)
-        one = xp.ones_like(d)
-        # Not `sign`: array-api-compat's writes through a mask, which torch.func.vmap cannot follow. NaN stays NaN.
-        return xp.abs(difference), xp.where(d > 0, one, xp.where(d < 0, -one, d * 0))
+        return ops.xp.abs(difference)
+
+    def derivative(self, ops: Backend, difference: Array) -> Array:
+        """The sign."""
+        return ops.sign(difference)
 
 
 @dataclass(eq=False)
@@ -208,6 +219,10 @@ class MSELoss(ElementLoss):
         """Only in the corrected variant."""
         return self.variant == "corrected"
 
-    def distance(self, ops: Backend, difference: Array) -> tuple[Array, Array]:
+    def distance(self, ops: Backend, difference: Array) -> Array:
         """The square."""
-        return difference * difference, 2 * ops.stop_gradient(difference)
+        return difference * difference
+
+    def derivative(self, ops: Backend, difference: Array) -> Array:
+        """Twice the difference."""
+        return 2 * difference

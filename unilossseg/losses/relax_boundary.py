@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import KW_ONLY, dataclass
 
 from unilossseg import _errors
@@ -95,9 +96,9 @@ class RelaxBoundaryLoss(Loss):
         pixels = split_labels(ops, labels, self.ignore_index)
         onehot = ops.one_hot(pixels.index, channels) & pixels.valid[:, None, :]
         onehot = xp.reshape(onehot, (images, channels, height, width))
-        near = flat(ops, dilate(ops, onehot, self.border, self.border))
+        near = flat(ops, ops.planewise(lambda planes: dilate(ops, planes, self.border, self.border), onehot))
         like = xp.zeros((1,), dtype=work_dtype(ops, logits), device=ops.device(logits))
-        number = xp.astype(xp.sum(xp.astype(near, xp.int32), axis=1), like.dtype)
+        number = xp.astype(ops.count(near, axis=1), like.dtype)
         none = xp.equal(number, 0)
         own = xp.where(none, xp.ones_like(number), number)
         numerator = number
@@ -117,8 +118,8 @@ class RelaxBoundaryLoss(Loss):
     def _class_weights(self, ops: Backend, near: Array, unknown: Array, like: Array) -> Array:
         """1 + upper_bound * (1 - share) for classes that occur in an image, else 1: (N, C)."""
         xp = ops.xp
-        counts = xp.astype(xp.sum(xp.astype(near, xp.int64), axis=2), like.dtype)
-        without = xp.astype(xp.sum(xp.astype(unknown, xp.int64), axis=1), like.dtype)
+        counts = xp.astype(ops.count(near, axis=2), like.dtype)
+        without = xp.astype(ops.count(unknown, axis=1), like.dtype)
         shares = counts / (xp.sum(counts, axis=1, keepdims=True) + without[:, None])
         return 1 + keep_where(ops, counts > 0, self.upper_bound * (1 - shares))
 
@@ -143,10 +144,10 @@ class RelaxBoundaryLoss(Loss):
             weights = a[place, span]
             if slopes is not None:
                 scaled = weights if upstream is None else weights * upstream
-                slopes[place, :, span] = xp.astype(relaxed.slope() * scaled[:, None, :], logits.dtype, copy=False)
+                slopes[place, :, span] = ops.cast(relaxed.slope() * scaled[:, None, :], logits.dtype)
             return xp.sum(weights * keep_where(ops, xp.not_equal(weights, 0), relaxed.losses()), dtype=xp.float64)
 
-        value = xp.sum(xp.stack(ops.run(task, ops.chunks(*shape_of(z)))))
+        value = xp.sum(xp.stack(ops.run(task, ops.chunks(*shape_of(z), small=True))))
         return xp.astype(value, a.dtype), slopes
 
 
@@ -155,7 +156,7 @@ class _Relaxed:
 
     def __init__(self, ops: Backend, z: Array, near: Array) -> None:
         xp = self.xp = ops.xp
-        masked = xp.where(near, z, xp.full_like(z, -xp.inf))
+        masked = ops.keep_where(near, z, -math.inf)
         top = ops.stop_gradient(xp.max(z, axis=1, keepdims=True))
         near_top = ops.stop_gradient(xp.max(masked, axis=1, keepdims=True))
         self.powers, self.near_powers = xp.exp(z - top), xp.exp(masked - near_top)

@@ -25,7 +25,7 @@ def accelerator(driver, monkeypatch):
     original = adapter.read
     monkeypatch.setattr(adapter, "readable", lambda self, x: False)
     monkeypatch.setattr(adapter, "kernel", lambda self, x: self)
-    monkeypatch.setattr(adapter, "to_kernel", lambda self, x: x.detach())
+    monkeypatch.setattr(adapter, "to_kernel", lambda self, x, packed=False: x.detach())
     monkeypatch.setattr(adapter, "read", read)
     return reads
 
