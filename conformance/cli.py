@@ -175,7 +175,7 @@ def _run(cases: list[Case], backends: list[str], jobs: int, timeout: float, work
 
 def _summarise(run: StoredRun, out: Path) -> None:
     console = Console(width=None if sys.stdout.isatty() else 120)
-    table = Table(title="Results that conform, and the worst error as a share of its bound")
+    table = Table(title=f"Results that conform, the worst error as a share of its bound, {summary.WARNED} warnings")
     table.add_column("loss", no_wrap=True)
     for name in run.backends:
         table.add_column(name, no_wrap=True)
@@ -190,6 +190,14 @@ def _summarise(run: StoredRun, out: Path) -> None:
         console.print(line, markup=False, highlight=False)
     if len(failures) > MOST_FAILURES:
         console.print(f"... and {len(failures) - MOST_FAILURES} more, in the report", markup=False, highlight=False)
+    warnings = summary.warnings_of(run)
+    for warning in warnings[:MOST_FAILURES]:
+        line = f"warning: {warning.backend}, {warning.title}: {warning.message}"
+        console.print(line, markup=False, highlight=False)
+    if len(warnings) > MOST_FAILURES:
+        console.print(f"... and {len(warnings) - MOST_FAILURES} more warnings, in the report", markup=False, highlight=False)
+    if natives := summary.natives_of(run):
+        console.print(natives, markup=False, highlight=False)
     for line in run.header.expired:
         console.print(line, markup=False, highlight=False)
     for name, remedy in run.header.not_installed.items():

@@ -23,10 +23,11 @@ import numpy as np
 from unilossseg import __version__
 from unilossseg.conformance.cases import Case
 from unilossseg.conformance.errormaps import ErrorMap
+from unilossseg.conformance.ratios import Ratio
 from unilossseg.conformance.verdict import CONFORM, EXPECTED, UNSUPPORTED, Comparison, Verdict
 
 #: Raised whenever a field of `results.jsonl` changes its name or its meaning.
-SCHEMA = 2
+SCHEMA = 3
 RESULTS = "results.jsonl"
 #: What no file of a report can hold: control characters, directions of writing, halves of characters.
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
@@ -61,6 +62,8 @@ class Result:
             "status": verdict.status,
             "message": verdict.message,
             "link": verdict.link,
+            "native": verdict.native,
+            "warning": verdict.warning,
             "value": _part(verdict.value, case.dtype),
             "gradient": _part(verdict.gradient, case.dtype),
             "seconds": round(self.seconds, 6),
@@ -108,6 +111,20 @@ def _part(part: Comparison | None, dtype: str) -> dict[str, Any] | None:
         "rtol": _short(part.rtol),
         "atol": _short(part.atol),
         "ulp": part.ulp,
+        "native": _ratio(part.native),
+    }
+
+
+def _ratio(found: Ratio | None) -> dict[str, Any] | None:
+    if found is None:
+        return None
+    return {
+        "rmse": _short(found.rmse),
+        "max": _short(found.largest),
+        "rmse_ratio": _short(found.rmse_ratio),
+        "max_ratio": _short(found.largest_ratio),
+        "factor": found.factor,
+        "level": found.level,
     }
 
 

@@ -234,7 +234,7 @@ DAMAGE = {
     "no object": (lambda lines: [*lines[:-1], "[]"], "is no JSON object"),
     "NaN": (lambda lines: [*lines[:-1], lines[-1].replace('"seconds":0.001', '"seconds":NaN')], "NaN is not JSON"),
     "too deep": (lambda lines: ["[" * 100_000, *lines[1:]], "line 1: is no JSON"),
-    "newer schema": (changed(0, schema=99), "has schema 99, this unilossseg reads schema 2: update it"),
+    "newer schema": (changed(0, schema=99), "has schema 99, this unilossseg reads schema 3: update it"),
     "older schema": (changed(0, schema=1), "run it again"),
     "a schema in words": (changed(0, schema="2"), "'schema' must be int"),
     "no time": (changed(0, started="yesterday"), "'started' is no time"),
@@ -410,7 +410,7 @@ def test_the_page_stays_small_however_much_fails(mixed, monkeypatch):
     monkeypatch.setattr(page_data, "MOST_MESSAGE_CHARACTERS", 10)
     data = json.loads(page_data.embedded(stored(mixed)))
     assert len(data["maps"]) == 1
-    assert [row[8] for case in data["cases"] for row in case[-1] if len(row) > 8] == [0, -1]
+    assert [row[10] for case in data["cases"] for row in case[-1] if len(row) > 10] == [0, -1]
     assert "(left out of this page: see results.jsonl)" in data["messages"]
     long = replace(mixed[0], verdict=Verdict(ERRORED, "x" * 100_000))
     assert len(page.render(stored([long]))) < 60_000

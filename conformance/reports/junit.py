@@ -63,6 +63,8 @@ def _test(result: ResultLine) -> ElementTree.Element:
         found.text = f"{result.message}\n\nTo repeat it: {result.repeat}"
     elif result.status in (UNSUPPORTED, EXPECTED):
         ElementTree.SubElement(test, "skipped", message=f"{result.status}: {result.first_line}")
+    if result.warning:
+        ElementTree.SubElement(test, "system-out").text = f"warning: {result.warning}"
     return test
 
 

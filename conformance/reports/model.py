@@ -58,6 +58,9 @@ class ResultLine:
     gradient: Part | None
     seconds: float
     repeat: str
+    #: The native implementation that its errors were compared with, and what is conspicuous about them yet no failure.
+    native: str = ""
+    warning: str = ""
     #: Where the errors lie, of what differs.
     errors: Mapping[str, ErrorMap] = field(default_factory=dict)
 
@@ -85,6 +88,11 @@ class ResultLine:
     def ratio(self) -> float | None:
         """The larger share of its bound that an error took up."""
         return _largest(part.ratio for _, part in self.parts)
+
+    @property
+    def standing(self) -> float | None:
+        """Its errors as a multiple of the native ones and a few eps; None: they were not compared."""
+        return _largest(part.native.standing for _, part in self.parts if part.native is not None)
 
     @property
     def first_line(self) -> str:
@@ -137,6 +145,11 @@ class StoredRun:
     def bad(self) -> list[ResultLine]:
         """What does not conform."""
         return [result for result in self.results if result.is_bad]
+
+    @cached_property
+    def warned(self) -> list[ResultLine]:
+        """What conforms, with errors that are larger than the native ones."""
+        return [result for result in self.results if result.warning and result.status == CONFORM]
 
     @cached_property
     def troubles(self) -> list[str]:

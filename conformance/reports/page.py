@@ -16,12 +16,15 @@ from unilossseg.conformance.reports import page_data
 from unilossseg.conformance.reports.model import StoredRun
 from unilossseg.conformance.reports.summary import (
     SYMBOLS,
+    WARNED,
     Cell,
     cell,
     environment_of,
     failures_of,
     grouped,
     heading,
+    natives_of,
+    warnings_of,
 )
 from unilossseg.conformance.verdict import STATUSES
 
@@ -48,6 +51,9 @@ def render(run: StoredRun) -> str:
             more_failures=max(0, len(failures) - MOST_FAILURES),
             counts={status: run.count(status) for status in STATUSES},
             symbols=SYMBOLS,
+            warned=WARNED,
+            natives=natives_of(run),
+            warnings=warnings_of(run)[:MOST_FAILURES],
             modes=MODES,
             environment=environment_of(run),
             style=_raw("report.css"),
