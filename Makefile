@@ -27,6 +27,7 @@ $(STAMP): constraints.txt pyproject.toml
 
 # torch and Paddle in one process can crash each other: each gets a process of its own.
 test: setup
+	$(BIN)/unilossseg capabilities --check
 	$(PYTEST) tests --ignore=tests/torch --ignore=tests/paddle
 	$(PYTEST) tests/torch
 	$(PYTEST) tests/paddle

@@ -17,10 +17,11 @@ from unilossseg.backends import KNOWN, BackendNotInstalledError, installed_backe
 from unilossseg.conformance import interpreters
 from unilossseg.conformance.capability_command import capabilities
 from unilossseg.conformance.cases import Case, selected
-from unilossseg.conformance.defects.command import EXIT_CODES, selftest_command
+from unilossseg.conformance.defects.command import selftest_command
+from unilossseg.conformance.exit_codes import epilog
 from unilossseg.conformance.parity.commands import train_parity
 from unilossseg.conformance.pool import RefusedError
-from unilossseg.conformance.records.commands import compare, record, replay
+from unilossseg.conformance.records.commands import EPILOGS, compare, record, replay
 from unilossseg.conformance.reports import commands, files, reader, summary
 from unilossseg.conformance.reports.model import StoredRun
 from unilossseg.conformance.results import RESULTS, Result, Run, check_writable
@@ -30,25 +31,20 @@ from unilossseg.conformance.verdict import CONFORM, STATUSES
 CONFORMS, FAILS, CANNOT_RUN = 0, 1, 2
 #: No more failures than this are spelled out on the terminal.
 MOST_FAILURES = 10
-_EXIT_CODES = (
-    "Exit codes: 0, every result conforms; 1, something differs or errored, or an exception has expired; "
-    "2, it could not run: an unknown name, a backend that is not installed, a worker that is refused, nothing selected, "
-    "no place to write."
-)
 
 app = typer.Typer(help="Image-segmentation losses, the same on every framework.", no_args_is_help=True, add_completion=False)
 conformance = typer.Typer(
     help="Proves that every loss gives the same values and gradients everywhere.", no_args_is_help=True
 )
 app.add_typer(conformance, name="conformance")
-conformance.command("selftest", epilog=EXIT_CODES)(selftest_command)
+conformance.command("selftest", epilog=epilog("conformance selftest"))(selftest_command)
 for command in (record, replay, compare):
-    app.command()(command)
-app.command("train-parity")(train_parity)
-app.command(epilog=commands.EPILOGS["report"])(commands.report)
-conformance.command(epilog=commands.EPILOGS["diff"])(commands.diff)
-conformance.command(epilog=commands.EPILOGS["trend"])(commands.trend)
-app.command()(capabilities)
+    app.command(epilog=EPILOGS[command.__name__])(command)
+app.command("train-parity", epilog=epilog("train-parity"))(train_parity)
+app.command(epilog=f"{epilog('report')} Files: {', '.join(files.FILES)}.")(commands.report)
+conformance.command(epilog=epilog("conformance diff"))(commands.diff)
+conformance.command(epilog=epilog("conformance trend"))(commands.trend)
+app.command(epilog=epilog("capabilities"))(capabilities)
 
 
 def _version(wanted: bool) -> None:
@@ -66,7 +62,7 @@ def _main(
     """Image-segmentation losses, the same on every framework."""
 
 
-@conformance.command(epilog=_EXIT_CODES)
+@conformance.command(epilog=epilog("conformance run"))
 def run(
     backend: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="A backend to check; repeat for several. All installed ones.")
@@ -199,7 +195,7 @@ def _summarise(run: StoredRun, out: Path) -> None:
     if natives := summary.natives_of(run):
         console.print(natives, markup=False, highlight=False)
     for line in run.header.expired:
-        console.print(line, markup=False, highlight=False)
+        console.print(f"warning: {line}", markup=False, highlight=False)
     for name, remedy in run.header.not_installed.items():
         console.print(f"not run: {name}, which is not installed: {remedy}", markup=False, highlight=False)
     counts = ", ".join(f"{run.count(status)} {status}" for status in STATUSES)

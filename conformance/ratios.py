@@ -13,7 +13,10 @@ from unilossseg.conformance.protocol import NATIVE, PLAIN_FORMULA, Outcome
 from unilossseg.conformance.thresholds import NATIVE_ALLOWANCE, native_factor
 
 Level = Literal["pass", "warning", "fail"]
-PASS, WARNING, FAIL = LEVELS = ("pass", "warning", "fail")
+PASS: Level = "pass"
+WARNING: Level = "warning"
+FAIL: Level = "fail"
+LEVELS = (PASS, WARNING, FAIL)
 
 
 @dataclass(frozen=True)

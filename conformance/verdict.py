@@ -113,14 +113,14 @@ def _judged(case: Case, outcome: Outcome, reference: Reference, native: tuple[st
         if part is not None and part.ratio > 1
     ]
     messages += _against_recording(case, outcome)
-    name, warnings = "", []
+    name, warnings = "", list[str]()
     if native is not None:
         name, other = native
         value = replace(value, native=_value_ratio(case, outcome.value, other.value, reference.value))
         if gradient is not None and outcome.gradient is not None:
             found = _gradient_ratio(case, outcome.gradient, other.gradient, reference.gradient)
             gradient = replace(gradient, native=found)
-        for part, compared in (("value", value.native), ("gradient", gradient and gradient.native)):
+        for part, compared in (("value", value.native), ("gradient", None if gradient is None else gradient.native)):
             if compared is not None and compared.level in (WARNING, FAIL):
                 (messages if compared.level == FAIL else warnings).append(in_words(part, compared, name))
         if value.native is None and (gradient is None or gradient.native is None):

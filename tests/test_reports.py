@@ -113,7 +113,7 @@ def test_what_is_read_is_what_was_written(mixed):
     assert math.isnan(read.results[5].errors["value"].got)
     assert read.cases[0].inputs["logits"] == ("float32", (2, 3, 4, 5))
     assert stored(mixed[:1]).conforms
-    assert not stored(mixed[:1], overdue=["expired"]).conforms
+    assert stored(mixed[:1], overdue=["expired"]).conforms
     assert stored(mixed[:1], backends={"numpy": {}, "torch": None}).troubles == ["no result conforms on torch"]
 
 
@@ -335,7 +335,7 @@ def test_xml_is_escaped(hostile):
     assert HOSTILE in failure.text
     assert root.find(f"testsuite[@name='{junit.WHOLE_RUN}']") is not None
     assert {element.tag for element in root.iter()} <= {
-        "testsuites", "testsuite", "testcase", "failure", "error", "skipped", "properties", "property",
+        "testsuites", "testsuite", "testcase", "failure", "error", "skipped", "properties", "property", "system-out",
     }  # fmt: skip
 
 
@@ -391,8 +391,18 @@ def test_junit_counts_and_names(mixed):
 
 
 def test_junit_fails_where_the_run_does(mixed):
-    root = ET.fromstring(junit.render(stored(mixed[:1], overdue=["expired"])))
+    root = ET.fromstring(junit.render(stored(mixed[:1], backends={"numpy": {}, "torch": None})))
     assert (root.get("failures"), root[-1].get("name")) == ("1", junit.WHOLE_RUN)
+
+
+def test_an_expired_exception_is_a_warning_in_every_report(mixed):
+    texts = files.rendered(stored(mixed[:1], overdue=["the exception expired"]))
+    root = ET.fromstring(texts["junit.xml"])
+    assert (root.get("failures"), root.get("tests"), root[-1].get("name")) == ("0", "2", junit.WHOLE_RUN)
+    assert root[-1].findtext("testcase/system-out") == "warning: the exception expired"
+    assert "- ▲ warning: the exception expired" in texts["summary.md"]
+    assert "warning</span> the exception expired" in texts[files.PAGE]
+    assert "conforms" in texts["badge.svg"] or "conform<" in texts["badge.svg"]
 
 
 def test_the_summary_has_a_matrix_failures_and_the_environment(mixed):

@@ -23,10 +23,6 @@ from unilossseg.conformance.verdict import CONFORM, DIFFERS
 SEES, BLIND, CANNOT_RUN = 0, 1, 2
 #: A defect that no more results show would go unseen if a case or two were dropped.
 FEW = 2
-EXIT_CODES = (
-    "Exit codes: 0, every defect was seen; 1, one was not, or something differs with no defect planted; "
-    "2, it could not run: an unknown name, a backend that is not installed, a defect that does not fit the code any more."
-)
 _Names = list[str] | None
 
 

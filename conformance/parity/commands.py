@@ -57,9 +57,6 @@ def train_parity(
     Same initial weights, same photographs with masks, same noise, and SGD with momentum written once in NumPy. Compared are
     the loss curves, the gradients of the first step and the parameters after the last one. A float32 training is repeated
     in float64, which tells rounding from a difference of the losses.
-
-    Exit codes: 0, the same within the bounds; 1, different; 2, it could not run: a backend that is not installed, a
-    configuration that does not fit, a worker that crashed or hung, no place to write.
     """
     pythons = _pythons(backend, worker)
     chosen = _config(loss, config)

@@ -22,17 +22,6 @@ from unilossseg.conformance.results import RESULTS, write_whole
 SAME, REGRESSED, CANNOT = 0, 1, 2
 #: No more lines of a section than this on the terminal; `--json` has them all.
 MOST_LINES = 20
-#: For `app.command(epilog=...)`.
-EPILOGS = {
-    "report": "Exit codes: 0, the files were written, whatever they say; 2, they were not, and nothing was changed: the "
-    "record is missing, damaged, cut off or of another schema, or there is no place to write. "
-    f"Files: {', '.join(files.FILES)}.",
-    "diff": "Exit codes: 0, nothing is worse; 1, a regression: a new failure, something no longer supported, an error that "
-    "grew, or a new trouble of the run as a whole; 2, the two could not be compared. Removed results are named and are no "
-    "regression.",
-    "trend": "Exit codes: 0, the table was printed and the chart, if any, written; 2, a record could not be read or the "
-    "chart not be written.",
-}
 _METAVAR = RESULTS
 _HELP = "A run's record, or the folder that holds it."
 
@@ -84,6 +73,7 @@ def trend(
         list[Path], typer.Argument(metavar="A B C ...", help=f"{_HELP} In the order of the table.", show_default=False)
     ],
     svg: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw a chart as well.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON in place of a table.")] = False,
 ) -> None:
     """Shows how many results conformed in each of several runs, and the worst error as a share of what is allowed."""
     runs = [_read(path) for path in records]
@@ -94,6 +84,9 @@ def trend(
             write_whole(svg, trends.chart(runs))
         except OSError as error:
             _refuse(f"cannot write {svg}: {error.strerror or error}")
+    if json:
+        typer.echo(trends.to_json(runs, [str(path) for path in records]))
+        return
     _print(_trend_table(runs))
     if svg is not None:
         typer.echo(f"The chart: {svg}")

@@ -51,6 +51,7 @@ def render(run: StoredRun) -> str:
         *([natives_of(run), ""] if natives_of(run) else []),
     ]
     lines += [f"- **{escaped(trouble)}**" for trouble in run.troubles]
+    lines += [f"- {WARNED} warning: {escaped(line)}" for line in header.expired]
     lines += [f"- not run: {escaped(name)} is not installed ({escaped(how)})" for name, how in header.not_installed.items()]
     lines += _failures(run)
     lines += _warnings(run)

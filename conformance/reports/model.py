@@ -153,14 +153,13 @@ class StoredRun:
 
     @cached_property
     def troubles(self) -> list[str]:
-        """Why a run does not conform although no result differs: exceptions that have expired, backends without a pass."""
+        """Why a run does not conform although no result differs: backends without a pass."""
         passed = {result.backend for result in self.results if result.status == CONFORM}
-        silent = [f"no result conforms on {name}" for name in self.backends if name not in passed]
-        return [*self.header.expired, *silent]
+        return [f"no result conforms on {name}" for name in self.backends if name not in passed]
 
     @property
     def conforms(self) -> bool:
-        """Everything that ran conforms, something did on every backend, and no exception has expired."""
+        """Everything that ran conforms, and something did on every backend."""
         return not self.bad and not self.troubles
 
 

@@ -261,11 +261,18 @@ def _ratio(part: _Line) -> Ratio | None:
     if part.of("native", dict, type(None)) is None:
         return None
     found = part.inner("native")
-    level = found.text("level")
-    if level not in LEVELS:
-        found.fail(f"'level' must be one of {', '.join(LEVELS)} (got {level!r})")
-    sizes = (found.number_in(key, 0.0) for key in ("rmse", "max", "rmse_ratio", "max_ratio", "factor"))
-    return Ratio(*sizes, level)  # type: ignore[arg-type]
+    said = found.text("level")
+    level = next((level for level in LEVELS if level == said), None)
+    if level is None:
+        found.fail(f"'level' must be one of {', '.join(LEVELS)} (got {said!r})")
+    return Ratio(
+        rmse=found.number_in("rmse", 0.0),
+        largest=found.number_in("max", 0.0),
+        rmse_ratio=found.number_in("rmse_ratio", 0.0),
+        largest_ratio=found.number_in("max_ratio", 0.0),
+        factor=found.number_in("factor", 1.0),
+        level=level,
+    )
 
 
 def _map(line: _Line) -> ErrorMap:
