@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import NoReturn
 
+import typer
+
+#: A command could not do what it was asked to.
+CANNOT = 2
 #: What is the same for all commands.
 INTERRUPTED = 130
 _USAGE = "or a wrong option"
@@ -67,6 +72,12 @@ EXIT_CODES: Mapping[str, Mapping[int, str]] = {
         2: "an unknown name, or a backend that is not installed",
     },
 }
+
+
+def refuse(message: object) -> NoReturn:
+    """Ends a command that cannot do what it was asked to: one line on stderr, and exit code 2."""
+    typer.echo(f"unilossseg: {message}", err=True)
+    raise typer.Exit(CANNOT)
 
 
 def epilog(command: str) -> str:

@@ -71,7 +71,7 @@ def _test(result: ResultLine) -> ElementTree.Element:
 def _whole(run: StoredRun) -> ElementTree.Element:
     tests, failures = str(len(run.troubles) + len(run.header.expired)), str(len(run.troubles))
     counts = {"tests": tests, "failures": failures, "errors": "0", "skipped": "0"}
-    suite = ElementTree.Element("testsuite", name=WHOLE_RUN, **counts, time="0")
+    suite = ElementTree.Element("testsuite", {"name": WHOLE_RUN, **counts, "time": "0"})
     for trouble in run.troubles:
         test = ElementTree.SubElement(suite, "testcase", name=trouble, classname="run", time="0")
         ElementTree.SubElement(test, "failure", message=trouble, type="trouble")

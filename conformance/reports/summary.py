@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from unilossseg.conformance.environment import TITLES
 from unilossseg.conformance.reports.model import CaseLine, ResultLine, StoredRun, worst
 from unilossseg.conformance.verdict import CONFORM, DIFFERS, ERRORED, EXPECTED, UNSUPPORTED
 
@@ -15,26 +16,6 @@ _GRAVEST_FIRST = (ERRORED, DIFFERS, CONFORM, EXPECTED, UNSUPPORTED)
 SYMBOLS = {CONFORM: "✓", DIFFERS: "✗", ERRORED: "!", UNSUPPORTED: "○", EXPECTED: "x"}
 #: What stands for a warning: the result conforms.
 WARNED = "▲"
-_ENVIRONMENT = (
-    ("framework", "framework"),
-    ("version", "version"),
-    ("distribution", "distribution"),
-    ("revision", "built from"),
-    ("file", "imported from"),
-    ("device", "device"),
-    ("threads", "threads"),
-    ("flags", "settings"),
-    ("environment", "environment"),
-    ("frameworks", "frameworks in it"),
-    ("dtypes", "dtypes"),
-    ("modes", "modes"),
-    ("implementation", "interpreter"),
-    ("python", "Python"),
-    ("numpy", "NumPy"),
-    ("array_api_compat", "array-api-compat"),
-    ("unilossseg", "UniLossSeg"),
-    ("sources", "digest of its sources"),
-)
 
 
 @dataclass(frozen=True)
@@ -150,7 +131,7 @@ def parameters_of(case: CaseLine) -> str:
 def environment_of(run: StoredRun) -> list[tuple[str, list[str]]]:
     """The workers' descriptions of themselves as rows of a table, one column a backend."""
     rows = []
-    for key, title in _ENVIRONMENT:
+    for key, title in TITLES.items():
         row = []
         for said in run.header.backends.values():
             value = (said or {}).get(key)
