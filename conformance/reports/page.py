@@ -75,8 +75,9 @@ def _dtypes(run: StoredRun) -> list[tuple[str, str]]:
 
 
 def _matrix(run: StoredRun) -> list[dict[str, Any]]:
-    """A row for each loss: a cell for each backend and dtype, with the part of the address that shows its cases."""
+    """A row for each loss: a cell for each backend and dtype, and for a narrow screen one for each backend."""
     by_place = grouped(run.results, "loss", "backend", "dtype")
+    by_backend = grouped(run.results, "loss", "backend")
     rows = []
     for loss in run.losses:
         cells: list[list[tuple[str, Cell | None]]] = []
@@ -84,6 +85,7 @@ def _matrix(run: StoredRun) -> list[dict[str, Any]]:
             found = [(dtype, by_place.get((loss, name, dtype))) for dtype, _ in _dtypes(run)]
             cells.append([(dtype, cell(results) if results else None) for dtype, results in found])
         rows.append({"name": loss, "words": re.findall(r"[A-Z]+[a-z0-9]*|[^A-Z]+", loss), "cells": cells})
+        rows[-1]["whole"] = [cell(found) if (found := by_backend.get((loss, name))) else None for name in run.backends]
     return rows
 
 
