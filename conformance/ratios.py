@@ -10,7 +10,7 @@ import numpy as np
 
 from unilossseg.conformance.cases import Array
 from unilossseg.conformance.protocol import NATIVE, PLAIN_FORMULA, Outcome
-from unilossseg.conformance.thresholds import NATIVE_ALLOWANCE, native_factor
+from unilossseg.conformance.thresholds import native_factor
 
 Level = Literal["pass", "warning", "fail"]
 PASS: Level = "pass"
@@ -30,6 +30,8 @@ class Ratio:
     largest_ratio: float
     #: How many times the native errors are still no failure.
     factor: float
+    #: By how much of the scale they may exceed the native ones at any rate.
+    allowance: float
     level: Level
 
     @property
@@ -42,7 +44,7 @@ class Ratio:
     def standing(self) -> float:
         """The larger measure as a multiple of the native one and a few eps: above 1 it is conspicuous."""
         natives = [size / times if times else 0.0 for _, size, times in self.measures]
-        return max(self.rmse / (natives[0] + NATIVE_ALLOWANCE), self.largest / (natives[1] + NATIVE_ALLOWANCE))
+        return max(self.rmse / (natives[0] + self.allowance), self.largest / (natives[1] + self.allowance))
 
 
 def native_of(mode: str, outcomes: Mapping[str, Outcome]) -> tuple[str, Outcome] | None:
@@ -56,7 +58,14 @@ def native_of(mode: str, outcomes: Mapping[str, Outcome]) -> tuple[str, Outcome]
 
 
 def ratio(
-    dtype: str, got: Array, native: Array | None, wanted: Array, scale: float, either_way: Array | None
+    dtype: str,
+    got: Array,
+    native: Array | None,
+    wanted: Array,
+    *,
+    scale: float,
+    allowance: float,
+    either_way: Array | None = None,
 ) -> Ratio | None:
     """The errors of what a candidate got beside the native ones.
 
@@ -64,6 +73,8 @@ def ratio(
     ----------
     scale
         Of the errors; 0: there is nothing to be off from.
+    allowance
+        What an error may exceed the native one by, of the scale.
     either_way
         Entries for which more than one number is right: they are left out.
 
@@ -82,11 +93,11 @@ def ratio(
     sizes = [(_rmse(mine), _rmse(theirs)), (float(mine.max()), float(theirs.max()))]
     factor = native_factor(dtype, wanted.size)
     level: Level = PASS
-    if any(one > factor * other + NATIVE_ALLOWANCE for one, other in sizes):
+    if any(one > factor * other + allowance for one, other in sizes):
         level = FAIL
-    elif any(one > other + NATIVE_ALLOWANCE for one, other in sizes):
+    elif any(one > other + allowance for one, other in sizes):
         level = WARNING
-    return Ratio(sizes[0][0], sizes[1][0], _times(*sizes[0]), _times(*sizes[1]), factor, level)
+    return Ratio(sizes[0][0], sizes[1][0], _times(*sizes[0]), _times(*sizes[1]), factor, allowance, level)
 
 
 def in_words(part: str, found: Ratio, native: str) -> str:
@@ -96,11 +107,9 @@ def in_words(part: str, found: Ratio, native: str) -> str:
     sizes = [
         f"{what} is {size:.3g} of its scale, {times:.3g} times that of {whose}"
         for what, size, times in found.measures
-        if size > NATIVE_ALLOWANCE and size > limit * (size / times if times else 0.0) + NATIVE_ALLOWANCE
+        if size > limit * (size / times if times else 0.0) + found.allowance
     ]
-    return (
-        f"{part}'s {' and its '.join(sizes)} (allowed are {found.factor:g} times, and {NATIVE_ALLOWANCE:.2g} of the scale)"
-    )
+    return f"{part}'s {' and its '.join(sizes)} (allowed are {found.factor:g} times, and {found.allowance:.2g} of the scale)"
 
 
 def _errors(got: Array, wanted: Array, scale: float) -> Array:

@@ -124,6 +124,7 @@ def _ratio(found: Ratio | None) -> dict[str, Any] | None:
         "rmse_ratio": _short(found.rmse_ratio),
         "max_ratio": _short(found.largest_ratio),
         "factor": found.factor,
+        "allowance": _short(found.allowance),
         "level": found.level,
     }
 

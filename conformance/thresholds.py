@@ -75,6 +75,11 @@ _NATIVE_FACTORS = {"float32": 2.0, "float16": 3.0, "bfloat16": 3.0}
 _FEW_ENTRIES, _FACTOR_OF_FEW = 1000, 5.0
 
 
+def native_allowance(loss: str, part: str) -> float:
+    """What an error may exceed the native ones by, of the scale; more where a gradient's way is longer, as in its bound."""
+    return NATIVE_ALLOWANCE * (LONGER_GRADIENTS.get(loss, GRADIENT32) / GRADIENT32 if part == "gradient" else 1.0)
+
+
 def native_factor(dtype: str, entries: int) -> float:
     """How many times the native errors a candidate's may be."""
     return _FACTOR_OF_FEW if entries < _FEW_ENTRIES else _NATIVE_FACTORS[dtype]

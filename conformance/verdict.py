@@ -20,6 +20,7 @@ from unilossseg.conformance.thresholds import (
     TOLERANCES,
     UNDECIDED_GRADIENT,
     gradient_tolerance,
+    native_allowance,
     roundings,
 )
 
@@ -130,11 +131,13 @@ def _judged(case: Case, outcome: Outcome, reference: Reference, native: tuple[st
 
 
 def _value_ratio(case: Case, got: Array, native: Array | None, wanted: Array) -> Ratio | None:
-    return ratio(case.dtype, got, native, wanted, _value_bounds(case, wanted)[1], None)
+    scale = _value_bounds(case, wanted)[1]
+    return ratio(case.dtype, got, native, wanted, scale=scale, allowance=native_allowance(case.loss, "value"))
 
 
 def _gradient_ratio(case: Case, got: Array, native: Array | None, wanted: Array) -> Ratio | None:
-    return ratio(case.dtype, got, native, wanted, _gradient_bounds(case, wanted)[1], undecided(case))
+    scale, allowance = _gradient_bounds(case, wanted)[1], native_allowance(case.loss, "gradient")
+    return ratio(case.dtype, got, native, wanted, scale=scale, allowance=allowance, either_way=undecided(case))
 
 
 def _exact(case: Case, outcome: Outcome, reference: Reference) -> Iterator[str]:

@@ -8,13 +8,22 @@ import pytest
 from checks.stored_runs import exact, made, plain_cases, result, scaled, stored
 from typer.testing import CliRunner
 
+from unilossseg import LOSSES
 from unilossseg.conformance import cases, cli, pool, ratios, run
 from unilossseg.conformance.known import Known
 from unilossseg.conformance.protocol import FACE, NATIVE, PLAIN_FORMULA, Outcome
 from unilossseg.conformance.ratios import FAIL, PASS, WARNING, native_of, ratio
 from unilossseg.conformance.reports import files, junit, markdown, reader
 from unilossseg.conformance.run import Prepared, judged
-from unilossseg.conformance.thresholds import EPS32, GRADIENT32, NATIVE_ALLOWANCE, native_factor
+from unilossseg.conformance.thresholds import (
+    EPS32,
+    GRADIENT32,
+    NATIVE_ALLOWANCE,
+    VALUE32,
+    gradient_tolerance,
+    native_allowance,
+    native_factor,
+)
 from unilossseg.conformance.verdict import CONFORM, DIFFERS, judge
 
 NAME = "torch.nn.functional.cross_entropy"
@@ -83,7 +92,7 @@ def test_many_small_errors_show_in_the_root_mean_square_alone(case):
     place = np.unravel_index(np.abs(wanted).argmax(), wanted.shape)
     native = wanted.copy()
     native[place] += 6 * EPS32 * scale
-    found = ratio("float32", wanted + 4 * EPS32 * scale, native, wanted, scale, None)
+    found = ratio("float32", wanted + 4 * EPS32 * scale, native, wanted, scale=scale, allowance=NATIVE_ALLOWANCE)
     assert found.largest_ratio < 1 < found.rmse_ratio
     assert found.level == WARNING
     assert "RMSE" in ratios.in_words("gradient", found, NAME)
@@ -95,13 +104,19 @@ def test_the_factor_depends_on_dtype_and_size():
     assert [native_factor(dtype, 999) for dtype in ("float32", "float16", "bfloat16")] == [5, 5, 5]
     wanted, native = np.ones(1000), np.full(1000, 1 + 2 * EPS32)
     got = np.full(1000, 1 + 7 * EPS32)
-    levels = {dtype: ratio(dtype, got, native, wanted, 1.0, None).level for dtype in ("float32", "float16")}
+    levels = {
+        dtype: ratio(dtype, got, native, wanted, scale=1.0, allowance=NATIVE_ALLOWANCE).level
+        for dtype in ("float32", "float16")
+    }
     assert levels == {"float32": FAIL, "float16": WARNING}
-    assert ratio("float32", got[:999], native[:999], wanted[:999], 1.0, None).level == WARNING
+    assert ratio("float32", got[:999], native[:999], wanted[:999], scale=1.0, allowance=NATIVE_ALLOWANCE).level == WARNING
 
 
 def test_it_can_only_bind_below_the_absolute_bound():
-    assert NATIVE_ALLOWANCE < GRADIENT32
+    assert NATIVE_ALLOWANCE < VALUE32 < GRADIENT32
+    for loss in LOSSES:
+        assert native_allowance(loss, "value") == NATIVE_ALLOWANCE
+        assert NATIVE_ALLOWANCE <= native_allowance(loss, "gradient") < gradient_tolerance(loss, "float32")
 
 
 def test_float64_is_not_compared():
@@ -125,13 +140,13 @@ def test_entries_that_float32_cannot_decide_are_left_out():
     wanted, got = np.ones((2, 2)), np.ones((2, 2))
     got[0, 0] += 10 * EPS32
     either_way = np.zeros((2, 2), dtype=bool)
-    assert ratio("float32", got, wanted, wanted, 1.0, either_way).level == FAIL
+    assert ratio("float32", got, wanted, wanted, scale=1.0, allowance=NATIVE_ALLOWANCE, either_way=either_way).level == FAIL
     either_way[0, 0] = True
-    assert ratio("float32", got, wanted, wanted, 1.0, either_way).level == PASS
+    assert ratio("float32", got, wanted, wanted, scale=1.0, allowance=NATIVE_ALLOWANCE, either_way=either_way).level == PASS
 
 
 def test_a_native_result_of_another_shape_is_no_measure():
-    assert ratio("float32", np.ones(3), np.ones(1), np.ones(3), 1.0, None) is None
+    assert ratio("float32", np.ones(3), np.ones(1), np.ones(3), scale=1.0, allowance=NATIVE_ALLOWANCE) is None
 
 
 # --- what is compared with what ---------------------------------------------------------------------------------------

@@ -271,6 +271,7 @@ def _ratio(part: _Line) -> Ratio | None:
         rmse_ratio=found.number_in("rmse_ratio", 0.0),
         largest_ratio=found.number_in("max_ratio", 0.0),
         factor=found.number_in("factor", 1.0),
+        allowance=found.number_in("allowance", 0.0),
         level=level,
     )
 
