@@ -85,7 +85,7 @@ def _matrix(run: StoredRun) -> list[dict[str, Any]]:
             found = [(dtype, by_place.get((loss, name, dtype))) for dtype, _ in _dtypes(run)]
             cells.append([(dtype, cell(results) if results else None) for dtype, results in found])
         rows.append({"name": loss, "words": re.findall(r"[A-Z]+[a-z0-9]*|[^A-Z]+", loss), "cells": cells})
-        rows[-1]["whole"] = [cell(found) if (found := by_backend.get((loss, name))) else None for name in run.backends]
+        rows[-1]["whole"] = [cell(by_backend[loss, name]) if (loss, name) in by_backend else None for name in run.backends]
     return rows
 
 
