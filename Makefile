@@ -27,6 +27,7 @@ $(STAMP): constraints.txt pyproject.toml
 
 # torch and Paddle in one process can crash each other: each gets a process of its own.
 test: setup
+	$(BIN)/unilossseg capabilities --check
 	$(PYTEST) tests --ignore=tests/torch --ignore=tests/paddle
 	$(PYTEST) tests/torch
 	$(PYTEST) tests/paddle
@@ -35,7 +36,8 @@ conformance: setup
 	$(BIN)/unilossseg conformance run --out $(REPORT)
 	@echo "The report lies in $(abspath $(REPORT))/index.html"
 
-# Each framework in an environment that lacks the other; the run itself lives in torch's. Remade when the versions change.
+# Each framework in an environment that lacks the other, both with the command line (record, replay, compare); the run itself
+# lives in torch's. Remade when the versions change.
 conformance-isolated: .venv-torch/.installed .venv-paddle/.installed
 	! .venv-torch/bin/python -c 'import paddle' 2>/dev/null
 	! .venv-paddle/bin/python -c 'import torch' 2>/dev/null
@@ -45,7 +47,7 @@ conformance-isolated: .venv-torch/.installed .venv-paddle/.installed
 
 .venv-torch/.installed: EXTRAS = torch,report
 .venv-torch/.installed: FURTHER = array-api-strict
-.venv-paddle/.installed: EXTRAS = paddle
+.venv-paddle/.installed: EXTRAS = paddle,report
 .venv-torch/.installed .venv-paddle/.installed: constraints.txt pyproject.toml
 	test -x $(@D)/bin/python || $(PYTHON) -m venv $(@D)
 	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \

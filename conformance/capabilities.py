@@ -6,8 +6,9 @@ the README ask this module; nobody else says what a backend cannot do. A new exc
 - *unsupported*: the backend has no such thing. It is not tried, and it is never counted as a pass.
 - *expected failure*: it is tried and must fail. Where it passes, the run fails until the entry is removed.
 
-An exception holds until its expiry date. From then on a run fails until somebody has looked again and has renewed or
-removed it.
+An exception holds until its expiry date. From then on `unilossseg capabilities --check`, and with it the project's own
+tests, fail until somebody has looked again and has renewed or removed it; a run warns, since whoever has an installed
+release cannot. An exception that somebody's own backend brings fails: who runs it is who can renew it.
 """
 
 from __future__ import annotations
@@ -86,7 +87,7 @@ class Exemption:
     reason, link
         Why, and where one reads more: a URL or a page of this project.
     expires
-        The first day on which a run fails until the entry is renewed or removed.
+        The first day on which `capabilities --check` fails until the entry is renewed or removed.
     versions
         How the framework's version begins; empty: all.
     losses

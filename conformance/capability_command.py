@@ -8,6 +8,7 @@ import typer
 
 from unilossseg.backends import KNOWN, installed_backends, is_installed
 from unilossseg.conformance import capability_table, probes
+from unilossseg.conformance.exit_codes import refuse
 
 
 def capabilities(
@@ -25,8 +26,7 @@ def capabilities(
         return
     for name in backend or ():
         if name not in KNOWN or not is_installed(name):
-            typer.echo(f"unilossseg: --backend must be one of {', '.join(installed_backends())} (got {name!r})", err=True)
-            raise typer.Exit(2)
+            refuse(f"--backend must be one of {', '.join(installed_backends())} (got {name!r})")
     names = list(dict.fromkeys(backend or installed_backends()))
     surprises = [line for name in names for line in probes.check(name)]
     for line in surprises:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -17,38 +17,34 @@ from unilossseg.backends import KNOWN, BackendNotInstalledError, installed_backe
 from unilossseg.conformance import interpreters
 from unilossseg.conformance.capability_command import capabilities
 from unilossseg.conformance.cases import Case, selected
-from unilossseg.conformance.defects.command import EXIT_CODES, selftest_command
+from unilossseg.conformance.defects.command import selftest_command
+from unilossseg.conformance.exit_codes import epilog, refuse
 from unilossseg.conformance.parity.commands import train_parity
 from unilossseg.conformance.pool import RefusedError
-from unilossseg.conformance.records.commands import compare, record, replay
+from unilossseg.conformance.records.commands import EPILOGS, compare, record, replay
 from unilossseg.conformance.reports import commands, files, reader, summary
 from unilossseg.conformance.reports.model import StoredRun
 from unilossseg.conformance.results import RESULTS, Result, Run, check_writable
 from unilossseg.conformance.run import run as run_cases
 from unilossseg.conformance.verdict import CONFORM, STATUSES
 
-CONFORMS, FAILS, CANNOT_RUN = 0, 1, 2
-#: No more failures than this are spelled out on the terminal.
+CONFORMS, FAILS = 0, 1
+#: No more failures, and no more warnings, than this are spelled out on the terminal.
 MOST_FAILURES = 10
-_EXIT_CODES = (
-    "Exit codes: 0, every result conforms; 1, something differs or errored, or an exception has expired; "
-    "2, it could not run: an unknown name, a backend that is not installed, a worker that is refused, nothing selected, "
-    "no place to write."
-)
 
 app = typer.Typer(help="Image-segmentation losses, the same on every framework.", no_args_is_help=True, add_completion=False)
 conformance = typer.Typer(
     help="Proves that every loss gives the same values and gradients everywhere.", no_args_is_help=True
 )
 app.add_typer(conformance, name="conformance")
-conformance.command("selftest", epilog=EXIT_CODES)(selftest_command)
+conformance.command("selftest", epilog=epilog("conformance selftest"))(selftest_command)
 for command in (record, replay, compare):
-    app.command()(command)
-app.command("train-parity")(train_parity)
-app.command(epilog=commands.EPILOGS["report"])(commands.report)
-conformance.command(epilog=commands.EPILOGS["diff"])(commands.diff)
-conformance.command(epilog=commands.EPILOGS["trend"])(commands.trend)
-app.command()(capabilities)
+    app.command(epilog=EPILOGS[command.__name__])(command)
+app.command("train-parity", epilog=epilog("train-parity"))(train_parity)
+app.command(epilog=f"{epilog('report')} Files: {', '.join(files.FILES)}.")(commands.report)
+conformance.command(epilog=epilog("conformance diff"))(commands.diff)
+conformance.command(epilog=epilog("conformance trend"))(commands.trend)
+app.command(epilog=epilog("capabilities"))(capabilities)
 
 
 def _version(wanted: bool) -> None:
@@ -66,7 +62,7 @@ def _main(
     """Image-segmentation losses, the same on every framework."""
 
 
-@conformance.command(epilog=_EXIT_CODES)
+@conformance.command(epilog=epilog("conformance run"))
 def run(
     backend: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="A backend to check; repeat for several. All installed ones.")
@@ -96,30 +92,25 @@ def run(
     try:
         outcome = _run(cases, backends, jobs, timeout, workers)
     except RefusedError as error:
-        _refuse(str(error))
+        refuse(str(error))
     # The files tell what the record tells, and nothing that the run knew beside it.
     record = outcome.record()
     stored = reader.parse(record)
     try:
         files.write(stored, out, {RESULTS: record})
     except OSError as error:
-        _refuse(f"cannot write to {out}: {error.strerror or error}")
+        refuse(f"cannot write to {out}: {error.strerror or error}")
     _summarise(stored, out)
     if not any(result.verdict.status == CONFORM or result.is_bad for result in outcome.results):
-        _refuse("nothing could be checked: no chosen backend supports any of the chosen cases")
+        refuse("nothing could be checked: no chosen backend supports any of the chosen cases")
     raise typer.Exit(CONFORMS if outcome.conforms else FAILS)
-
-
-def _refuse(message: str) -> NoReturn:
-    typer.echo(f"unilossseg: {message}", err=True)
-    raise typer.Exit(CANNOT_RUN)
 
 
 def _workers(given: list[str] | None) -> dict[str, str]:
     try:
         return interpreters.chosen(given or [])
     except interpreters.InterpreterError as error:
-        _refuse(str(error))
+        refuse(str(error))
 
 
 def _backends(names: list[str] | None, workers: dict[str, str]) -> list[str]:
@@ -128,23 +119,23 @@ def _backends(names: list[str] | None, workers: dict[str, str]) -> list[str]:
         return [name for name in KNOWN if name in here or name in workers]
     for name in names:
         if name not in KNOWN:
-            _refuse(f"--backend must be one of {', '.join(KNOWN)} (got {name!r})")
+            refuse(f"--backend must be one of {', '.join(KNOWN)} (got {name!r})")
         if name not in workers and not is_installed(name):
             module, remedy = KNOWN[name]
-            _refuse(str(BackendNotInstalledError(f"backend {name!r} needs {module}, which is not installed: {remedy}")))
+            refuse(str(BackendNotInstalledError(f"backend {name!r} needs {module}, which is not installed: {remedy}")))
     unused = [name for name in workers if name not in names]
     if unused:
-        _refuse(f"--worker {unused[0]} is of no use without --backend {unused[0]}")
+        refuse(f"--worker {unused[0]} is of no use without --backend {unused[0]}")
     return list(dict.fromkeys(names))
 
 
 def _cases(losses: list[str] | None, substring: str | None, quick: bool) -> list[Case]:
     for name in losses or ():
         if name not in LOSSES:
-            _refuse(f"--loss must be one of {', '.join(LOSSES)} (got {name!r})")
+            refuse(f"--loss must be one of {', '.join(LOSSES)} (got {name!r})")
     cases = selected(list(dict.fromkeys(losses)) if losses else None, substring, quick)
     if not cases:
-        _refuse("no case is selected" + (f": no id contains {substring!r}" if substring else ""))
+        refuse("no case is selected" + (f": no id contains {substring!r}" if substring else ""))
     return cases
 
 
@@ -152,7 +143,7 @@ def _prepare(out: Path) -> None:
     try:
         check_writable(out)
     except OSError as error:
-        _refuse(f"cannot write to {out}: {error.strerror or error}")
+        refuse(f"cannot write to {out}: {error.strerror or error}")
 
 
 def _run(cases: list[Case], backends: list[str], jobs: int, timeout: float, workers: dict[str, str]) -> Run:
@@ -175,7 +166,7 @@ def _run(cases: list[Case], backends: list[str], jobs: int, timeout: float, work
 
 def _summarise(run: StoredRun, out: Path) -> None:
     console = Console(width=None if sys.stdout.isatty() else 120)
-    table = Table(title="Results that conform, and the worst error as a share of its bound")
+    table = Table(title=f"Results that conform, the worst error as a share of its bound, {summary.WARNED} warnings")
     table.add_column("loss", no_wrap=True)
     for name in run.backends:
         table.add_column(name, no_wrap=True)
@@ -184,14 +175,17 @@ def _summarise(run: StoredRun, out: Path) -> None:
         cells = [summary.cell(by_place.get((loss, name), [])) for name in run.backends]
         table.add_row(loss, *(f"{cell.symbol} {cell.words}" for cell in cells))
     console.print(table)
-    failures = summary.failures_of(run)
-    for failure in failures[:MOST_FAILURES]:
-        line = f"{failure.status}: {failure.backend}, {failure.title}: {failure.message}"
-        console.print(line, markup=False, highlight=False)
-    if len(failures) > MOST_FAILURES:
-        console.print(f"... and {len(failures) - MOST_FAILURES} more, in the report", markup=False, highlight=False)
+    for kind, found in (("failures", summary.failures_of(run)), ("warnings", summary.warnings_of(run))):
+        for one in found[:MOST_FAILURES]:
+            line = f"{one.status}: {one.backend}, {one.title}: {one.message}"
+            console.print(line, markup=False, highlight=False)
+        if len(found) > MOST_FAILURES:
+            line = f"... and {len(found) - MOST_FAILURES} more {kind}, in the report"
+            console.print(line, markup=False, highlight=False)
+    if natives := summary.natives_of(run):
+        console.print(natives, markup=False, highlight=False)
     for line in run.header.expired:
-        console.print(line, markup=False, highlight=False)
+        console.print(f"warning: {line}", markup=False, highlight=False)
     for name, remedy in run.header.not_installed.items():
         console.print(f"not run: {name}, which is not installed: {remedy}", markup=False, highlight=False)
     counts = ", ".join(f"{run.count(status)} {status}" for status in STATUSES)

@@ -21,6 +21,30 @@ _VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NVIDIA_TF32_OVERRIDE", "CUB
 #: The packages whose code computes what a worker sends.
 _SOURCES = ("unilossseg", "unilossseg.losses", "unilossseg.backends", "unilossseg.conformance")
 
+#: What a worker or a record says about itself, and how a page names it.
+TITLES = {
+    "framework": "framework",
+    "version": "version",
+    "distribution": "distribution",
+    "revision": "built from",
+    "file": "imported from",
+    "also_imported": "imported beside it",
+    "device": "device",
+    "threads": "threads",
+    "flags": "settings",
+    "environment": "environment",
+    "frameworks": "frameworks in it",
+    "dtypes": "dtypes",
+    "modes": "modes",
+    "implementation": "interpreter",
+    "python": "Python",
+    "numpy": "NumPy",
+    "array_api_compat": "array-api-compat",
+    "unilossseg": "UniLossSeg",
+    "platform": "platform",
+    "sources": "digest of its sources",
+}
+
 
 def impostor(backend: str) -> str:
     """What is wrong with the framework that a backend's name imports; empty: it is the real one.

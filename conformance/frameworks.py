@@ -11,16 +11,16 @@ import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
-from types import ModuleType
+from types import MappingProxyType, ModuleType
 from typing import Any
 
 import numpy as np
 
 import unilossseg
 from unilossseg.backends import KNOWN, _backend, _threads, get_backend
-from unilossseg.conformance import capabilities
+from unilossseg.conformance import capabilities, natives
 from unilossseg.conformance.cases import Array
-from unilossseg.conformance.protocol import CLOSED_FORM, FACE, Outcome
+from unilossseg.conformance.protocol import CLOSED_FORM, FACE, NATIVE, Outcome
 
 _DISTRIBUTIONS = {"strict": ("array-api-strict",), "paddle": ("paddlepaddle", "paddlepaddle-gpu")}
 
@@ -34,6 +34,8 @@ class Framework:
 
     #: Exceptions that the backend brings beside those of the capability table.
     exceptions: tuple[capabilities.Exemption, ...] = ()
+    #: How its cross entropy is told that the classes are axis 1.
+    classes_first: Mapping[str, Any] = MappingProxyType({})
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -82,7 +84,52 @@ class Framework:
     def run(self, request: Mapping[str, Any], arrays: Mapping[str, Array]) -> dict[str, Outcome]:
         """A case in every mode; what goes wrong in one is its outcome."""
         with _chunks_of(int(request.get("chunk", 0))):
-            return {mode: self._outcome(mode, request, arrays) for mode in self.modes}
+            found = {mode: self._outcome(mode, request, arrays) for mode in self.modes}
+        # float64 is held against an absolute bound alone.
+        native = None if request["arrays"]["logits"] == "float64" else self.native(request, arrays)
+        return found if native is None else {**found, NATIVE: native}
+
+    def native(self, request: Mapping[str, Any], arrays: Mapping[str, Array]) -> Outcome | None:
+        """What the framework's own functional gives; None where it has none with the same definition, or it fails."""
+        functional = self.functional()
+        if functional is None:
+            return None
+        dtype = str(request["arrays"]["logits"])
+        native = natives.Native(
+            functional,
+            self.classes_first,
+            # The dtypes that NumPy has not got are made from float32.
+            lambda x: self.array(x.astype("float32" if dtype == "bfloat16" else dtype), dtype, strided=False),
+            lambda x: self.array(x, "int64", strided=False),
+        )
+        started = time.perf_counter()
+        try:
+            name, loss = natives.functional_of(native, request["loss"], request["parameters"], arrays)
+            if not name:
+                return None
+            tensors = {
+                key: self.array(arrays[key], request["arrays"][key], strided=False)
+                for key in ("logits", "upstream")
+                if key in arrays
+            }
+            value, gradient = self.through_face(
+                lambda logits, labels: loss(logits), tensors["logits"], None, None, tensors.get("upstream"), {}
+            )
+            return Outcome(
+                self.to_numpy(value),
+                self.dtype_of(value),
+                self.to_numpy(gradient),
+                self.dtype_of(gradient),
+                time.perf_counter() - started,
+                name=f"{functional.__name__}.{name}",
+            )
+        except Exception:
+            # A functional need not know every dtype: Paddle's have no float16 on the CPU.
+            return None
+
+    def functional(self) -> Any:
+        """The module of the framework's functionals, if it has one."""
+        return None
 
     def _outcome(self, mode: str, request: Mapping[str, Any], arrays: Mapping[str, Array]) -> Outcome:
         started = time.perf_counter()
@@ -215,9 +262,15 @@ class Torch(Framework):
         """Git's."""
         return str(self.module.version.git_version)
 
+    def functional(self) -> Any:
+        """torch.nn.functional."""
+        return self.module.nn.functional
+
 
 class Paddle(Framework):
     """PaddlePaddle on the CPU."""
+
+    classes_first = MappingProxyType({"axis": 1})
 
     def __init__(self, name: str) -> None:
         super().__init__(name)
@@ -254,6 +307,10 @@ class Paddle(Framework):
     def revision(self) -> str:
         """Git's."""
         return str(self.module.version.commit)
+
+    def functional(self) -> Any:
+        """paddle.nn.functional."""
+        return self.module.nn.functional
 
 
 FRAMEWORKS: dict[str, type[Framework]] = {"numpy": Framework, "strict": Strict, "torch": Torch, "paddle": Paddle}

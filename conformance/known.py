@@ -46,7 +46,8 @@ class Known:
         """The verdict on what the backend cannot be asked; None: it can."""
         entry = self._find(case, mode, capabilities.UNSUPPORTED)
         if entry is not None:
-            return Verdict(*((ERRORED, entry.overdue) if entry.overdue else (UNSUPPORTED, entry.reason)), link=entry.link)
+            overdue = self._overdue(entry)
+            return Verdict(*((ERRORED, overdue) if overdue else (UNSUPPORTED, entry.reason)), link=entry.link)
         if case.dtype not in self.dtypes:
             return Verdict(UNSUPPORTED, f"{self.framework} has no {case.dtype}")
         return None
@@ -56,12 +57,16 @@ class Known:
         entry = self._find(case, mode, capabilities.EXPECTED_FAILURE)
         if entry is None:
             return verdict
-        if entry.overdue:
-            return Verdict(ERRORED, entry.overdue)
+        if overdue := self._overdue(entry):
+            return Verdict(ERRORED, overdue)
         if verdict.status == CONFORM:
             message = f"conforms, and was expected to fail ({entry.reason}): remove the exception from the capability table"
             return replace(verdict, status=DIFFERS, message=message, link=entry.link)
         return replace(verdict, status=EXPECTED, message=f"{entry.reason}: {verdict.message}", link=entry.link)
+
+    def _overdue(self, entry: Exemption) -> str:
+        """Of an exception that the backend brings itself; those of this package's table only warn in a run."""
+        return entry.overdue if entry in self.further else ""
 
     def _find(self, case: Case, mode: str, kind: capabilities.Kind) -> Exemption | None:
         return capabilities.find(

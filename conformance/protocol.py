@@ -15,12 +15,15 @@ import numpy as np
 
 from unilossseg.conformance.cases import Array, bfloat16_bits, from_bfloat16_bits
 
-VERSION = 1
+VERSION = 2
 
 CLOSED_FORM = "closed form"
 PLAIN_FORMULA = "plain formula"
 FACE = "face"
 MODES = (CLOSED_FORM, PLAIN_FORMULA, FACE)
+#: No mode that is judged: the framework's own functional, whose errors the modes' are compared with.
+NATIVE = "native"
+_KINDS = (*MODES, NATIVE)
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,8 @@ class Outcome:
     gradient_dtype: str = ""
     seconds: float = 0.0
     error: str = ""
+    #: Of the native functional: its name.
+    name: str = ""
 
 
 def write_arrays(path: Path, arrays: Mapping[str, Array], dtypes: Mapping[str, str]) -> None:
@@ -56,13 +61,13 @@ def write_outcomes(path: Path, outcomes: Mapping[str, Outcome]) -> dict[str, dic
     """Outcomes by mode: arrays into a file, the rest as JSON."""
     arrays, dtypes, described = {}, {}, {}
     for mode, outcome in outcomes.items():
-        described[mode] = {"seconds": outcome.seconds, "error": outcome.error}
+        described[mode] = {"seconds": outcome.seconds, "error": outcome.error, "name": outcome.name}
         for part, array, dtype in (
             ("value", outcome.value, outcome.value_dtype),
             ("gradient", outcome.gradient, outcome.gradient_dtype),
         ):
             if array is not None:
-                key = f"{MODES.index(mode)}.{part}"
+                key = f"{_KINDS.index(mode)}.{part}"
                 arrays[key], dtypes[key] = array, dtype
                 described[mode][part] = dtype
     write_arrays(path, arrays, dtypes)
@@ -72,7 +77,7 @@ def write_outcomes(path: Path, outcomes: Mapping[str, Outcome]) -> dict[str, dic
 def read_outcomes(path: Path, described: Mapping[str, Mapping[str, Any]]) -> dict[str, Outcome]:
     """The outcomes again; raises KeyError, TypeError or ValueError on anything else."""
     dtypes = {
-        f"{MODES.index(mode)}.{part}": str(entry[part])
+        f"{_KINDS.index(mode)}.{part}": str(entry[part])
         for mode, entry in described.items()
         for part in ("value", "gradient")
         if part in entry
@@ -80,7 +85,7 @@ def read_outcomes(path: Path, described: Mapping[str, Mapping[str, Any]]) -> dic
     arrays = read_arrays(path, dtypes)
     outcomes = {}
     for mode, entry in described.items():
-        number = MODES.index(mode)
+        number = _KINDS.index(mode)
         outcomes[mode] = Outcome(
             value=arrays[f"{number}.value"] if "value" in entry else None,
             value_dtype=str(entry.get("value", "")),
@@ -88,5 +93,6 @@ def read_outcomes(path: Path, described: Mapping[str, Mapping[str, Any]]) -> dic
             gradient_dtype=str(entry.get("gradient", "")),
             seconds=float(entry["seconds"]),
             error=str(entry["error"]),
+            name=str(entry.get("name", "")),
         )
     return outcomes

@@ -23,10 +23,11 @@ import numpy as np
 from unilossseg import __version__
 from unilossseg.conformance.cases import Case
 from unilossseg.conformance.errormaps import ErrorMap
+from unilossseg.conformance.ratios import Ratio
 from unilossseg.conformance.verdict import CONFORM, EXPECTED, UNSUPPORTED, Comparison, Verdict
 
 #: Raised whenever a field of `results.jsonl` changes its name or its meaning.
-SCHEMA = 2
+SCHEMA = 3
 RESULTS = "results.jsonl"
 #: What no file of a report can hold: control characters, directions of writing, halves of characters.
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
@@ -61,6 +62,8 @@ class Result:
             "status": verdict.status,
             "message": verdict.message,
             "link": verdict.link,
+            "native": verdict.native,
+            "warning": verdict.warning,
             "value": _part(verdict.value, case.dtype),
             "gradient": _part(verdict.gradient, case.dtype),
             "seconds": round(self.seconds, 6),
@@ -108,6 +111,21 @@ def _part(part: Comparison | None, dtype: str) -> dict[str, Any] | None:
         "rtol": _short(part.rtol),
         "atol": _short(part.atol),
         "ulp": part.ulp,
+        "native": _ratio(part.native),
+    }
+
+
+def _ratio(found: Ratio | None) -> dict[str, Any] | None:
+    if found is None:
+        return None
+    return {
+        "rmse": _short(found.rmse),
+        "max": _short(found.largest),
+        "rmse_ratio": _short(found.rmse_ratio),
+        "max_ratio": _short(found.largest_ratio),
+        "factor": found.factor,
+        "allowance": _short(found.allowance),
+        "level": found.level,
     }
 
 
@@ -140,7 +158,7 @@ class Run:
     cases: int
     seconds: float
     started: datetime
-    #: Exceptions about these backends that have expired, each with what to do about it: they fail the run.
+    #: Exceptions about these backends that have expired, each with what to do about it: a warning.
     overdue: list[str] = field(default_factory=list)
 
     def count(self, status: str) -> int:
@@ -149,9 +167,9 @@ class Run:
 
     @property
     def conforms(self) -> bool:
-        """Everything that ran conforms, something did on every backend, and no exception has expired."""
+        """Everything that ran conforms, and something did on every backend."""
         ran = {result.backend for result in self.results if result.verdict.status == CONFORM}
-        return ran == set(self.backends) and not self.overdue and not any(result.is_bad for result in self.results)
+        return ran == set(self.backends) and not any(result.is_bad for result in self.results)
 
     def header(self) -> dict[str, Any]:
         """The first line of the record."""

@@ -18,6 +18,7 @@ from unilossseg.conformance.cases import Case
 from unilossseg.conformance.known import Known
 from unilossseg.conformance.pool import RefusedError, Worker, WorkerError
 from unilossseg.conformance.protocol import MODES, Outcome, read_outcomes, write_arrays
+from unilossseg.conformance.ratios import native_of
 from unilossseg.conformance.reference import value_and_gradient
 from unilossseg.conformance.results import Result, Run, now
 from unilossseg.conformance.verdict import ERRORED, Reference, Verdict, judge
@@ -222,5 +223,5 @@ def judged(item: Prepared, known: Known, outcomes: Mapping[str, Outcome]) -> Ite
             yield mode, unsupported, 0.0
             continue
         outcome = outcomes.get(mode, Outcome(error="the worker left this mode out"))
-        verdict = judge(item.case, outcome, item.reference())
+        verdict = judge(item.case, outcome, item.reference(), native_of(mode, outcomes))
         yield mode, known.settled(item.case, mode, verdict), outcome.seconds

@@ -62,6 +62,29 @@ def gradient_tolerance(loss: str, dtype: str) -> float:
     return TOLERANCES[dtype].gradient if dtype == "float64" else LONGER_GRADIENTS.get(loss, GRADIENT32)
 
 
+# The error ratio: beside a native implementation of the same framework, on the same inputs in the same dtype. It binds where
+# the bounds above leave more room than that implementation needs.
+#: Of the scale. What a correctly rounded result costs (half an eps) and some three roundings more: below that, whose error
+#: is larger is a matter of luck. In eps of float32 for half precision too, which is computed in float32: the one rounding of
+#: its gradient is the native implementation's as well. In a full run all but a few in a thousand exceed the native by less.
+NATIVE_ALLOWANCE = 2 * EPS32
+#: How many times the native errors a candidate's may be: another order of the same sums is off by up to twice as much, half
+#: precision, with its few digits, by three times as much.
+_NATIVE_FACTORS = {"float32": 2.0, "float16": 3.0, "bfloat16": 3.0}
+#: Of fewer entries than that one lucky native rounding moves the root mean square and the maximum.
+_FEW_ENTRIES, _FACTOR_OF_FEW = 1000, 5.0
+
+
+def native_allowance(loss: str, part: str) -> float:
+    """What an error may exceed the native ones by, of the scale; more where a gradient's way is longer, as in its bound."""
+    return NATIVE_ALLOWANCE * (LONGER_GRADIENTS.get(loss, GRADIENT32) / GRADIENT32 if part == "gradient" else 1.0)
+
+
+def native_factor(dtype: str, entries: int) -> float:
+    """How many times the native errors a candidate's may be."""
+    return _FACTOR_OF_FEW if entries < _FEW_ENTRIES else _NATIVE_FACTORS[dtype]
+
+
 # Recordings are float32 results of another implementation, with its own noise: this much they are off by themselves,
 # found when they were recorded by comparing them with the formulas in float64.
 RECORDED_VALUE = 2e-5

@@ -13,12 +13,14 @@ from unilossseg.conformance.errormaps import ErrorMap, error_map
 from unilossseg.conformance.margins import undecided
 from unilossseg.conformance.measures import most_ulps, required
 from unilossseg.conformance.protocol import Outcome
+from unilossseg.conformance.ratios import FAIL, WARNING, Ratio, in_words, ratio
 from unilossseg.conformance.thresholds import (
     RECORDED_GRADIENT,
     RECORDED_VALUE,
     TOLERANCES,
     UNDECIDED_GRADIENT,
     gradient_tolerance,
+    native_allowance,
     roundings,
 )
 
@@ -56,6 +58,8 @@ class Comparison:
     rtol: float
     atol: float
     ulp: int
+    #: Beside a native implementation, where there is one to compare with.
+    native: Ratio | None = None
 
     @property
     def ratio(self) -> float:
@@ -75,6 +79,9 @@ class Verdict:
     link: str = ""
     #: Of what differs, where its errors lie.
     maps: Mapping[str, ErrorMap] = field(default_factory=dict)
+    #: The native implementation that its errors were compared with, and what is conspicuous about them yet no failure.
+    native: str = ""
+    warning: str = ""
 
     @property
     def ratio(self) -> float | None:
@@ -82,13 +89,16 @@ class Verdict:
         return max((part.ratio for part in (self.value, self.gradient) if part is not None), default=None)
 
 
-def judge(case: Case, outcome: Outcome, reference: Reference) -> Verdict:
-    """Exact checks first; then errors against their bounds; then the recording, if there is one."""
-    found = _judged(case, outcome, reference)
+def judge(case: Case, outcome: Outcome, reference: Reference, native: tuple[str, Outcome] | None = None) -> Verdict:
+    """Exact checks first; then errors against their bounds and the native ones; then the recording, if there is one.
+
+    `native`: the name of a native implementation and what it got.
+    """
+    found = _judged(case, outcome, reference, native)
     return found if found.status != DIFFERS else replace(found, maps=_maps(case, outcome, reference))
 
 
-def _judged(case: Case, outcome: Outcome, reference: Reference) -> Verdict:
+def _judged(case: Case, outcome: Outcome, reference: Reference, native: tuple[str, Outcome] | None) -> Verdict:
     if outcome.error:
         return Verdict(ERRORED, outcome.error)
     if outcome.value is None:
@@ -104,7 +114,30 @@ def _judged(case: Case, outcome: Outcome, reference: Reference) -> Verdict:
         if part is not None and part.ratio > 1
     ]
     messages += _against_recording(case, outcome)
-    return Verdict(DIFFERS if messages else CONFORM, "; ".join(messages), value, gradient)
+    name, warnings = "", list[str]()
+    if native is not None:
+        name, other = native
+        value = replace(value, native=_value_ratio(case, outcome.value, other.value, reference.value))
+        if gradient is not None and outcome.gradient is not None:
+            found = _gradient_ratio(case, outcome.gradient, other.gradient, reference.gradient)
+            gradient = replace(gradient, native=found)
+        for part, compared in (("value", value.native), ("gradient", None if gradient is None else gradient.native)):
+            if compared is not None and compared.level in (WARNING, FAIL):
+                (messages if compared.level == FAIL else warnings).append(in_words(part, compared, name))
+        if value.native is None and (gradient is None or gradient.native is None):
+            name = ""
+    status = DIFFERS if messages else CONFORM
+    return Verdict(status, "; ".join(messages), value, gradient, native=name, warning="; ".join(warnings))
+
+
+def _value_ratio(case: Case, got: Array, native: Array | None, wanted: Array) -> Ratio | None:
+    scale = _value_bounds(case, wanted)[1]
+    return ratio(case.dtype, got, native, wanted, scale=scale, allowance=native_allowance(case.loss, "value"))
+
+
+def _gradient_ratio(case: Case, got: Array, native: Array | None, wanted: Array) -> Ratio | None:
+    scale, allowance = _gradient_bounds(case, wanted)[1], native_allowance(case.loss, "gradient")
+    return ratio(case.dtype, got, native, wanted, scale=scale, allowance=allowance, either_way=undecided(case))
 
 
 def _exact(case: Case, outcome: Outcome, reference: Reference) -> Iterator[str]:

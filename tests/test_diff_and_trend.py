@@ -134,17 +134,18 @@ def test_growth_far_below_the_bound_and_from_nothing(good):
 
 def test_new_troubles_and_the_environment(good, write):
     one = write("a", good)
-    after = made(good, overdue=["the exception expired"])
+    after = made(good)
     after.backends["torch"]["version"] = "9.9"
+    after.backends["paddle"] = None
     two = write("b", [])
     two.write_text(after.record(), encoding="utf-8")
     done = conformance("diff", one, two, "--json")
     assert done.exit_code == 1
     said = json.loads(done.stdout)
-    assert said["new_troubles"] == ["the exception expired"]
+    assert said["new_troubles"] == ["no result conforms on paddle"]
     assert said["environment"] == [{"what": "torch: version", "before": "2.0", "after": "9.9"}]
     text = conformance("diff", one, two).stdout
-    assert "the exception expired" in text
+    assert "no result conforms on paddle" in text
     assert "environment: torch: version: 2.0 -> 9.9" in text
     assert conformance("diff", two, two).exit_code == 0
 
@@ -187,6 +188,28 @@ def test_a_table_of_runs(good, write):
     assert rows[1][6] == "0"
     assert rows[2][6] == ""
     assert rows[0][5].startswith(f"{half} · 0.")
+
+
+def test_the_trend_as_json(good, write):
+    worse = [replace(item, verdict=BAD) if item.backend == "torch" else item for item in good]
+    warned = spoiled(good, 0, replace(good[0].verdict, warning="larger"))
+    paths = [write("a", good), write("b", worse), write("c", warned), write("d", gradient_at(good, 0, math.inf))]
+    done = conformance("trend", *paths, "--json")
+    assert done.exit_code == 0
+    said = json.loads(done.stdout)
+    half = len(good) // 2
+    assert said["schema"] == 1
+    assert [run["file"] for run in said["runs"]] == [str(path) for path in paths]
+    assert [(run["conform"], run["fail"], run["warned"]) for run in said["runs"]] == [
+        (2 * half, 0, 0),
+        (half, half, 0),
+        (2 * half, 0, 1),
+        (2 * half, 0, 0),
+    ]
+    assert [run["conforms"] for run in said["runs"]] == [True, False, True, True]
+    assert said["runs"][1]["backends"]["torch"] == {"conform": 0, "fail": half, "warned": 0, "worst": None}
+    assert said["runs"][0]["worst"] == pytest.approx(trend.points(stored(good))[""].ratio)
+    assert said["runs"][3]["worst"] == "inf"
 
 
 def test_the_chart_is_repeatable_and_whole(good, write, tmp_path):

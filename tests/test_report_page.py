@@ -40,6 +40,8 @@ def results():
         result(square, "torch", spoil=scaled(1.01)),
         result(square, "paddle", spoil=lambda outcome: Verdict("errored", HOSTILE, link="javascript:alert(1)")),
     ]
+    (warned, *_) = plain_cases("L1Loss")
+    found.append(result(warned, "torch", spoil=scaled(1 + 3 * 2.0**-23), native=lambda outcome: outcome))
     nothing = replace(square, id=f"MSELoss/{HOSTILE}/float32", condition=HOSTILE, parameters={HOSTILE: HOSTILE})
     return [*found, result(square, "torch", "face", spoil=scaled(float("nan"))), replace(found[0], case=nothing)]
 
@@ -86,8 +88,8 @@ def shown(opened):
 
 def test_it_opens_with_a_matrix_of_symbols(visit):
     opened = visit()
-    assert opened.locator(".matrix tbody tr").count() == 2
-    row = opened.locator(".matrix tbody tr", has_text="MSELoss").first
+    assert opened.locator(".wide .matrix tbody tr").count() == 3
+    row = opened.locator(".wide .matrix tbody tr", has_text="MSELoss").first
     # Of two dtypes one has results, on each of four backends.
     assert [text[0] for text in row.locator(".tag").all_inner_texts()] == ["✓", "○", "✗", "!"]
     assert opened.locator(".environment tr", has_text="settings").count() == 1
@@ -123,7 +125,7 @@ def test_it_filters_and_the_address_keeps_the_filter(visit):
 
 def test_a_cell_of_the_matrix_leads_to_its_cases(visit):
     opened = visit()
-    opened.locator(".matrix a.is-errored").click()
+    opened.locator(".wide .matrix a.is-errored").click()
     assert (opened.input_value("#loss"), opened.input_value("#backend")) == ("MSELoss", "paddle")
     assert opened.input_value("#dtype") == "float32"
     opened.locator(".failure a").first.click()
@@ -148,6 +150,24 @@ def test_a_case_shows_parameters_inputs_values_and_the_command(drilled):
     assert float(row[4]) == pytest.approx(float(row[5]), rel=1e-5)
     assert "it has none" in text
     assert drilled.locator(".drill a").evaluate_all("links => links.map((link) => link.href)") == ["https://example.org/"]
+
+
+def test_a_warning_is_marked_found_and_explained(visit):
+    opened = visit()
+    assert "1 with a warning" in opened.inner_text(".banner")
+    row = opened.locator(".wide .matrix tbody tr", has_text="L1Loss").first
+    assert [text.split()[0][0] for text in row.locator(".tag").all_inner_texts()] == ["✓"]
+    assert row.locator(".mark").inner_text() == "▲"
+    opened.select_option("#status", "warned")
+    opened.wait_for_selector(".drill")
+    assert shown(opened) == 1
+    text = opened.inner_text(".drill")
+    assert "torch, closed form: warning" in text
+    assert "times that of torch.nn.functional.x" in text
+    cells = opened.locator(".drill tr", has_text="gradient").first.inner_text().split("\t")
+    heads = opened.locator(".drill thead tr").inner_text().split("\t")
+    assert cells[heads.index("native")] == "torch.nn.functional.x"
+    assert float(cells[heads.index("largest ÷ native")]) > 1
 
 
 def test_what_differs_has_a_histogram_and_a_heat_map(drilled):
@@ -190,6 +210,32 @@ def test_it_fits_a_phone(visit, scheme):
     for name in ("#q", "#loss", "#backend", "#dtype", "#status", ".row .tag", ".drill pre.repeat", ".heat"):
         box = opened.locator(name).first.bounding_box()
         assert 0 <= box["x"] < box["x"] + box["width"] <= PHONE["width"], name
+
+
+def test_a_phone_shows_the_whole_summary_without_a_movement(visit):
+    opened = visit(PHONE)
+    table = opened.locator(".compact")
+    box = table.bounding_box()
+    assert 0 <= box["x"] < box["x"] + box["width"] <= PHONE["width"]
+    row = table.locator("tbody tr", has_text="MSELoss")
+    assert [text[0] for text in row.locator(".tag").all_inner_texts()] == ["✓", "○", "✗", "!"]
+    row.locator("a.is-errored").click()
+    assert (opened.input_value("#loss"), opened.input_value("#backend")) == ("MSELoss", "paddle")
+    assert not visit(DESK).locator(".compact").is_visible()
+
+
+@pytest.mark.parametrize("name", ["Summary matrix", "Numbers", "Environment"])
+def test_the_names_of_rows_stay_in_sight(visit, name):
+    opened = visit(PHONE, "#case=MSELoss/paddleseg/plain/float32")
+    opened.wait_for_selector(".drill")
+    table = opened.get_by_role("region", name=name)
+    first, second = (table.locator("tbody tr").first.locator(":scope > *").nth(place) for place in (0, 1))
+    before = [cell.bounding_box()["x"] for cell in (first, second)]
+    move = "box => { box.style.width = '200px'; box.scrollLeft = 60; return box.scrollLeft; }"
+    assert table.evaluate(move) == 60
+    after = [cell.bounding_box()["x"] for cell in (first, second)]
+    assert after[0] == pytest.approx(before[0], abs=1)
+    assert after[1] < before[1] - 20
 
 
 def test_it_works_with_the_keyboard(visit):

@@ -113,7 +113,7 @@ def test_what_is_read_is_what_was_written(mixed):
     assert math.isnan(read.results[5].errors["value"].got)
     assert read.cases[0].inputs["logits"] == ("float32", (2, 3, 4, 5))
     assert stored(mixed[:1]).conforms
-    assert not stored(mixed[:1], overdue=["expired"]).conforms
+    assert stored(mixed[:1], overdue=["expired"]).conforms
     assert stored(mixed[:1], backends={"numpy": {}, "torch": None}).troubles == ["no result conforms on torch"]
 
 
@@ -234,7 +234,7 @@ DAMAGE = {
     "no object": (lambda lines: [*lines[:-1], "[]"], "is no JSON object"),
     "NaN": (lambda lines: [*lines[:-1], lines[-1].replace('"seconds":0.001', '"seconds":NaN')], "NaN is not JSON"),
     "too deep": (lambda lines: ["[" * 100_000, *lines[1:]], "line 1: is no JSON"),
-    "newer schema": (changed(0, schema=99), "has schema 99, this unilossseg reads schema 2: update it"),
+    "newer schema": (changed(0, schema=99), "has schema 99, this unilossseg reads schema 3: update it"),
     "older schema": (changed(0, schema=1), "run it again"),
     "a schema in words": (changed(0, schema="2"), "'schema' must be int"),
     "no time": (changed(0, started="yesterday"), "'started' is no time"),
@@ -335,7 +335,7 @@ def test_xml_is_escaped(hostile):
     assert HOSTILE in failure.text
     assert root.find(f"testsuite[@name='{junit.WHOLE_RUN}']") is not None
     assert {element.tag for element in root.iter()} <= {
-        "testsuites", "testsuite", "testcase", "failure", "error", "skipped", "properties", "property",
+        "testsuites", "testsuite", "testcase", "failure", "error", "skipped", "properties", "property", "system-out",
     }  # fmt: skip
 
 
@@ -391,8 +391,18 @@ def test_junit_counts_and_names(mixed):
 
 
 def test_junit_fails_where_the_run_does(mixed):
-    root = ET.fromstring(junit.render(stored(mixed[:1], overdue=["expired"])))
+    root = ET.fromstring(junit.render(stored(mixed[:1], backends={"numpy": {}, "torch": None})))
     assert (root.get("failures"), root[-1].get("name")) == ("1", junit.WHOLE_RUN)
+
+
+def test_an_expired_exception_is_a_warning_in_every_report(mixed):
+    texts = files.rendered(stored(mixed[:1], overdue=["the exception expired"]))
+    root = ET.fromstring(texts["junit.xml"])
+    assert (root.get("failures"), root.get("tests"), root[-1].get("name")) == ("0", "2", junit.WHOLE_RUN)
+    assert root[-1].findtext("testcase/system-out") == "warning: the exception expired"
+    assert "- ▲ warning: the exception expired" in texts["summary.md"]
+    assert "warning</span> the exception expired" in texts[files.PAGE]
+    assert "conforms" in texts["badge.svg"] or "conform<" in texts["badge.svg"]
 
 
 def test_the_summary_has_a_matrix_failures_and_the_environment(mixed):
@@ -410,7 +420,7 @@ def test_the_page_stays_small_however_much_fails(mixed, monkeypatch):
     monkeypatch.setattr(page_data, "MOST_MESSAGE_CHARACTERS", 10)
     data = json.loads(page_data.embedded(stored(mixed)))
     assert len(data["maps"]) == 1
-    assert [row[8] for case in data["cases"] for row in case[-1] if len(row) > 8] == [0, -1]
+    assert [row[10] for case in data["cases"] for row in case[-1] if len(row) > 10] == [0, -1]
     assert "(left out of this page: see results.jsonl)" in data["messages"]
     long = replace(mixed[0], verdict=Verdict(ERRORED, "x" * 100_000))
     assert len(page.render(stored([long]))) < 60_000

@@ -141,7 +141,7 @@ def test_a_thorough_run_tells_how_many_results_show_a_defect():
 
 
 def test_a_suite_that_always_says_yes_fails(monkeypatch):
-    monkeypatch.setattr("unilossseg.conformance.run.judge", lambda case, outcome, reference: Verdict(CONFORM))
+    monkeypatch.setattr("unilossseg.conformance.run.judge", lambda *arguments: Verdict(CONFORM))
     done = command(*FEW, "-k", "l1-")
     assert done.exit_code == 1
     assert "not seen: l1-kink in L1Loss: The derivative of |x| at 0 is 1; every result conforms" in done.stdout
@@ -149,7 +149,7 @@ def test_a_suite_that_always_says_yes_fails(monkeypatch):
 
 
 def test_a_suite_that_always_says_no_fails(monkeypatch):
-    monkeypatch.setattr("unilossseg.conformance.run.judge", lambda case, outcome, reference: Verdict(DIFFERS, "no"))
+    monkeypatch.setattr("unilossseg.conformance.run.judge", lambda *arguments: Verdict(DIFFERS, "no"))
     done = command(*FEW, "-k", "l1-")
     assert done.exit_code == 1
     assert "3 of 3 defects seen" in done.stdout
@@ -157,8 +157,8 @@ def test_a_suite_that_always_says_no_fails(monkeypatch):
 
 
 def test_a_suite_that_looks_at_values_alone_fails(monkeypatch):
-    def blind(case, outcome, reference):
-        return judge(case, outcome, reference) if outcome.gradient is None else Verdict(CONFORM)
+    def blind(case, outcome, reference, native):
+        return judge(case, outcome, reference, native) if outcome.gradient is None else Verdict(CONFORM)
 
     monkeypatch.setattr("unilossseg.conformance.run.judge", blind)
     done = command(*FEW, "-k", "l1-s")

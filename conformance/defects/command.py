@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 from collections.abc import Sequence
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -16,17 +16,14 @@ from unilossseg import LOSSES
 from unilossseg.backends import KNOWN, is_installed
 from unilossseg.conformance.cases import all_cases
 from unilossseg.conformance.defects import DEFECTS, Defect
+from unilossseg.conformance.exit_codes import refuse
 from unilossseg.conformance.reports.summary import SYMBOLS
 from unilossseg.conformance.selftest import Finding, SelfTest, SelfTestError, selftest
 from unilossseg.conformance.verdict import CONFORM, DIFFERS
 
-SEES, BLIND, CANNOT_RUN = 0, 1, 2
+SEES, BLIND = 0, 1
 #: A defect that no more results show would go unseen if a case or two were dropped.
 FEW = 2
-EXIT_CODES = (
-    "Exit codes: 0, every defect was seen; 1, one was not, or something differs with no defect planted; "
-    "2, it could not run: an unknown name, a backend that is not installed, a defect that does not fit the code any more."
-)
 _Names = list[str] | None
 
 
@@ -62,14 +59,9 @@ def selftest_command(
                 defects, cases, first_only=not thorough, timeout=timeout, report=lambda: progress.advance(task)
             )
         except SelfTestError as error:
-            _refuse(str(error))
+            refuse(str(error))
     _print(outcome, absent, thorough)
     raise typer.Exit(SEES if outcome.passed else BLIND)
-
-
-def _refuse(message: str) -> NoReturn:
-    typer.echo(f"unilossseg: {message}", err=True)
-    raise typer.Exit(CANNOT_RUN)
 
 
 def _chosen(backends: _Names, losses: _Names, substring: str | None) -> tuple[list[Defect], list[str]]:
@@ -77,12 +69,12 @@ def _chosen(backends: _Names, losses: _Names, substring: str | None) -> tuple[li
     with_defects = list(dict.fromkeys(defect.backend for defect in DEFECTS.values()))
     for name in backends or ():
         if name not in with_defects:
-            _refuse(f"--backend must be one of {', '.join(with_defects)} (got {name!r})")
+            refuse(f"--backend must be one of {', '.join(with_defects)} (got {name!r})")
         if not is_installed(name):
-            _refuse(f"backend {name!r} needs {KNOWN[name][0]}, which is not installed: {KNOWN[name][1]}")
+            refuse(f"backend {name!r} needs {KNOWN[name][0]}, which is not installed: {KNOWN[name][1]}")
     for name in losses or ():
         if name not in LOSSES:
-            _refuse(f"--loss must be one of {', '.join(LOSSES)} (got {name!r})")
+            refuse(f"--loss must be one of {', '.join(LOSSES)} (got {name!r})")
     wanted = [
         dataclasses.replace(defect, losses=tuple(name for name in defect.losses if name in (losses or defect.losses)))
         for defect in DEFECTS.values()
@@ -91,7 +83,7 @@ def _chosen(backends: _Names, losses: _Names, substring: str | None) -> tuple[li
     wanted = [defect for defect in wanted if defect.losses]
     chosen = [defect for defect in wanted if is_installed(defect.backend)]
     if not chosen:
-        _refuse("no defect is selected" + (f": no name contains {substring!r}" if substring else ""))
+        refuse("no defect is selected" + (f": no name contains {substring!r}" if substring else ""))
     return chosen, _absent(wanted)
 
 

@@ -11,6 +11,7 @@ from unilossseg.backends import Array
 from unilossseg.backends.numpy import BACKEND
 from unilossseg.conformance.defects import _changes as changes
 from unilossseg.conformance.defects._patching import Patches, defect
+from unilossseg.losses import BCELoss, CrossEntropyLoss, DiceLoss, L1Loss, MSELoss
 
 _CLASSES = ("CrossEntropyLoss", "DiceLoss", "LovaszSoftmaxLoss")
 
@@ -346,3 +347,24 @@ def mixed_gradients_in_float16(patches: Patches) -> None:
     from unilossseg.losses import mixed
 
     patches.replace(mixed, "upcast", lambda ops, x: x.astype(np.float16) if x.dtype != np.float64 else x)
+
+
+def _eps_of_float32(number: float, x: Array) -> float:
+    """So many of them; none for float64, whose bound would see them."""
+    return 0.0 if "float64" in str(x.dtype) else number * 2.0**-23
+
+
+@defect("CrossEntropyLoss", "DiceLoss", "BCELoss", "L1Loss")
+def value_three_eps_off(patches: Patches) -> None:
+    """The value is off by three eps of float32: within the bounds, and several times as far off as the plain formula's."""
+    for loss in (CrossEntropyLoss, DiceLoss, BCELoss, L1Loss):
+        changes.value(
+            patches, loss, lambda value, ops: value + _eps_of_float32(3, value) * ops.xp.maximum(ops.xp.abs(value), value**0)
+        )
+
+
+@defect("CrossEntropyLoss", "DiceLoss", "BCELoss", "MSELoss", backend="torch")
+def gradient_twelve_eps_off(patches: Patches) -> None:
+    """The gradient is off by twelve eps of float32: within the bounds, and several times as far off as autograd's."""
+    for loss in (CrossEntropyLoss, DiceLoss, BCELoss, MSELoss):
+        changes.gradient(patches, loss, lambda slope, self, ops, logits, labels: slope * (1 + _eps_of_float32(12, slope)))

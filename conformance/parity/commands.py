@@ -8,7 +8,7 @@ import shutil
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -17,6 +17,7 @@ from rich.table import Table
 
 from unilossseg import LOSSES
 from unilossseg.backends import KNOWN, BackendNotInstalledError, is_installed
+from unilossseg.conformance.exit_codes import refuse
 from unilossseg.conformance.pool import WorkerError
 from unilossseg.conformance.results import check_writable, write_whole
 
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 #: The frameworks that train; the first is what errors are shares of.
 TRAINERS = ("torch", "paddle")
 RECORD, FIGURE = "parity.json", "curves.svg"
-SAME, DIFFERENT, CANNOT_RUN = 0, 1, 2
+SAME, DIFFERENT = 0, 1
 
 
 def train_parity(
@@ -57,9 +58,6 @@ def train_parity(
     Same initial weights, same photographs with masks, same noise, and SGD with momentum written once in NumPy. Compared are
     the loss curves, the gradients of the first step and the parameters after the last one. A float32 training is repeated
     in float64, which tells rounding from a difference of the losses.
-
-    Exit codes: 0, the same within the bounds; 1, different; 2, it could not run: a backend that is not installed, a
-    configuration that does not fit, a worker that crashed or hung, no place to write.
     """
     pythons = _pythons(backend, worker)
     chosen = _config(loss, config)
@@ -80,14 +78,9 @@ def train_parity(
         for name, text in texts.items():
             write_whole(out / name, text)
     except OSError as error:
-        _refuse(f"cannot write to {out}: {error.strerror or error}")
+        refuse(f"cannot write to {out}: {error.strerror or error}")
     _summarise(outcome, out)
     raise typer.Exit(SAME if outcome.same else DIFFERENT)
-
-
-def _refuse(message: str) -> NoReturn:
-    typer.echo(f"unilossseg: {message}", err=True)
-    raise typer.Exit(CANNOT_RUN)
 
 
 def _pythons(names: list[str] | None, workers: list[str] | None) -> dict[str, str]:
@@ -95,23 +88,23 @@ def _pythons(names: list[str] | None, workers: list[str] | None) -> dict[str, st
     chosen = list(dict.fromkeys(names or TRAINERS))
     for name in chosen:
         if name not in TRAINERS:
-            _refuse(f"--backend must be one of {', '.join(TRAINERS)}, which train (got {name!r})")
+            refuse(f"--backend must be one of {', '.join(TRAINERS)}, which train (got {name!r})")
     if len(chosen) != 2:
-        _refuse(f"--backend must name two frameworks to compare, {' and '.join(TRAINERS)} (got {chosen[0]!r} alone)")
+        refuse(f"--backend must name two frameworks to compare, {' and '.join(TRAINERS)} (got {chosen[0]!r} alone)")
     others = {}
     for text in workers or ():
         name, _, python = text.partition("=")
         if name not in chosen or not python:
-            _refuse(f"--worker must be NAME=PYTHON with a NAME of {', '.join(chosen)} (got {text!r})")
+            refuse(f"--worker must be NAME=PYTHON with a NAME of {', '.join(chosen)} (got {text!r})")
         found = shutil.which(python)
         if found is None:
-            _refuse(f"--worker {name}: {python} is not a program that can be run")
+            refuse(f"--worker {name}: {python} is not a program that can be run")
         others[name] = found
     for name in chosen:
         # Another environment is asked by its own worker.
         if name not in others and not is_installed(name):
             module, remedy = KNOWN[name]
-            _refuse(str(BackendNotInstalledError(f"backend {name!r} needs {module}, which is not installed: {remedy}")))
+            refuse(str(BackendNotInstalledError(f"backend {name!r} needs {module}, which is not installed: {remedy}")))
     return {name: others.get(name, sys.executable) for name in chosen}
 
 
@@ -120,23 +113,23 @@ def _config(loss: str | None, path: Path | None) -> Mapping[str, Any]:
 
     if path is None:
         if loss is not None and loss not in LOSSES:
-            _refuse(f"--loss must be one of {', '.join(LOSSES)} (got {loss!r})")
+            refuse(f"--loss must be one of {', '.join(LOSSES)} (got {loss!r})")
         return plan.config_of(loss or "CrossEntropyLoss")
     if loss is not None:
-        _refuse("--loss and --config exclude each other: the configuration names its losses")
+        refuse("--loss and --config exclude each other: the configuration names its losses")
     try:
         return plan.loss_section(plan.read_config(path))
     except OSError as error:
-        _refuse(f"cannot read {path}: {error.strerror or error}")
+        refuse(f"cannot read {path}: {error.strerror or error}")
     except ValueError as error:
-        _refuse(f"cannot read {path}: {error}")
+        refuse(f"cannot read {path}: {error}")
 
 
 def _prepare(out: Path) -> None:
     try:
         check_writable(out)
     except OSError as error:
-        _refuse(f"cannot write to {out}: {error.strerror or error}")
+        refuse(f"cannot write to {out}: {error.strerror or error}")
 
 
 def _photographs() -> Photographs:
@@ -147,7 +140,7 @@ def _photographs() -> Photographs:
 
         return photographs()
     except ModuleNotFoundError as error:
-        _refuse(f"train-parity needs {error.name}, which is not installed: pip install 'unilossseg[parity]'")
+        refuse(f"train-parity needs {error.name}, which is not installed: pip install 'unilossseg[parity]'")
 
 
 def _heads(config: Mapping[str, Any], photographs: Photographs) -> list[Head]:
@@ -156,7 +149,7 @@ def _heads(config: Mapping[str, Any], photographs: Photographs) -> list[Head]:
     try:
         return plan.heads_of(config, photographs)
     except (TypeError, ValueError) as error:
-        _refuse(str(error))
+        refuse(str(error))
 
 
 def _run(
@@ -171,10 +164,11 @@ def _run(
 
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    failure = ""
     with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
         tasks = {name: progress.add_task(name, total=settings.steps * len(settings.dtypes)) for name in pythons}
         try:
-            return run(
+            outcome = run(
                 config,
                 heads,
                 pythons,
@@ -184,8 +178,11 @@ def _run(
                 report=lambda name: progress.advance(tasks[name]),
             )
         except WorkerError as error:
-            message = str(error)
-    _refuse(message)
+            failure = str(error)
+    # Only now: the progress bar is gone.
+    if failure:
+        refuse(failure)
+    return outcome
 
 
 def _summarise(outcome: Parity, out: Path) -> None:

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
 
+from unilossseg.conformance.exit_codes import epilog, refuse
 from unilossseg.conformance.records.errors import RecordError
 
-SAME, DIFFERENT, CANNOT = 0, 1, 2
-_MADE = "Exit codes: 0, the record was written; 2, it was not, and nothing was changed."
+SAME, DIFFERENT = 0, 1
 _CODE = (
     "The target is your own code: it is imported from the current directory, as pytest does, or from an installed package. "
     "`module:name` is a function of (logits, labels), an object to call, a class (constructed with --kwargs), or "
@@ -23,10 +23,9 @@ _CODE = (
 )
 #: For `app.command(epilog=...)`.
 EPILOGS = {
-    "record": f"{_CODE}\n\n{_MADE}",
-    "replay": f"{_CODE}\n\n{_MADE}",
-    "compare": "Exit codes: 0, nothing changed; 1, something is different; 2, the two could not be compared: a file is "
-    "missing or damaged, or they were not made from the same inputs.",
+    "record": f"{_CODE}\n\n{epilog('record')}",
+    "replay": f"{_CODE}\n\n{epilog('replay')}",
+    "compare": epilog("compare"),
 }
 
 _Target = Annotated[str, typer.Argument(metavar="MODULE:NAME", help="The loss.", show_default=False)]
@@ -142,7 +141,7 @@ def compare(
     try:
         same = _compare(reference, candidate, html, json, value_tolerance, gradient_tolerance)
     except RecordError as error:
-        _refuse(error)
+        refuse(error)
     raise typer.Exit(SAME if same else DIFFERENT)
 
 
@@ -222,12 +221,7 @@ def _done(make: Callable[[], str]) -> None:
     try:
         typer.echo(make())
     except RecordError as error:
-        _refuse(error)
-
-
-def _refuse(error: RecordError) -> NoReturn:
-    typer.echo(f"unilossseg: {error}", err=True)
-    raise typer.Exit(CANNOT)
+        refuse(error)
 
 
 def _told(made: Any, out: Path) -> str:

@@ -11,26 +11,13 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from unilossseg import __version__
+from unilossseg.conformance.environment import TITLES
 from unilossseg.conformance.records.comparison import Part, Verdict, compare
 from unilossseg.conformance.records.diagnosis import Explanation, diagnose
 from unilossseg.conformance.records.record import Record
 from unilossseg.conformance.records.thresholds import TABLE, THRESHOLDS, Allowance
 
 SCHEMA = 1
-_ENVIRONMENT = (
-    ("framework", "framework"),
-    ("version", "version"),
-    ("distribution", "distribution"),
-    ("revision", "built from"),
-    ("file", "imported from"),
-    ("also_imported", "imported beside it"),
-    ("device", "device"),
-    ("threads", "threads"),
-    ("python", "Python"),
-    ("numpy", "NumPy"),
-    ("unilossseg", "UniLossSeg"),
-    ("platform", "platform"),
-)
 
 
 @dataclass(frozen=True)
@@ -129,7 +116,8 @@ def _plain(value: Any) -> Any:
 def render(comparison: Comparison) -> str:
     """The page."""
     records = (comparison.reference, comparison.candidate)
-    environment = [(title, [record.environment.get(key, "") for record in records]) for key, title in _ENVIRONMENT]
+    told = [(title, [record.environment.get(key, "") for record in records]) for key, title in TITLES.items()]
+    environment = [(title, row) for title, row in told if any(row)]
     dtypes = {stored.dtype for verdict in comparison.verdicts for _, stored in verdict.reference.arrays()}
     page: str = (
         _environment()

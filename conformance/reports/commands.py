@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from unilossseg.conformance.exit_codes import refuse
 from unilossseg.conformance.reports import diff as differences
 from unilossseg.conformance.reports import files
 from unilossseg.conformance.reports import trend as trends
@@ -19,20 +20,9 @@ from unilossseg.conformance.reports.reader import RecordError, read
 from unilossseg.conformance.reports.summary import short
 from unilossseg.conformance.results import RESULTS, write_whole
 
-SAME, REGRESSED, CANNOT = 0, 1, 2
+SAME, REGRESSED = 0, 1
 #: No more lines of a section than this on the terminal; `--json` has them all.
 MOST_LINES = 20
-#: For `app.command(epilog=...)`.
-EPILOGS = {
-    "report": "Exit codes: 0, the files were written, whatever they say; 2, they were not, and nothing was changed: the "
-    "record is missing, damaged, cut off or of another schema, or there is no place to write. "
-    f"Files: {', '.join(files.FILES)}.",
-    "diff": "Exit codes: 0, nothing is worse; 1, a regression: a new failure, something no longer supported, an error that "
-    "grew, or a new trouble of the run as a whole; 2, the two could not be compared. Removed results are named and are no "
-    "regression.",
-    "trend": "Exit codes: 0, the table was printed and the chart, if any, written; 2, a record could not be read or the "
-    "chart not be written.",
-}
 _METAVAR = RESULTS
 _HELP = "A run's record, or the folder that holds it."
 
@@ -50,7 +40,7 @@ def report(
         folder.mkdir(parents=True, exist_ok=True)
         files.write(run, folder)
     except OSError as error:
-        _refuse(f"cannot write to {folder}: {error.strerror or error}")
+        refuse(f"cannot write to {folder}: {error.strerror or error}")
     typer.echo(f"{'conforms' if run.conforms else 'does not conform'}: {', '.join(files.FILES)} in {folder}")
 
 
@@ -67,11 +57,11 @@ def diff(
 ) -> None:
     """Says what changed from run A to run B: new failures, what is fixed, added, removed, and errors that grew."""
     if factor != factor or floor != floor:  # NaN is below nothing
-        _refuse("--factor and --floor must be numbers")
+        refuse("--factor and --floor must be numbers")
     one, other = _read(before), _read(after)
     found = differences.compare(one, other, factor, floor)
     if not found.common:
-        _refuse(f"{before} and {after} cannot be compared: they have no result in common")
+        refuse(f"{before} and {after} cannot be compared: they have no result in common")
     if json:
         typer.echo(differences.to_json(found, (str(before), str(after))))
     else:
@@ -84,16 +74,20 @@ def trend(
         list[Path], typer.Argument(metavar="A B C ...", help=f"{_HELP} In the order of the table.", show_default=False)
     ],
     svg: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw a chart as well.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON in place of a table.")] = False,
 ) -> None:
     """Shows how many results conformed in each of several runs, and the worst error as a share of what is allowed."""
     runs = [_read(path) for path in records]
     if svg is not None:
         if any(svg.exists() and path.exists() and svg.samefile(path) for path in records):
-            _refuse(f"--svg {svg} is one of the records")
+            refuse(f"--svg {svg} is one of the records")
         try:
             write_whole(svg, trends.chart(runs))
         except OSError as error:
-            _refuse(f"cannot write {svg}: {error.strerror or error}")
+            refuse(f"cannot write {svg}: {error.strerror or error}")
+    if json:
+        typer.echo(trends.to_json(runs, [str(path) for path in records]))
+        return
     _print(_trend_table(runs))
     if svg is not None:
         typer.echo(f"The chart: {svg}")
@@ -103,12 +97,7 @@ def _read(path: Path) -> StoredRun:
     try:
         return read(path)
     except RecordError as error:
-        _refuse(str(error))
-
-
-def _refuse(message: str) -> NoReturn:
-    typer.echo(f"unilossseg: {message}", err=True)
-    raise typer.Exit(CANNOT)
+        refuse(str(error))
 
 
 def _print(what: Any) -> None:

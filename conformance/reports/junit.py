@@ -18,7 +18,7 @@ def render(run: StoredRun) -> str:
     root = ElementTree.Element("testsuites", name="UniLossSeg conformance")
     for backend in run.backends:
         root.append(_suite(run, backend, [result for result in run.results if result.backend == backend]))
-    if run.troubles:
+    if run.troubles or run.header.expired:
         root.append(_whole(run))
     for key in ("tests", "failures", "errors", "skipped"):
         root.set(key, str(sum(int(suite.get(key, "0")) for suite in root)))
@@ -63,13 +63,19 @@ def _test(result: ResultLine) -> ElementTree.Element:
         found.text = f"{result.message}\n\nTo repeat it: {result.repeat}"
     elif result.status in (UNSUPPORTED, EXPECTED):
         ElementTree.SubElement(test, "skipped", message=f"{result.status}: {result.first_line}")
+    if result.warning:
+        ElementTree.SubElement(test, "system-out").text = f"warning: {result.warning}"
     return test
 
 
 def _whole(run: StoredRun) -> ElementTree.Element:
-    count = str(len(run.troubles))
-    suite = ElementTree.Element("testsuite", name=WHOLE_RUN, tests=count, failures=count, errors="0", skipped="0", time="0")
+    tests, failures = str(len(run.troubles) + len(run.header.expired)), str(len(run.troubles))
+    counts = {"tests": tests, "failures": failures, "errors": "0", "skipped": "0"}
+    suite = ElementTree.Element("testsuite", {"name": WHOLE_RUN, **counts, "time": "0"})
     for trouble in run.troubles:
         test = ElementTree.SubElement(suite, "testcase", name=trouble, classname="run", time="0")
         ElementTree.SubElement(test, "failure", message=trouble, type="trouble")
+    for line in run.header.expired:
+        test = ElementTree.SubElement(suite, "testcase", name=line, classname="run", time="0")
+        ElementTree.SubElement(test, "system-out").text = f"warning: {line}"
     return suite

@@ -6,13 +6,22 @@ import re
 from collections.abc import Sequence
 
 from unilossseg.conformance.reports.model import StoredRun
-from unilossseg.conformance.reports.summary import cell, environment_of, failures_of, grouped, heading
+from unilossseg.conformance.reports.summary import (
+    WARNED,
+    cell,
+    environment_of,
+    failures_of,
+    grouped,
+    heading,
+    natives_of,
+    warnings_of,
+)
 from unilossseg.conformance.verdict import STATUSES
 
 #: No more failures than this are spelled out.
 MOST_FAILURES = 30
 #: Letters, digits, spaces and what is no mark of Markdown within a line.
-_PLAIN = re.compile(r"[^\w /,.;=()+·✓✗○-]|_|(?<=www)\.", re.IGNORECASE)
+_PLAIN = re.compile(r"[^\w /,.;=()+·✓✗○▲-]|_|(?<=www)\.", re.IGNORECASE)
 
 
 def escaped(text: str) -> str:
@@ -37,12 +46,15 @@ def render(run: StoredRun) -> str:
         "",
         *_matrix(run),
         "",
-        "Results that conform, and the worst error as a share of what is allowed for it.",
+        f"Results that conform, and the worst error as a share of what is allowed for it; {WARNED}: with a warning.",
         "",
+        *([natives_of(run), ""] if natives_of(run) else []),
     ]
     lines += [f"- **{escaped(trouble)}**" for trouble in run.troubles]
+    lines += [f"- {WARNED} warning: {escaped(line)}" for line in header.expired]
     lines += [f"- not run: {escaped(name)} is not installed ({escaped(how)})" for name, how in header.not_installed.items()]
     lines += _failures(run)
+    lines += _warnings(run)
     lines += ["", "## Environment", "", *table(["", *backends], [[title, *row] for title, row in environment_of(run)])]
     return "\n".join(lines) + "\n"
 
@@ -69,6 +81,17 @@ def _failures(run: StoredRun) -> list[str]:
         lines.append(f"  - repeat: {escaped(first.repeat)}")
     if len(failures) > MOST_FAILURES:
         lines.append(f"- and {len(failures) - MOST_FAILURES} more, in results.jsonl")
+    return lines
+
+
+def _warnings(run: StoredRun) -> list[str]:
+    found = warnings_of(run)
+    if not found:
+        return []
+    lines = ["", "## What conforms with a warning", ""]
+    lines += [f"- {escaped(one.backend)}, {escaped(one.title)}: {escaped(one.message)}" for one in found[:MOST_FAILURES]]
+    if len(found) > MOST_FAILURES:
+        lines.append(f"- and {len(found) - MOST_FAILURES} more, in results.jsonl")
     return lines
 
 

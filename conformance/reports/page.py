@@ -16,12 +16,15 @@ from unilossseg.conformance.reports import page_data
 from unilossseg.conformance.reports.model import StoredRun
 from unilossseg.conformance.reports.summary import (
     SYMBOLS,
+    WARNED,
     Cell,
     cell,
     environment_of,
     failures_of,
     grouped,
     heading,
+    natives_of,
+    warnings_of,
 )
 from unilossseg.conformance.verdict import STATUSES
 
@@ -48,6 +51,9 @@ def render(run: StoredRun) -> str:
             more_failures=max(0, len(failures) - MOST_FAILURES),
             counts={status: run.count(status) for status in STATUSES},
             symbols=SYMBOLS,
+            warned=WARNED,
+            natives=natives_of(run),
+            warnings=warnings_of(run)[:MOST_FAILURES],
             modes=MODES,
             environment=environment_of(run),
             style=_raw("report.css"),
@@ -69,8 +75,9 @@ def _dtypes(run: StoredRun) -> list[tuple[str, str]]:
 
 
 def _matrix(run: StoredRun) -> list[dict[str, Any]]:
-    """A row for each loss: a cell for each backend and dtype, with the part of the address that shows its cases."""
+    """A row for each loss: a cell for each backend and dtype, and for a narrow screen one for each backend."""
     by_place = grouped(run.results, "loss", "backend", "dtype")
+    by_backend = grouped(run.results, "loss", "backend")
     rows = []
     for loss in run.losses:
         cells: list[list[tuple[str, Cell | None]]] = []
@@ -78,6 +85,7 @@ def _matrix(run: StoredRun) -> list[dict[str, Any]]:
             found = [(dtype, by_place.get((loss, name, dtype))) for dtype, _ in _dtypes(run)]
             cells.append([(dtype, cell(results) if results else None) for dtype, results in found])
         rows.append({"name": loss, "words": re.findall(r"[A-Z]+[a-z0-9]*|[^A-Z]+", loss), "cells": cells})
+        rows[-1]["whole"] = [cell(by_backend[loss, name]) if (loss, name) in by_backend else None for name in run.backends]
     return rows
 
 

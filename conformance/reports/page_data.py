@@ -10,6 +10,7 @@ from collections.abc import Hashable
 from typing import Any
 
 from unilossseg.conformance.errormaps import EDGES, ErrorMap
+from unilossseg.conformance.ratios import Ratio
 from unilossseg.conformance.reports.model import CaseLine, Part, ResultLine, StoredRun
 from unilossseg.conformance.reports.summary import grouped, parameters_of
 from unilossseg.conformance.verdict import STATUSES
@@ -47,8 +48,11 @@ def embedded(run: StoredRun) -> str:
 
 
 def _data(run: StoredRun) -> dict[str, Any]:
-    pools = {name: _Pool() for name in ("losses", "dtypes", "modes", "conditions", "parameters", "inputs", "links")}
-    pools["messages"] = _Pool(MOST_MESSAGE_CHARACTERS)
+    pools = {
+        name: _Pool() for name in ("losses", "dtypes", "modes", "conditions", "parameters", "inputs", "links", "natives")
+    }
+    for name in ("messages", "warnings"):
+        pools[name] = _Pool(MOST_MESSAGE_CHARACTERS)
     maps = {key: number for number, key in enumerate(_mapped(run))}
     by_case: dict[str, list[list[Any]]] = {case.id: [] for case in run.cases}
     places = {name: place for place, name in enumerate(run.backends)}
@@ -107,6 +111,8 @@ def _result(
         _part(result.value, digits),
         _part(result.gradient, digits),
         round(result.seconds * 1000, 2),
+        pools["natives"].place(result.native),
+        pools["warnings"].place(result.warning[:LONGEST_MESSAGE]),
     ]
     if result.message or result.link:
         row += [pools["messages"].place(result.message[:LONGEST_MESSAGE]), pools["links"].place(result.link)]
@@ -123,7 +129,11 @@ def _part(part: Part | None, digits: int) -> Any:
     if part is None:
         return 0
     numbers = [_number(part.error, 3), _number(part.bound, 3), _number(part.got, digits), _number(part.expected, digits)]
-    return [*numbers, _number(part.rtol, 3), _number(part.atol, 3), part.ulp, *part.index]
+    return [*numbers, _number(part.rtol, 3), _number(part.atol, 3), part.ulp, _ratio(part.native), *part.index]
+
+
+def _ratio(found: Ratio | None) -> Any:
+    return 0 if found is None else [_number(found.rmse_ratio, 3), _number(found.largest_ratio, 3)]
 
 
 def _map(found: ErrorMap, digits: int) -> list[Any]:

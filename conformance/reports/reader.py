@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from unilossseg.conformance.errormaps import EDGES, ErrorMap
+from unilossseg.conformance.ratios import LEVELS, Ratio
 from unilossseg.conformance.reports.model import CaseLine, Header, Part, ResultLine, StoredRun
 from unilossseg.conformance.results import RESULTS, SCHEMA, printable
 from unilossseg.conformance.verdict import STATUSES
@@ -229,6 +230,8 @@ def _result(line: _Line, cases: Mapping[str, CaseLine], header: Header) -> Resul
         status=status,
         message=line.text("message"),
         link=line.text("link"),
+        native=line.text("native"),
+        warning=line.text("warning"),
         value=_part(line, "value"),
         gradient=_part(line, "gradient"),
         seconds=line.number_in("seconds", 0.0),
@@ -250,6 +253,26 @@ def _part(line: _Line, key: str) -> Part | None:
         rtol=part.number_in("rtol", 0.0),
         atol=part.number_in("atol", 0.0),
         ulp=part.whole("ulp"),
+        native=_ratio(part),
+    )
+
+
+def _ratio(part: _Line) -> Ratio | None:
+    if part.of("native", dict, type(None)) is None:
+        return None
+    found = part.inner("native")
+    said = found.text("level")
+    level = next((level for level in LEVELS if level == said), None)
+    if level is None:
+        found.fail(f"'level' must be one of {', '.join(LEVELS)} (got {said!r})")
+    return Ratio(
+        rmse=found.number_in("rmse", 0.0),
+        largest=found.number_in("max", 0.0),
+        rmse_ratio=found.number_in("rmse_ratio", 0.0),
+        largest_ratio=found.number_in("max_ratio", 0.0),
+        factor=found.number_in("factor", 1.0),
+        allowance=found.number_in("allowance", 0.0),
+        level=level,
     )
 
 

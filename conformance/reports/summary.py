@@ -7,32 +7,15 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from unilossseg.conformance.environment import TITLES
 from unilossseg.conformance.reports.model import CaseLine, ResultLine, StoredRun, worst
 from unilossseg.conformance.verdict import CONFORM, DIFFERS, ERRORED, EXPECTED, UNSUPPORTED
 
 #: The status of a group is the gravest of its members.
 _GRAVEST_FIRST = (ERRORED, DIFFERS, CONFORM, EXPECTED, UNSUPPORTED)
 SYMBOLS = {CONFORM: "✓", DIFFERS: "✗", ERRORED: "!", UNSUPPORTED: "○", EXPECTED: "x"}
-_ENVIRONMENT = (
-    ("framework", "framework"),
-    ("version", "version"),
-    ("distribution", "distribution"),
-    ("revision", "built from"),
-    ("file", "imported from"),
-    ("device", "device"),
-    ("threads", "threads"),
-    ("flags", "settings"),
-    ("environment", "environment"),
-    ("frameworks", "frameworks in it"),
-    ("dtypes", "dtypes"),
-    ("modes", "modes"),
-    ("implementation", "interpreter"),
-    ("python", "Python"),
-    ("numpy", "NumPy"),
-    ("array_api_compat", "array-api-compat"),
-    ("unilossseg", "UniLossSeg"),
-    ("sources", "digest of its sources"),
-)
+#: What stands for a warning: the result conforms.
+WARNED = "▲"
 
 
 @dataclass(frozen=True)
@@ -43,6 +26,7 @@ class Cell:
     conforming: int
     checked: int
     ratio: str
+    warned: int = 0
 
     @property
     def symbol(self) -> str:
@@ -55,12 +39,13 @@ class Cell:
         if not self.checked:
             return "unsupported"
         share = "" if self.conforming == self.checked else f" of {self.checked}"
-        return f"{self.conforming}{share}" + (f" · {self.ratio}" if self.ratio else "")
+        warned = f" · {WARNED} {self.warned}" if self.warned else ""
+        return f"{self.conforming}{share}" + (f" · {self.ratio}" if self.ratio else "") + warned
 
 
 @dataclass(frozen=True)
 class Failure:
-    """What does not conform on one backend: all results with the same message."""
+    """What is told together of one backend: results with the same message, or of one loss."""
 
     backend: str
     status: str
@@ -90,6 +75,7 @@ def cell(results: Sequence[ResultLine]) -> Cell:
         conforming=sum(result.status == CONFORM for result in checked),
         checked=len(checked),
         ratio=short(ratio),
+        warned=sum(bool(result.warning) and result.status == CONFORM for result in results),
     )
 
 
@@ -114,6 +100,28 @@ def failures_of(run: StoredRun) -> list[Failure]:
     return [Failure(*key, found) for key, found in alike.items()]
 
 
+def warnings_of(run: StoredRun) -> list[Failure]:
+    """What conforms with errors that are larger than the native ones: of a loss on a backend, the most conspicuous first."""
+    alike: dict[tuple[str, str], list[ResultLine]] = defaultdict(list)
+    for result in sorted(run.warned, key=lambda result: -(result.standing or 0.0)):
+        alike[result.backend, result.case.loss].append(result)
+    return [Failure(backend, "warning", found[0].warning, found) for (backend, _), found in alike.items()]
+
+
+def natives_of(run: StoredRun) -> str:
+    """How the errors stand to the native ones, in a sentence; empty where none was compared."""
+    compared = [result for result in run.results if result.native]
+    if not compared:
+        return ""
+    functionals = sum("." in result.native for result in compared)
+    within = sum(not result.warning and result.status == CONFORM for result in compared)
+    return (
+        f"Compared with a native implementation: {len(compared)} results, {functionals} of them with a functional of their "
+        f"framework, the others with the plain formula; {within} are as near to the reference or nearer, but for a few eps, "
+        f"and {len(run.warned)} conform with a warning."
+    )
+
+
 def parameters_of(case: CaseLine) -> str:
     """All but the variant, which the id names."""
     shown = {name: value for name, value in case.parameters.items() if name != "variant"}
@@ -123,7 +131,7 @@ def parameters_of(case: CaseLine) -> str:
 def environment_of(run: StoredRun) -> list[tuple[str, list[str]]]:
     """The workers' descriptions of themselves as rows of a table, one column a backend."""
     rows = []
-    for key, title in _ENVIRONMENT:
+    for key, title in TITLES.items():
         row = []
         for said in run.header.backends.values():
             value = (said or {}).get(key)

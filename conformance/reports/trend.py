@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import Any
 from unilossseg.conformance.reports.model import StoredRun, worst
 from unilossseg.conformance.verdict import CONFORM
 
+SCHEMA = 1
 # Of Okabe and Ito's palette, told apart with any colour vision; here by markers as well.
 _LOOKS = (("#0072B2", "o"), ("#E69F00", "s"), ("#009E73", "^"), ("#D55E00", "D"), ("#CC79A7", "v"), ("#56B4E9", "P"))
 _RED = "#D55E00"
@@ -23,13 +25,19 @@ class Point:
     conforming: int
     bad: int
     ratio: float | None
+    warned: int = 0
 
 
 def points(run: StoredRun) -> dict[str, Point]:
     """The whole run, named '', and each of its backends."""
     by_name = {"": run.results, **{name: [r for r in run.results if r.backend == name] for name in run.backends}}
     return {
-        name: Point(sum(r.status == CONFORM for r in results), sum(r.is_bad for r in results), worst(results))
+        name: Point(
+            sum(r.status == CONFORM for r in results),
+            sum(r.is_bad for r in results),
+            worst(results),
+            sum(bool(r.warning) and r.status == CONFORM for r in results),
+        )
         for name, results in by_name.items()
     }
 
@@ -37,6 +45,31 @@ def points(run: StoredRun) -> dict[str, Point]:
 def backends_of(runs: Sequence[StoredRun]) -> list[str]:
     """All backends of some runs."""
     return list(dict.fromkeys(name for run in runs for name in run.backends))
+
+
+def to_json(runs: Sequence[StoredRun], names: Sequence[str]) -> str:
+    """The runs in the order given, each with its whole and its backends."""
+    content = {"schema": SCHEMA, "runs": [_run(run, name) for run, name in zip(runs, names, strict=True)]}
+    return json.dumps(content, ensure_ascii=False, indent=1, allow_nan=False)
+
+
+def _run(run: StoredRun, name: str) -> dict[str, Any]:
+    found = points(run)
+    return {
+        "file": name,
+        "started": run.header.started.isoformat(),
+        "unilossseg": run.header.version,
+        "seconds": run.header.seconds,
+        "conforms": run.conforms,
+        **_point(found.pop("")),
+        "backends": {backend: _point(point) for backend, point in found.items()},
+    }
+
+
+def _point(point: Point) -> dict[str, Any]:
+    # JSON has no infinity: it is written as a word, as in a record.
+    ratio = point.ratio if point.ratio is None or math.isfinite(point.ratio) else "inf"
+    return {"conform": point.conforming, "fail": point.bad, "warned": point.warned, "worst": ratio}
 
 
 def chart(runs: Sequence[StoredRun]) -> str:

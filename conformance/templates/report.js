@@ -25,13 +25,14 @@
 
   const parsePart = (part) => part && {
     error: part[0], bound: part[1], got: part[2], expected: part[3], rtol: part[4], atol: part[5], ulp: part[6],
-    index: part.slice(7), ratio: number(part[0]) === 0 ? 0 : number(part[0]) / number(part[1]),
+    native: part[7] || [], index: part.slice(8), ratio: number(part[0]) === 0 ? 0 : number(part[0]) / number(part[1]),
   };
   const parseResult = (row) => {
-    const [backend, mode, status, value, gradient, milliseconds, message, link, maps] = row;
+    const [backend, mode, status, value, gradient, milliseconds, native, warning, message, link, maps] = row;
     const parts = [["value", parsePart(value)], ["gradient", parsePart(gradient)]].filter(([, part]) => part);
     return {
       backend, mode: data.modes[mode], status: data.statuses[status], parts, milliseconds,
+      native: data.natives[native], warning: data.warnings[warning],
       message: message === undefined ? "" : data.messages[message],
       link: link === undefined ? "" : data.links[link],
       maps: maps === undefined ? null : maps < 0 ? {} : data.maps[maps],
@@ -45,19 +46,20 @@
       parameters: data.parameters[parameters], inputs: data.inputs[inputs], rows: results,
     };
     found.id = (prefixed ? `${found.loss}/` : "") + rest;
-    found.statuses = results.map((row) => [data.backends[row[0]], data.statuses[row[2]]]);
+    found.statuses = results.map((row) => [data.backends[row[0]], data.statuses[row[2]], Boolean(data.warnings[row[7]])]);
     found.text = `${found.id} ${found.condition} ${found.parameters}`.toLowerCase();
     return found;
   });
 
   // ---------------------------------------------------------------------------------------------- what is shown
   const isWanted = (status, wanted) => (!wanted || (wanted === "bad" ? status === "differs" || status === "errored" : status === wanted));
+  const passes = (status, warned, wanted) => (wanted === "warned" ? warned && status === "conform" : isWanted(status, wanted));
   const chosen = (state) => {
     const words = state.q.toLowerCase().split(/\s+/).filter(Boolean);
     return cases.filter((item) => (!state.case || item.id === state.case)
       && (!state.loss || item.loss === state.loss) && (!state.dtype || item.dtype === state.dtype)
       && words.every((word) => item.text.includes(word))
-      && item.statuses.some(([backend, status]) => (!state.backend || backend === state.backend) && isWanted(status, state.status)));
+      && item.statuses.some(([backend, status, warned]) => (!state.backend || backend === state.backend) && passes(status, warned, state.status)));
   };
   const tag = (status, words, title) => make("span", { class: `tag is-${status}`, title }, make("b", {}, symbols[status]),
     words ? make("span", { class: "ratio" }, ` ${words}`) : "");
@@ -92,6 +94,7 @@
     box.append(make("p", { class: "inputs" }, "Inputs: ", make("code", {}, item.inputs)));
     box.append(numbers(results));
     for (const result of results) if (result.message) box.append(message(result));
+    for (const result of results) if (result.warning) box.append(warning(result));
     for (const result of results) if (result.maps) box.append(maps(result));
     box.append(make("h3", {}, "Repeat it"));
     const backends = data.backends.filter((_, backend) => results.some((result) => result.backend === backend));
@@ -101,16 +104,20 @@
   const quote = (text) => (/^[\w@%+=:,.\/-]+$/.test(text) ? text : `'${text.replaceAll("'", `'"'"'`)}'`);
   const command = (item, name) => `unilossseg conformance run --loss ${quote(item.loss)} -k ${quote(item.id)} --backend ${data.quoted[data.backends.indexOf(name)]}`;
 
-  const HEADS = ["", "result", "", "error ÷ allowed", "computed", "float64 reference", "error", "allowed", "rtol needed", "atol needed", "most ulps", "worst at", "ms"];
+  const HEADS = ["", "result", "", "error ÷ allowed", "computed", "float64 reference", "error", "allowed", "rtol needed", "atol needed", "most ulps", "RMSE ÷ native", "largest ÷ native", "native", "worst at", "ms"];
+  const ratios = (part, result) => {
+    const [rmse, largest] = part.native || [];
+    return rmse === undefined ? ["", "", ""] : [share(number(rmse)), share(number(largest)), result.native];
+  };
   const numbers = (results) => {
     const body = make("tbody");
     for (const result of results) {
       const head = [make("th", { scope: "row" }, `${data.backends[result.backend]}, ${result.mode}`), make("td", {}, tag(result.status, result.status, result.status))];
       const parts = result.parts.length ? result.parts : fromMaps(result);
-      if (!parts.length) body.append(make("tr", {}, ...head, make("td", { colspan: "11", class: "muted" }, "")));
+      if (!parts.length) body.append(make("tr", {}, ...head, make("td", { colspan: "14", class: "muted" }, "")));
       parts.forEach(([name, part], at) => {
         const cells = [name, part.ratio === undefined ? "" : share(part.ratio), part.got, part.expected, part.error, part.bound, part.rtol,
-          part.atol, part.ulp, place(part.index), at ? "" : result.milliseconds];
+          part.atol, part.ulp, ...ratios(part, result), place(part.index), at ? "" : result.milliseconds];
         body.append(make("tr", {}, ...(at ? [make("th"), make("td")] : head), ...cells.map((cell) => make("td", {}, cell === undefined ? "" : plain(cell)))));
       });
     }
@@ -126,6 +133,8 @@
     else if (result.link) box.append(make("code", {}, result.link));
     return box;
   };
+
+  const warning = (result) => make("div", {}, make("h3", {}, `${data.backends[result.backend]}, ${result.mode}: warning`), make("pre", {}, result.warning));
 
   // ---------------------------------------------------------------------------------------------- errors of an array
   // Blue up to what is allowed, orange beyond: two ends that every eye tells apart, and the number stands in the cell.

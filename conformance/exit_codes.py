@@ -1,0 +1,87 @@
+"""What each command's exit codes mean; each `--help` ends with them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NoReturn
+
+import typer
+
+#: A command could not do what it was asked to.
+CANNOT = 2
+#: What is the same for all commands.
+INTERRUPTED = 130
+_USAGE = "or a wrong option"
+
+EXIT_CODES: Mapping[str, Mapping[int, str]] = {
+    "conformance run": {
+        0: "every result conforms, with or without a warning",
+        1: "something differs or errored (so does a worker that crashed or hung), or nothing conforms on a backend",
+        2: "it could not run: an unknown name, a backend that is not installed, a worker that is refused, nothing selected, "
+        "nothing that any chosen backend supports, no place to write",
+    },
+    "conformance selftest": {
+        0: "every defect was seen",
+        1: "one was not, or something differs with no defect planted",
+        2: "it could not run: an unknown name, a backend that is not installed, nothing selected, a defect that "
+        "does not fit the code any more",
+    },
+    "conformance diff": {
+        0: "nothing is worse",
+        1: "a regression: a new failure, something no longer supported, an error that grew, or a new trouble of the run "
+        "as a whole; what is gone is named and is none",
+        2: "the two could not be compared: a record is missing, damaged, cut off or of another schema, or they have "
+        "no result in common",
+    },
+    "conformance trend": {
+        0: "the table or the JSON was printed and the chart, if any, written",
+        2: "a record is missing, damaged, cut off or of another schema, or the chart could not be written",
+    },
+    "report": {
+        0: "the files were written, whatever they say",
+        2: "they were not, and nothing was changed: the record is missing, damaged, cut off or of another schema, or "
+        "there is no place to write",
+    },
+    "record": {
+        0: "the record was written",
+        2: "it was not, and nothing was changed: the target cannot be imported, constructed or called, it raises or returns "
+        "no numbers, the inputs do not fit, the framework or device is not there, or there "
+        "is no place to write",
+    },
+    "replay": {
+        0: "the record was written, whatever it says",
+        2: "it was not, and nothing was changed: the record is missing or damaged, the target cannot be imported, "
+        "constructed or called, it raises or returns no numbers, the framework or device is not there, or there "
+        "is no place to write",
+    },
+    "compare": {
+        0: "nothing changed",
+        1: "something is different",
+        2: "the two could not be compared: a record is missing or damaged, they were not made from the same inputs, or "
+        "there is no place to write",
+    },
+    "train-parity": {
+        0: "the same within the bounds",
+        1: "different",
+        2: "it could not run: an unknown name, a backend that is not installed, a configuration that does not fit, a worker "
+        "that crashed or hung, no place to write",
+    },
+    "capabilities": {
+        0: "the table was printed, or with --check is right",
+        1: "with --check: the table is wrong, or an exception has expired",
+        2: "an unknown name, or a backend that is not installed",
+    },
+}
+
+
+def refuse(message: object) -> NoReturn:
+    """Ends a command that cannot do what it was asked to: one line on stderr, and exit code 2."""
+    typer.echo(f"unilossseg: {message}", err=True)
+    raise typer.Exit(CANNOT)
+
+
+def epilog(command: str) -> str:
+    """For `app.command(epilog=...)`."""
+    codes = EXIT_CODES[command]
+    told = [f"{code}, {meaning}" + (f", {_USAGE}" if code == 2 else "") for code, meaning in codes.items()]
+    return f"Exit codes: {'; '.join(told)}; {INTERRUPTED}, interrupted."
