@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from unilossseg._pixels import differs, shape_of
 from unilossseg.backends import Array, Backend, backend_of
+from unilossseg.backends._backend import Chunk
 
 if TYPE_CHECKING:
     from unilossseg._loss import Loss
@@ -87,9 +88,8 @@ def check_range(
     ignore_index = getattr(loss, "ignore_index", None)
     values = labels if kernel is backend else backend.to_kernel(labels)
     if kernel.readable(values) if validate is None else validate:
-        wrong = _out_of_range(kernel, values, limit, ignore_index)
-        if bool(kernel.read(kernel.xp.any(wrong))):
-            _raise_out_of_range(loss.name, kernel, values, wrong, limit, ignore_index)
+        if _some_out_of_range(kernel, values, limit, ignore_index):
+            _raise_out_of_range(loss.name, kernel, values, limit, ignore_index)
         return labels, None
     xp = backend.xp
     if backend.is_dtype(labels, ("integral", "bool")):
@@ -101,13 +101,21 @@ def check_range(
     return safe, xp.where(xp.any(wrong), one * xp.nan, one)
 
 
+def _some_out_of_range(ops: Backend, values: Array, limit: int, ignore_index: int | None) -> bool:
+    row, xp = ops.xp.reshape(values, (1, 1, -1)), ops.xp
+    if ops.is_dtype(row, "bool"):
+        row = xp.astype(row, xp.int8)
+
+    def task(chunk: Chunk) -> bool:
+        part = row[:, :, chunk[1]]
+        # A NaN is neither.
+        inside = bool(ops.read(xp.min(part)) >= 0) and bool(ops.read(xp.max(part)) <= limit - 1)
+        return not inside and bool(ops.read(xp.any(_out_of_range(ops, part, limit, ignore_index))))
+
+    return any(ops.run(task, ops.chunks(*shape_of(row), small=True)))
+
+
 def _out_of_range(ops: Backend, values: Array, limit: int, ignore_index: int | None) -> Array:
-    row = ops.xp.reshape(values, (-1,))
-    wrong = ops.elementwise(lambda piece: _each_out_of_range(ops, piece, limit, ignore_index), row)
-    return ops.xp.reshape(wrong, shape_of(values))
-
-
-def _each_out_of_range(ops: Backend, values: Array, limit: int, ignore_index: int | None) -> Array:
     if ops.is_dtype(values, "bool"):
         values = ops.xp.astype(values, ops.xp.int64)
     # Not `>= limit`: soft labels are floats up to 1.
@@ -119,10 +127,8 @@ def _each_out_of_range(ops: Backend, values: Array, limit: int, ignore_index: in
     return wrong
 
 
-def _raise_out_of_range(
-    owner: str, kernel: Backend, values: Array, wrong: Array, limit: int, ignore_index: int | None
-) -> None:
-    xp = kernel.xp
+def _raise_out_of_range(owner: str, kernel: Backend, values: Array, limit: int, ignore_index: int | None) -> None:
+    xp, wrong = kernel.xp, _out_of_range(kernel, values, limit, ignore_index)
     first = int(kernel.read(xp.argmax(xp.reshape(xp.astype(wrong, xp.int32), (-1,)))))
     soft = kernel.is_dtype(values, "real floating")
     number = (float if soft else int)(kernel.read(xp.reshape(values, (-1,))[first]))

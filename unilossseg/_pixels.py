@@ -137,9 +137,13 @@ def softplus_and_sigmoid(ops: Backend, x: Array) -> tuple[Array, Array]:
     """log(1 + exp(x)) and its derivative from one exponential: for closed forms, whose autograd would have a kink at 0."""
     xp = ops.xp
     power = ops.exp_(-xp.abs(x))
-    above = xp.maximum(x, xp.zeros_like(x)) + xp.log1p(power)
+    above = xp.maximum(x, ops.constant((0.0,), x))
+    above += xp.log1p(power)
     # 1 / (1 + e) for positive x, e / (1 + e) for others, where e <= 1.
-    return above, xp.maximum(power, xp.astype(x > 0, x.dtype)) / (1 + power)
+    rising = xp.maximum(power, xp.astype(x > 0, x.dtype))
+    power += 1
+    rising /= power
+    return above, rising
 
 
 def class_values(ops: Backend, table: Array, index: Array) -> Array:

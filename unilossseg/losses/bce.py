@@ -201,14 +201,23 @@ class BCELoss(Loss):
             a, factor = self._weights(ops, target, shares, place)
             above, rising = softplus_and_sigmoid(ops, -z)
             if factor is not None:
-                above, rising = factor * above, factor * rising
-            away = 1 - target
+                above *= factor
+                rising *= factor
+            slope = 1 - target
+            above += slope * z
             if slopes is not None:
-                scale = a if upstream is None else a * upstream
-                slopes[place, :, span] = ops.cast(scale * keep_where(ops, mask, away - rising), logits.dtype)
-            return xp.sum(a * keep_where(ops, mask, away * z + above), dtype=xp.float64)
+                slope -= rising
+                slope = keep_where(ops, mask, slope) * (a if upstream is None else a * upstream)
+                slopes[place, :, span] = ops.cast(slope, logits.dtype)
+            above = keep_where(ops, mask, above)
+            if len(a.shape) > 0:
+                above *= a
+            return xp.sum(above, dtype=xp.float64)
 
-        return xp.astype(xp.sum(xp.stack(ops.run(task, chunks))), dtype), slopes
+        value = xp.sum(xp.stack(ops.run(task, chunks)))
+        # A weight that all elements have waits for their sum.
+        each = shares.each if self.weight is None else xp.ones_like(shares.each)
+        return xp.astype(value * each, dtype), slopes
 
 
 @dataclass(frozen=True)
