@@ -235,7 +235,8 @@ class _Batch:
 
     def value(self, logits: Array) -> Array:
         """The value: by the closed form, with its gradient hung into autograd, or by the formula."""
-        if _plain.get() or not self.has_closed_form:
+        # In this order: torch.compile, under which there is no closed form, cannot trace the look into the context.
+        if not self.has_closed_form or _plain.get():
             return self.plain(logits)
         return self.backend.custom_gradient(self.fused, self.plain, logits)
 
