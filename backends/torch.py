@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import array_api_compat.torch as xp
 import numpy as np
 import torch
 from torch._subclasses.fake_tensor import is_fake
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
+from unilossseg.backends import _torch_namespace as xp
 from unilossseg.backends._backend import Array, Backend, Fused
 from unilossseg.backends._registry import get_backend
 
