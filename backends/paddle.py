@@ -10,6 +10,7 @@ import paddle
 
 from unilossseg.backends import _paddle_namespace as xp
 from unilossseg.backends._backend import Array, Backend, Fused
+from unilossseg.backends._paddle_elementwise import is_traced, place_of
 from unilossseg.backends._registry import get_backend
 
 # Before 3.0 a tensor made through DLPack is a copy that forgets the strides.
@@ -23,12 +24,18 @@ class PaddleBackend(Backend):
     differentiable = True
 
     def device(self, x: Array) -> Any:
-        """A paddle.base.core.Place."""
-        return x.place
+        """A paddle.base.core.Place; None while a program is traced."""
+        return place_of(x)
 
     def readable(self, x: Array) -> bool:
-        """In the CPU's memory."""
-        return bool(x.place.is_cpu_place())
+        """In the CPU's memory, and not traced."""
+        return not is_traced(x) and bool(x.place.is_cpu_place())
+
+    def constant(self, values: tuple[float, ...], like: Array) -> Array:
+        """Not kept while tracing: what is made there belongs to its program."""
+        if is_traced(like):
+            return xp.asarray(list(values), dtype=like.dtype)
+        return super().constant(values, like)
 
     def stop_gradient(self, x: Array) -> Array:
         """Detached."""
@@ -51,7 +58,9 @@ class PaddleBackend(Backend):
         return value.detach(), gradient
 
     def kernel(self, x: Array) -> Backend | None:
-        """NumPy in the CPU's memory, Paddle itself on a device."""
+        """NumPy in the CPU's memory, Paddle itself on a device, the plain formula while a program is traced."""
+        if is_traced(x):
+            return None
         return get_backend("numpy") if x.place.is_cpu_place() else self
 
     def to_kernel(self, x: Array) -> Array:
