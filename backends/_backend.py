@@ -6,6 +6,7 @@ computes on it. A subclass overrides what its framework does better, and says wh
 
 ========================  =======================================================================================
 `assignable`              arrays can be assigned to in place: the closed forms run in this namespace
+`traced`                  an array only stands for values: a compiler looks on
 `readable`                values of an array can be read without stalling a device: labels out of range raise
 `stop_gradient`           detaches an array from autograd
 `custom_gradient`         hangs a value and its gradient, computed together, into autograd
@@ -54,6 +55,10 @@ class Backend:
     def device(self, x: Array) -> Any:
         """The device of an array, as the namespace's creation functions take it."""
         return array_api_compat.device(x)
+
+    def traced(self, x: Array) -> bool:
+        """Whether `x` only stands for values, in a compiler's trace or under a transform: they can never be read."""
+        return False
 
     def readable(self, x: Array) -> bool:
         """Whether reading a value of `x` neither stalls a device nor breaks a trace."""

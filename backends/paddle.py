@@ -27,6 +27,10 @@ class PaddleBackend(Backend):
         """A paddle.base.core.Place; None while a program is traced."""
         return place_of(x)
 
+    def traced(self, x: Array) -> bool:
+        """By `paddle.jit.to_static`, or in static mode."""
+        return is_traced(x)
+
     def readable(self, x: Array) -> bool:
         """In the CPU's memory, and not traced."""
         return not is_traced(x) and bool(x.place.is_cpu_place())
@@ -158,6 +162,13 @@ class _ClosedForm(paddle.autograd.PyLayer):
 
     @staticmethod
     def backward(ctx: Any, upstream: Array) -> Array:
+        # It is with create_graph=True alone. The formula's gradient cannot be asked for from here, as on torch: Paddle
+        # crashes where one backward pass starts another.
+        if paddle.is_grad_enabled():
+            raise RuntimeError(
+                "the gradient of a loss was asked for with create_graph=True, and Paddle cannot differentiate a closed form "
+                "again: compute the loss inside unilossseg.plain_formula()"
+            )
         gradient, ctx.gradient = ctx.gradient, None
         if gradient is not None:
             # The buffer is nobody else's: it is scaled in place.

@@ -33,6 +33,10 @@ class TorchBackend(Backend):
         """A torch.device."""
         return x.device
 
+    def traced(self, x: Array) -> bool:
+        """By the compiler or a transform of torch.func; fake and meta tensors too."""
+        return _is_symbolic(x)
+
     def readable(self, x: Array) -> bool:
         """In the CPU's memory, and neither traced nor transformed."""
         return x.device.type == "cpu" and not _is_symbolic(x)
