@@ -18,6 +18,7 @@ from unilossseg.backends._paddle_elementwise import (
     Flag,
     astype,
     filled,
+    is_traced,
     isnan,
     logical_and,
     logical_not,
@@ -177,6 +178,8 @@ def take_along_axis(x: Array, indices: Array, /, *, axis: int = -1) -> Array:
     indices = broadcast_to(_index(indices), [*shape[:axis], indices.shape[axis], *shape[axis:]])
     if 0 in indices.shape:
         return filled(indices.shape, 0, x.dtype, place_of(x))
+    if is_traced(x):
+        return widened(paddle.take_along_axis)(x, indices, axis)
     # Not paddle.take_along_axis: Paddle 2's copies both arrays once more or waits to check every index.
     return widened(paddle._C_ops.take_along_axis)(x, indices, axis)
 

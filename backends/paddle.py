@@ -38,7 +38,8 @@ class PaddleBackend(Backend):
     def constant(self, values: tuple[float, ...], like: Array) -> Array:
         """Not kept while tracing: what is made there belongs to its program."""
         if is_traced(like):
-            return xp.asarray(list(values), dtype=like.dtype)
+            # Number by number: Paddle 2 rounds a list to float32 on its way into a program.
+            return xp.stack([xp.full((), value, dtype=like.dtype) for value in values])
         return super().constant(values, like)
 
     def stop_gradient(self, x: Array) -> Array:

@@ -159,7 +159,8 @@ def _times(value: Any, coef: float) -> Any:
     if isinstance(value, _NUMPY):
         # NumPy 1 makes a float64 of a float32 scalar and a Python number.
         return (value * np.asarray(coef, value.dtype))[()]
-    return value * coef
+    # Not `*`: where Paddle traces a program it rounds a Python number beside an operator to float32.
+    return backend_of(value).xp.multiply(value, coef) if hasattr(value, "dtype") else value * coef
 
 
 def _flattened(values: list[Any]) -> list[Any]:

@@ -53,7 +53,7 @@ class ElementLoss(Loss):
             return m
         size = size_of(like)
         # Without a mask the mean is plain: no eps in its denominator.
-        return m / (size * (average(ops, m) + EPS)) if self.masks() else m / size
+        return m / (size * (average(ops, m) + EPS)) if self.masks() else ops.xp.divide(m, size)
 
     def _mask(self, ops: Backend, labels: Array) -> Array:
         if self.masks():
