@@ -46,6 +46,7 @@ _WHERE_LEAKS = _VERSION < (3, 3)
 
 # What stands for a tensor while a function is traced into a program: it has a shape and a dtype, no place and no memory.
 _TRACED = tuple(filter(None, (paddle.static.Variable, getattr(getattr(paddle, "pir", None), "Value", None))))
+_ARRAYS = (paddle.Tensor, *_TRACED)
 
 
 def is_traced(x: Any) -> Flag:
@@ -55,7 +56,7 @@ def is_traced(x: Any) -> Flag:
 
 def is_array(x: Any) -> Flag:
     """Whether x is a tensor, or stands for one."""
-    return isinstance(x, paddle.Tensor) or isinstance(x, _TRACED)
+    return isinstance(x, _ARRAYS)
 
 
 def place_of(x: Array) -> Any:

@@ -157,8 +157,8 @@ class Loss:
             return backend.value_and_grad(batch.value, batch.logits, upstream)
         if _plain.get():
             raise TypeError(
-                f"{self.name}: the {backend.name} backend has no autograd to differentiate the plain formula by: expected arrays "
-                "of PyTorch or PaddlePaddle, or value_and_grad outside plain_formula()"
+                f"{self.name}: the {backend.name} backend has no autograd, which plain_formula() asks for: expected arrays of "
+                "PyTorch or PaddlePaddle, or value_and_grad outside plain_formula()"
             )
         if not batch.has_closed_form:
             raise TypeError(

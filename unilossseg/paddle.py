@@ -24,7 +24,6 @@ from paddle import nn
 from unilossseg import losses
 from unilossseg._loss import Loss
 
-
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
@@ -42,8 +41,8 @@ class PaddleLoss(Loss, nn.Layer):
 
     It has no parameters and no buffers: class weights follow the logits' place and dtype by themselves.
 
-    `paddle.jit.to_static` feeds a traced layer only with arguments that its `forward` names: a loss with `call_inputs` of its
-    own overrides it, as `DualTaskLoss` does.
+    `paddle.jit.to_static` feeds a traced layer only with arguments that its `forward` names: a loss with `call_inputs` of
+    its own overrides it, as `DualTaskLoss` does.
     """
 
     def __new__(cls, *args: Any, **kwargs: Any) -> PaddleLoss:
