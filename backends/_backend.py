@@ -10,6 +10,7 @@ computes on it. A subclass overrides what its framework does better, and says wh
 `readable`                values of an array can be read without stalling a device: labels out of range raise
 `stop_gradient`           detaches an array from autograd
 `custom_gradient`         hangs a value and its gradient, computed together, into autograd
+`full_precision`          switches off automatic casts that would change a formula's dtypes
 `value_and_grad`          value and gradient of a function by the framework's autograd
 `kernel`                  the backend in whose namespace closed forms of an array are computed (NumPy for CPU tensors)
 `to_kernel, from_kernel`  the way there and back, without a copy
@@ -99,6 +100,10 @@ class Backend:
             f"the {self.name} backend has no autograd: expected a loss with a closed-form gradient, "
             "or an array of a framework that differentiates"
         )
+
+    def full_precision(self) -> AbstractContextManager[None]:
+        """A context in which the framework's automatic mixed precision leaves the dtypes of a formula alone."""
+        return nullcontext()
 
     # ------------------------------------------------------------------------------------------------ closed forms
     def kernel(self, x: Array) -> Backend | None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -44,7 +45,12 @@ class PaddleBackend(Backend):
 
     def stop_gradient(self, x: Array) -> Array:
         """Detached."""
-        return x.detach()
+        if not is_traced(x):
+            return x.detach()
+        # A program has no kernel to detach half types with.
+        out = paddle.assign(x)
+        out.stop_gradient = True
+        return out
 
     def custom_gradient(self, fused: Fused, plain: Callable[[Array], Array], x: Array) -> Array:
         """A PyLayer, or the bare value where no gradient is wanted."""
@@ -52,6 +58,20 @@ class PaddleBackend(Backend):
         if not paddle.is_grad_enabled() or x.stop_gradient:
             return fused(x.detach(), False, None)[0]
         return _ClosedForm.apply(x, fused)
+
+    @contextlib.contextmanager
+    def full_precision(self) -> Iterator[None]:
+        """Off with `paddle.amp.auto_cast`: its level O2 casts all that is not on a list to the half type."""
+        # Not auto_cast(enable=False): it forgets the dtype that it found.
+        owner = paddle.framework._dygraph_tracer() if paddle.in_dynamic_mode() else _program_casts()
+        if owner is None:
+            yield
+            return
+        level, owner._amp_level = owner._amp_level, type(owner._amp_level).O0
+        try:
+            yield
+        finally:
+            owner._amp_level = level
 
     def value_and_grad(self, function: Callable[[Array], Array], x: Array, upstream: Array | None) -> tuple[Array, Array]:
         """By paddle.grad on a detached leaf."""
@@ -109,7 +129,13 @@ class PaddleBackend(Backend):
     def uniform(self, shape: tuple[int, ...], like: Array) -> Array:
         """From Paddle's generator of the current place, which `paddle.seed` seeds."""
         drawn = paddle.rand(list(shape), dtype="float64" if like.dtype == paddle.float64 else "float32")
-        return drawn if str(drawn.place) == str(like.place) else drawn._to(like.place)
+        return drawn if str(place_of(drawn)) == str(place_of(like)) else drawn._to(like.place)
+
+
+def _program_casts() -> Any:
+    """What holds the automatic casts of a program that is traced; Paddle 2 casts such programs by itself, afterwards."""
+    core = paddle.framework.core
+    return core._get_amp_attrs() if hasattr(core, "_get_amp_attrs") else None
 
 
 class _Memory:
@@ -178,7 +204,8 @@ class _ClosedForm(paddle.autograd.PyLayer):
         # torch looks by itself; a PyLayer would return the gradient at other logits.
         if x.inplace_version != ctx.version:
             raise RuntimeError("logits needed for a half-precision gradient have been modified by an inplace operation")
-        return ctx.fused(x.detach(), True, upstream)[1]
+        with BACKEND.full_precision():
+            return ctx.fused(x.detach(), True, upstream)[1]
 
 
 BACKEND = PaddleBackend("paddle", xp)

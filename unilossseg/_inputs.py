@@ -92,8 +92,8 @@ def check_range(
     ignore_index = getattr(loss, "ignore_index", None)
     if validate and backend.traced(labels):
         raise ValueError(
-            f"{loss.name}: validate is True, and the labels of a traced or transformed call cannot be looked at, expected None "
-            "or False: a label out of range then makes the loss NaN"
+            f"{loss.name}: validate is True, and the labels of a traced or transformed call cannot be looked at, expected "
+            "None or False: a label out of range then makes the loss NaN"
         )
     values = labels if kernel is backend else backend.to_kernel(labels)
     if kernel.readable(values) if validate is None else validate:

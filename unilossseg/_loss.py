@@ -157,8 +157,8 @@ class Loss:
             return backend.value_and_grad(batch.value, batch.logits, upstream)
         if _plain.get():
             raise TypeError(
-                f"{self.name}: the {backend.name} backend has no autograd, which plain_formula() asks for: expected arrays of "
-                "PyTorch or PaddlePaddle, or value_and_grad outside plain_formula()"
+                f"{self.name}: the {backend.name} backend has no autograd, which plain_formula() asks for: expected arrays "
+                "of PyTorch or PaddlePaddle, or value_and_grad outside plain_formula()"
             )
         if not batch.has_closed_form:
             raise TypeError(
@@ -241,9 +241,10 @@ class _Batch:
     def value(self, logits: Array) -> Array:
         """The value: by the closed form, with its gradient hung into autograd, or by the formula."""
         # In this order: torch.compile, under which there is no closed form, cannot trace the look into the context.
-        if not self.has_closed_form or _plain.get():
-            return self.plain(logits)
-        return self.backend.custom_gradient(self.fused, self.plain, logits)
+        with self.backend.full_precision():
+            if not self.has_closed_form or _plain.get():
+                return self.plain(logits)
+            return self.backend.custom_gradient(self.fused, self.plain, logits)
 
     def fused(self, logits: Array, gradient: bool, upstream: Array | None) -> tuple[Array, Array | None]:
         """The value and, if wanted, the gradient by the closed form, computed in the kernel's namespace."""

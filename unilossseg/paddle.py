@@ -15,25 +15,44 @@ Paddle itself crashes when `backward` runs twice through one graph with a custom
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import paddle
 from paddle import nn
 
-from unilossseg import losses
+from unilossseg import _loss, backends, losses
 from unilossseg._loss import Loss
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 def _as_it_stands(function: _Function) -> _Function:
-    """Lets `paddle.jit.to_static` trace a function without rewriting its source, and that of all that it calls.
+    """Lets `paddle.jit.to_static(full_graph=True)` trace a function without rewriting its source, and all that it calls.
 
     The rewriting is for branches on values: losses have none.
     """
     paddle.jit.not_to_static(function)
     return function
+
+
+def _without_bytecode_tracing() -> None:
+    """Has Paddle's bytecode tracer, the default of `paddle.jit.to_static`, call losses between its programs as they are.
+
+    It would break its program in the middle of a loss, and fail on what it then has to carry over.
+    """
+    try:
+        skipped = importlib.import_module("paddle.jit.sot.opcode_translator.skip_files")
+    except ImportError:
+        return
+    if hasattr(skipped, "skip_file_names") and hasattr(skipped, "setup_skip_files"):
+        skipped.skip_file_names.update(str(Path(module.__file__).parent) for module in (losses, _loss, backends))
+        skipped.setup_skip_files()
+
+
+_without_bytecode_tracing()
 
 
 class PaddleLoss(Loss, nn.Layer):
