@@ -20,7 +20,8 @@ def plain_formula() -> Iterator[None]:
     """Inside it, losses are computed by their formula and differentiated by the framework's autograd.
 
     The closed forms that are otherwise used are faster and need less memory; this is the way to compare them with
-    autograd, and to differentiate more than once where a framework's custom gradients cannot.
+    autograd, and to differentiate more than once where a framework's custom gradients cannot. On a backend without
+    autograd (NumPy) `value_and_grad` raises there.
 
     >>> import numpy as np, unilossseg
     >>> logits, labels = np.zeros((1, 3, 2)), np.array([[0, 2]])
