@@ -74,7 +74,10 @@ class Backend:
         return bool(self.xp.isdtype(x.dtype, kind))
 
     def constant(self, values: tuple[float, ...], like: Array) -> Array:
-        """Numbers as an array of the dtype and on the device of `like`; kept, so that a device gets them only once."""
+        """Numbers as an array of the dtype and on the device of `like`; kept, so that a device gets them only once.
+
+        That is in a loss's first call, which must therefore come before a CUDA graph is captured.
+        """
         key = (values, like.dtype, self.device(like))
         if key not in self._constants:
             if len(self._constants) >= MOST_CONSTANTS:

@@ -18,17 +18,16 @@ from unilossseg.backends._paddle_elementwise import (
     Flag,
     astype,
     filled,
-    is_traced,
     isnan,
     logical_and,
     logical_not,
     needs_grad,
     not_equal,
-    place_of,
     where,
     widened,
     zeros_like,
 )
+from unilossseg.backends._paddle_tracing import is_traced, place_of
 
 Axes = int | tuple[int, ...] | None
 _STABLE: dict[str, Any] = {"stable": True} if "stable" in inspect.signature(paddle.argsort).parameters else {}

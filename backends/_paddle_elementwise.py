@@ -30,6 +30,7 @@ from unilossseg.backends._paddle_dtypes import (
     int64,
     result_type,
 )
+from unilossseg.backends._paddle_tracing import is_array, is_traced, place_of
 
 HALF = (float16, bfloat16)
 Array = Any  # a paddle.Tensor: Paddle 2 ships no types
@@ -43,25 +44,6 @@ _WHERE_LEAKS = _VERSION < (3, 3)
 
 
 # ---- helpers
-
-# What stands for a tensor while a function is traced into a program: it has a shape and a dtype, no place and no memory.
-_TRACED = tuple(filter(None, (paddle.static.Variable, getattr(getattr(paddle, "pir", None), "Value", None))))
-_ARRAYS = (paddle.Tensor, *_TRACED)
-
-
-def is_traced(x: Any) -> Flag:
-    """Whether x stands for a tensor of a program that is being built."""
-    return not isinstance(x, paddle.Tensor) and isinstance(x, _TRACED)
-
-
-def is_array(x: Any) -> Flag:
-    """Whether x is a tensor, or stands for one."""
-    return isinstance(x, _ARRAYS)
-
-
-def place_of(x: Array) -> Any:
-    """Where x lies; None, "where the program runs", for what is traced."""
-    return None if is_traced(x) else x.place
 
 
 def _place(device: Any) -> Any:

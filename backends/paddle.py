@@ -11,7 +11,7 @@ import paddle
 
 from unilossseg.backends import _paddle_namespace as xp
 from unilossseg.backends._backend import Array, Backend, Fused
-from unilossseg.backends._paddle_elementwise import is_traced, place_of
+from unilossseg.backends._paddle_tracing import is_traced, place_of
 from unilossseg.backends._registry import get_backend
 
 # Before 3.0 a tensor made through DLPack is a copy that forgets the strides.

@@ -177,7 +177,7 @@ def test_the_gradient_of_the_formula_needs_autograd(driver, loss):
         unilossseg.plain_formula(),
         pytest.raises(
             TypeError,
-            match=r"^DiceLoss: the \w+ backend has no autograd, which plain_formula\(\) asks for: expected arrays of PyTorch",
+            match=r"^DiceLoss: the \w+ backend has no autograd, which plain_formula\(\) asks for: expected arrays of",
         ),
     ):
         unilossseg.value_and_grad(loss)(logits, labels)

@@ -16,6 +16,7 @@ Paddle itself crashes when `backward` runs twice through one graph with a custom
 from __future__ import annotations
 
 import importlib
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,7 +24,7 @@ from typing import Any, TypeVar
 import paddle
 from paddle import nn
 
-from unilossseg import _loss, backends, losses
+from unilossseg import backends, losses
 from unilossseg._loss import Loss
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -48,7 +49,7 @@ def _without_bytecode_tracing() -> None:
     except ImportError:
         return
     if hasattr(skipped, "skip_file_names") and hasattr(skipped, "setup_skip_files"):
-        skipped.skip_file_names.update(str(Path(module.__file__).parent) for module in (losses, _loss, backends))
+        skipped.skip_file_names.update(f"{Path(file).parent}{os.sep}" for file in (__file__, str(backends.__file__)))
         skipped.setup_skip_files()
 
 

@@ -1,6 +1,6 @@
 """A device's tensors are never read by the host, as far as Python can see, tried on the CPU.
 
-Closed forms run in Paddle's own namespace, as on a device, while the methods and functions that wait for a value are forbidden.
+Closed forms run in Paddle's own namespace, as on a device, while methods and functions that wait for a value are forbidden.
 """
 
 import numpy as np
