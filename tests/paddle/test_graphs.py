@@ -4,7 +4,7 @@ import numpy as np
 import paddle
 import pytest
 from checks.autograd import FLOAT32, HALF_STEP
-from checks.cases import CE, CLASS_ROWS, DICE, DUAL, PLAIN_ROWS, ROWS, batch_for, batch_of_row, named
+from checks.cases import CE, CLASS_ROWS, DICE, DUAL, MIXED, PLAIN_ROWS, ROWS, batch_for, batch_of_row, named
 from checks.compare import assert_close, reference_of
 from paddle import nn
 
@@ -12,6 +12,8 @@ import unilossseg
 
 # Paddle says so of its own backward pass.
 pytestmark = pytest.mark.filterwarnings("ignore:Tensor do not have 'place' interface:UserWarning")
+OLD = paddle.__version__.startswith("2.")
+default_tracer = pytest.mark.skipif(OLD, reason="Paddle 2's tracer of bytecode crashes: full_graph=True is the way there")
 every_row = pytest.mark.parametrize("row", ROWS, ids=named)
 every_loss = pytest.mark.parametrize("row", PLAIN_ROWS, ids=named)
 
@@ -53,6 +55,8 @@ def test_a_traced_layer(driver, row):
 @every_loss
 @pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
 def test_a_traced_layer_in_other_dtypes(driver, row, dtype):
+    if OLD and dtype == "bfloat16" and row[0] == MIXED:
+        pytest.skip("Paddle 2 has no kernel to add bfloat16 gradients on a CPU")
     batch = batch_for(row[0], seed=2)
     value, gradient = value_and_gradient(driver, driver.make(*row), batch, dtype)
     traced_value, traced_gradient = value_and_gradient(driver, traced(driver.make(*row)), batch, dtype)
@@ -87,7 +91,7 @@ class Net(nn.Layer):
 
 
 @every_loss
-@pytest.mark.parametrize("tracer", [traced, paddle.jit.to_static], ids=["full graph", "default"])
+@pytest.mark.parametrize("tracer", [traced, pytest.param(paddle.jit.to_static, marks=default_tracer)])
 def test_a_traced_network_with_its_loss(driver, row, tracer):
     batch = batch_for(row[0])
     _, labels, further = driver.inputs(batch, "float32")
@@ -115,15 +119,22 @@ def test_a_label_out_of_range_is_nan_in_a_program(driver, row):
     assert np.isnan(gradient).any()
 
 
+class Doubled(nn.Layer):
+    """Calls a loss that is no Layer."""
+
+    def __init__(self, loss):
+        super().__init__()
+        self.loss = loss
+
+    def forward(self, logits, labels):
+        return self.loss(logits, labels) * 2
+
+
 def test_a_loss_that_is_no_layer_is_traced(driver):
     batch = batch_for(DICE)
     logits, labels, _ = driver.inputs(batch, "float64")
-    loss = unilossseg.DiceLoss()
-
-    def step(z, y):
-        return loss(z, y) * 2
-
-    assert_close(traced(step)(logits, labels).numpy(), 2 * reference_of(DICE, {}, batch)[0], 1e-12)
+    value = traced(Doubled(unilossseg.DiceLoss()))(logits, labels)
+    assert_close(value.numpy(), 2 * reference_of(DICE, {}, batch)[0], 1e-12)
 
 
 def test_semantic_weights_reach_a_program(driver):
@@ -148,6 +159,7 @@ def test_a_program_draws_its_noise_anew(driver):
 
 
 @every_loss
+@default_tracer
 def test_the_default_tracer_takes_a_layer(driver, row):
     batch = batch_for(row[0])
     value, gradient = value_and_gradient(driver, paddle.jit.to_static(driver.make(*row)), batch, "float64")
