@@ -6,9 +6,11 @@ computes on it. A subclass overrides what its framework does better, and says wh
 
 ========================  =======================================================================================
 `assignable`              arrays can be assigned to in place: the closed forms run in this namespace
+`traced`                  an array only stands for values: a compiler looks on
 `readable`                values of an array can be read without stalling a device: labels out of range raise
 `stop_gradient`           detaches an array from autograd
 `custom_gradient`         hangs a value and its gradient, computed together, into autograd
+`full_precision`          switches off automatic casts that would change a formula's dtypes
 `value_and_grad`          value and gradient of a function by the framework's autograd
 `kernel`                  the backend in whose namespace closed forms of an array are computed (NumPy for CPU tensors)
 `to_kernel, from_kernel`  the way there and back, without a copy
@@ -60,6 +62,10 @@ class Backend:
         """The device of an array, as the namespace's creation functions take it."""
         return array_api_compat.device(x)
 
+    def traced(self, x: Array) -> bool:
+        """Whether `x` only stands for values, in a compiler's trace or under a transform: they can never be read."""
+        return False
+
     def readable(self, x: Array) -> bool:
         """Whether reading a value of `x` neither stalls a device nor breaks a trace."""
         return False
@@ -73,7 +79,10 @@ class Backend:
         return bool(self.xp.isdtype(x.dtype, kind))
 
     def constant(self, values: tuple[float, ...], like: Array) -> Array:
-        """Numbers as an array of the dtype and on the device of `like`; kept, so that a device gets them only once."""
+        """Numbers as an array of the dtype and on the device of `like`; kept, so that a device gets them only once.
+
+        That is in a loss's first call, which must therefore come before a CUDA graph is captured.
+        """
         key = (values, like.dtype, self.device(like))
         if key not in self._constants:
             if len(self._constants) >= MOST_CONSTANTS:
@@ -103,6 +112,10 @@ class Backend:
             f"the {self.name} backend has no autograd: expected a loss with a closed-form gradient, "
             "or an array of a framework that differentiates"
         )
+
+    def full_precision(self) -> AbstractContextManager[None]:
+        """A context in which the framework's automatic mixed precision leaves the dtypes of a formula alone."""
+        return nullcontext()
 
     # ------------------------------------------------------------------------------------------------ closed forms
     def kernel(self, x: Array) -> Backend | None:

@@ -27,6 +27,7 @@ from unilossseg.backends._paddle_elementwise import (
     widened,
     zeros_like,
 )
+from unilossseg.backends._paddle_tracing import is_traced, place_of
 
 Axes = int | tuple[int, ...] | None
 _STABLE: dict[str, Any] = {"stable": True} if "stable" in inspect.signature(paddle.argsort).parameters else {}
@@ -55,7 +56,7 @@ def _reduce(function: Any, x: Array, axis: Axes, keepdims: Flag, of_none: Any = 
     if 0 in x.shape and (OLD or of_none is None or dtype == bool):
         if of_none is None and 0 in [x.shape[i] for i in axes]:
             raise ValueError(f"{function.__name__}: an empty axis has no such value (shape {tuple(x.shape)}, axis {axis})")
-        return filled(shape, 0 if of_none is None else of_none, dtype or x.dtype, x.place)
+        return filled(shape, 0 if of_none is None else of_none, dtype or x.dtype, place_of(x))
     return function(x, axis=list(axes), keepdim=keepdims) if axes else x
 
 
@@ -111,7 +112,7 @@ def cumulative_sum(x: Array, /, *, axis: int | None = None, dtype: Any = None, i
     sums = astype(paddle.cumsum(x, axis=axis), x.dtype, copy=False)
     if not include_initial:
         return sums
-    first = filled([1 if i == axis else n for i, n in enumerate(x.shape)], 0, x.dtype, x.place)
+    first = filled([1 if i == axis else n for i, n in enumerate(x.shape)], 0, x.dtype, place_of(x))
     return paddle.concat([first, sums], axis=axis)
 
 
@@ -165,7 +166,7 @@ def take(x: Array, indices: Array, /, *, axis: int | None = None) -> Array:
     (axis,) = _normalised(axis, x.ndim)
     shape = [indices.shape[0] if i == axis else n for i, n in enumerate(x.shape)]
     if OLD and 0 in shape:
-        return filled(shape, 0, x.dtype, x.place)
+        return filled(shape, 0, x.dtype, place_of(x))
     return widened(paddle.index_select)(x, _index(indices), axis)
 
 
@@ -176,7 +177,9 @@ def take_along_axis(x: Array, indices: Array, /, *, axis: int = -1) -> Array:
     x = broadcast_to(x, [*shape[:axis], x.shape[axis], *shape[axis:]])
     indices = broadcast_to(_index(indices), [*shape[:axis], indices.shape[axis], *shape[axis:]])
     if 0 in indices.shape:
-        return filled(indices.shape, 0, x.dtype, x.place)
+        return filled(indices.shape, 0, x.dtype, place_of(x))
+    if is_traced(x):
+        return widened(paddle.take_along_axis)(x, indices, axis)
     # Not paddle.take_along_axis: Paddle 2's copies both arrays once more or waits to check every index.
     return widened(paddle._C_ops.take_along_axis)(x, indices, axis)
 
@@ -192,7 +195,7 @@ def concat(arrays: Sequence[Array], /, *, axis: int | None = 0) -> Array:
     if OLD and builtins.all(0 in a.shape for a in arrays):
         shape = list(arrays[0].shape)
         shape[axis] = builtins.sum(a.shape[axis] for a in arrays)
-        return filled(shape, 0, dtype, arrays[0].place)
+        return filled(shape, 0, dtype, place_of(arrays[0]))
     return paddle.concat(arrays, axis=axis)
 
 
@@ -204,7 +207,7 @@ def stack(arrays: Sequence[Array], /, *, axis: int = 0) -> Array:
 def reshape(x: Array, /, shape: Sequence[int], *, copy: Flag | None = None) -> Array:
     """Return x in another shape; one entry may be -1."""
     if OLD and 0 in x.shape:  # Paddle 2 reads a 0 as "as before"
-        return filled([0 if n == -1 else n for n in shape], 0, x.dtype, x.place)
+        return filled([0 if n == -1 else n for n in shape], 0, x.dtype, place_of(x))
     out = paddle.reshape(x, list(shape))
     return out.clone() if copy else out
 
@@ -234,7 +237,7 @@ def broadcast_to(x: Array, /, shape: Sequence[int]) -> Array:
     if shape == list(x.shape):
         return x
     if OLD and 0 in shape:
-        return filled(shape, 0, x.dtype, x.place)
+        return filled(shape, 0, x.dtype, place_of(x))
     return paddle.broadcast_to(x, shape)
 
 
@@ -260,7 +263,7 @@ def matmul(x1: Array, x2: Array, /) -> Array:
     dtype = result_type(x1, x2)
     x1, x2 = (astype(x, int32 if dtype in NARROW else dtype, copy=False) for x in (x1, x2))
     if OLD and 0 in (*x1.shape, *x2.shape):
-        out = filled((np.zeros(x1.shape, np.bool_) @ np.zeros(x2.shape, np.bool_)).shape, 0, x1.dtype, x1.place)
+        out = filled((np.zeros(x1.shape, np.bool_) @ np.zeros(x2.shape, np.bool_)).shape, 0, x1.dtype, place_of(x1))
     else:
         out = paddle.matmul(x1, x2)
     return astype(out, dtype, copy=False)

@@ -30,6 +30,7 @@ from unilossseg.backends._paddle_dtypes import (
     int64,
     result_type,
 )
+from unilossseg.backends._paddle_tracing import is_array, is_traced, place_of
 
 HALF = (float16, bfloat16)
 Array = Any  # a paddle.Tensor: Paddle 2 ships no types
@@ -56,6 +57,8 @@ def _on(device: Any) -> AbstractContextManager[Any]:
 def filled(shape: Sequence[int], value: Any, dtype: Any, device: Any) -> Array:
     # Not paddle.full: Paddle 2's rounds integers above 2**53 and takes no place.
     value = float(value) if dtype in FLOATS else value  # an int beyond int64 overflows
+    if not paddle.in_dynamic_mode():
+        return paddle.full(list(shape), value, dtype)
     return paddle._C_ops.full(list(shape), value, dtype, _place(device))
 
 
@@ -80,8 +83,8 @@ def together(*values: Any, beside: Array | None = None) -> tuple[list[Array], li
     """Return values in one dtype, scalars as 0-d arrays on the arrays' device, and the shape all broadcast to."""
     dtype = result_type(*values)
     others = [] if beside is None else [beside]
-    device = next((v.place for v in (*values, *others) if isinstance(v, paddle.Tensor)), None)
-    arrays = [astype(v, dtype, copy=False) if isinstance(v, paddle.Tensor) else filled([], v, dtype, device) for v in values]
+    device = next((place_of(v) for v in (*values, *others) if is_array(v)), None)
+    arrays = [astype(v, dtype, copy=False) if is_array(v) else filled([], v, dtype, device) for v in values]
     return arrays, list(np.broadcast_shapes(*(tuple(a.shape) for a in arrays + others)))
 
 
@@ -90,12 +93,12 @@ def together(*values: Any, beside: Array | None = None) -> tuple[list[Array], li
 
 def asarray(obj: Any, /, *, dtype: Any = None, device: Any = None, copy: Flag | None = None) -> Array:
     """Return `obj` as a tensor; a tensor comes back itself, in its gradient graph, unless something asks otherwise."""
-    if isinstance(obj, paddle.Tensor):
+    if is_array(obj):
         x = obj if dtype is None else astype(obj, dtype, copy=False)
-        if device is not None and str(device) != str(x.place):
+        if device is not None and str(device) != str(place_of(x)):
             x = x.to(device)
         return x.clone() if copy and x is obj else x
-    if isinstance(obj, list | tuple) and builtins.any(isinstance(o, paddle.Tensor) for o in obj):
+    if isinstance(obj, list | tuple) and builtins.any(map(is_array, obj)):
         raise TypeError("asarray takes scalars, lists and NumPy arrays: join tensors with stack or concat")
     values = np.asarray(obj)
     if dtype is None:
@@ -114,7 +117,7 @@ def full(shape: int | Sequence[int], fill_value: Any, *, dtype: Any = None, devi
 
 def full_like(x: Array, /, fill_value: Any, *, dtype: Any = None, device: Any = None) -> Array:
     """Return an array of x's shape, and by default its dtype and device, holding a Python scalar."""
-    return filled(x.shape, fill_value, x.dtype if dtype is None else dtype, x.place if device is None else device)
+    return filled(x.shape, fill_value, x.dtype if dtype is None else dtype, place_of(x) if device is None else device)
 
 
 def zeros(shape: int | Sequence[int], *, dtype: Any = None, device: Any = None) -> Array:
@@ -168,7 +171,7 @@ def astype(x: Array, dtype: Any, /, *, copy: Flag = True) -> Array:
     if x.dtype == dtype:
         return x.clone() if copy else x
     out = paddle.cast(x, dtype)
-    if OLD and dtype == float32 and x.dtype in HALF and needs_grad(x) and x.place.is_cpu_place():
+    if OLD and dtype == float32 and x.dtype in HALF and needs_grad(x) and not is_traced(x) and x.place.is_cpu_place():
         out.register_hook(functools.partial(_nearest_half, dtype=x.dtype))
     return out
 
@@ -224,7 +227,7 @@ def _arithmetic(function: Callable[[Array, Array], Array]) -> Callable[[Any, Any
     def wrapper(x1: Any, x2: Any, /) -> Array:
         (x1, x2), shape = together(x1, x2)
         if OLD and 0 in shape:
-            return filled(shape, 0, x1.dtype, x1.place)
+            return filled(shape, 0, x1.dtype, place_of(x1))
         if x1.dtype in NARROW:  # int32 wraps around modulo the narrow type's range just as the narrow type would
             return paddle.cast(function(paddle.cast(x1, int32), paddle.cast(x2, int32)), x1.dtype)
         return function(x1, x2)
@@ -240,13 +243,13 @@ def divide(x1: Any, x2: Any, /) -> Array:
     """Return `x1 / x2`; integers divide as the default float."""
     dtype = result_type(x1, x2)
     if dtype not in FLOATS:
-        x1, x2 = (astype(x, default_float()) if isinstance(x, paddle.Tensor) else float(x) for x in (x1, x2))
+        x1, x2 = (astype(x, default_float()) if is_array(x) else float(x) for x in (x1, x2))
     return _float_divide(x1, x2)
 
 
 def pow(x1: Any, x2: Any, /) -> Array:
     """Return `x1 ** x2`; the gradient of `x ** 0` is 0, also at 0."""
-    if isinstance(x2, int | float) and isinstance(x1, paddle.Tensor) and x1.dtype in FLOATS:
+    if isinstance(x2, int | float) and is_array(x1) and x1.dtype in FLOATS:
         if x2 == 0:  # Paddle 2 gives NaN; this is 1 and still a function of x1
             return where(full_like(x1, False, dtype=bool), x1, 1.0)
         if float(np.float32(x2)) == x2:  # Paddle holds a scalar exponent in float32
@@ -267,11 +270,11 @@ def _compare(
         if isinstance(x2, float) and x1.dtype in INTEGERS:
             x1 = astype(x1, float64)  # the promoted type, float32, would round large integers
         (x1, x2), shape = together(x1, x2)
-        return filled(shape, False, bool, x1.place) if OLD and 0 in shape else function(x1, x2)
+        return filled(shape, False, bool, place_of(x1)) if OLD and 0 in shape else function(x1, x2)
 
     @functools.wraps(function)
     def wrapper(x1: Any, x2: Any, /) -> Array:
-        if isinstance(x1, paddle.Tensor):
+        if is_array(x1):
             return compare(function, x1, x2, above, below)
         return compare(mirror, x2, x1, below, above)
 
@@ -320,7 +323,7 @@ def _logical(function: Callable[[Array, Array], Array]) -> Callable[[Any, Any], 
     def wrapper(x1: Any, x2: Any, /) -> Array:
         (x1, x2), shape = together(x1, x2)
         if OLD and 0 in shape:
-            return filled(shape, False, bool, x1.place)
+            return filled(shape, False, bool, place_of(x1))
         return function(astype(x1, bool, copy=False), astype(x2, bool, copy=False))
 
     return wrapper
@@ -348,7 +351,7 @@ def where(condition: Array, x1: Any, x2: Any, /) -> Array:
     (x1, x2), shape = together(x1, x2, beside=condition)
     dtype = x1.dtype
     if OLD and 0 in shape:
-        return filled(shape, 0, dtype, x1.place)
+        return filled(shape, 0, dtype, place_of(x1))
     if dtype in NARROW:
         x1, x2 = paddle.cast(x1, int32), paddle.cast(x2, int32)
     condition, x1, x2 = (a if list(a.shape) == shape else paddle.broadcast_to(a, shape) for a in (condition, x1, x2))

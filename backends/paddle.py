@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import paddle
 from unilossseg.backends import _paddle_namespace as xp
 from unilossseg.backends._backend import Array, Backend, Fused
 from unilossseg.backends._bfloat16 import BFLOAT16, rounded, widened
+from unilossseg.backends._paddle_tracing import is_traced, place_of
 from unilossseg.backends._registry import get_backend
 
 # Now rather than in the first call: it takes a tenth of a second.
@@ -27,16 +29,32 @@ class PaddleBackend(Backend):
     differentiable = True
 
     def device(self, x: Array) -> Any:
-        """A paddle.base.core.Place."""
-        return x.place
+        """A paddle.base.core.Place; None while a program is traced."""
+        return place_of(x)
+
+    def traced(self, x: Array) -> bool:
+        """By `paddle.jit.to_static`, or in static mode."""
+        return is_traced(x)
 
     def readable(self, x: Array) -> bool:
-        """In the CPU's memory."""
-        return bool(x.place.is_cpu_place())
+        """In the CPU's memory, and not traced."""
+        return not is_traced(x) and bool(x.place.is_cpu_place())
+
+    def constant(self, values: tuple[float, ...], like: Array) -> Array:
+        """Not kept while tracing: what is made there belongs to its program."""
+        if is_traced(like):
+            # Number by number: Paddle 2 rounds a list to float32 on its way into a program.
+            return xp.stack([xp.full((), value, dtype=like.dtype) for value in values])
+        return super().constant(values, like)
 
     def stop_gradient(self, x: Array) -> Array:
         """Detached."""
-        return x.detach()
+        if not is_traced(x):
+            return x.detach()
+        # A program has no kernel to detach half types with.
+        out = paddle.assign(x)
+        out.stop_gradient = True
+        return out
 
     def custom_gradient(self, fused: Fused, plain: Callable[[Array], Array], x: Array) -> Array:
         """A PyLayer, or the bare value where no gradient is wanted."""
@@ -44,6 +62,20 @@ class PaddleBackend(Backend):
         if not paddle.is_grad_enabled() or x.stop_gradient:
             return fused(x.detach(), False, None)[0]
         return _ClosedForm.apply(x, fused)
+
+    @contextlib.contextmanager
+    def full_precision(self) -> Iterator[None]:
+        """Off with `paddle.amp.auto_cast`: its level O2 casts all that is not on a list to the half type."""
+        # Not auto_cast(enable=False): it forgets the dtype that it found.
+        owner = paddle.framework._dygraph_tracer() if paddle.in_dynamic_mode() else _program_casts()
+        if owner is None:
+            yield
+            return
+        level, owner._amp_level = owner._amp_level, type(owner._amp_level).O0
+        try:
+            yield
+        finally:
+            owner._amp_level = level
 
     def value_and_grad(self, function: Callable[[Array], Array], x: Array, upstream: Array | None) -> tuple[Array, Array]:
         """By paddle.grad on a detached leaf."""
@@ -55,7 +87,9 @@ class PaddleBackend(Backend):
         return value.detach(), gradient
 
     def kernel(self, x: Array) -> Backend | None:
-        """NumPy in the CPU's memory, Paddle itself on a device."""
+        """NumPy in the CPU's memory, Paddle itself on a device, the plain formula while a program is traced."""
+        if is_traced(x):
+            return None
         return get_backend("numpy") if x.place.is_cpu_place() else self
 
     def to_kernel(self, x: Array, packed: bool = False) -> Array:
@@ -101,7 +135,13 @@ class PaddleBackend(Backend):
     def uniform(self, shape: tuple[int, ...], like: Array) -> Array:
         """From Paddle's generator of the current place, which `paddle.seed` seeds."""
         drawn = paddle.rand(list(shape), dtype="float64" if like.dtype == paddle.float64 else "float32")
-        return drawn if str(drawn.place) == str(like.place) else drawn._to(like.place)
+        return drawn if str(place_of(drawn)) == str(place_of(like)) else drawn._to(like.place)
+
+
+def _program_casts() -> Any:
+    """What holds the automatic casts of a program that is traced; Paddle 2 casts such programs by itself, afterwards."""
+    core = paddle.framework.core
+    return core._get_amp_attrs() if hasattr(core, "_get_amp_attrs") else None
 
 
 class _Memory:
@@ -143,10 +183,17 @@ class _ClosedForm(paddle.autograd.PyLayer):
 
     @staticmethod
     def backward(ctx: Any, upstream: Array) -> Array:
+        # It is with create_graph=True alone. The formula's gradient cannot be asked for from here, as on torch: Paddle
+        # crashes where one backward pass starts another.
+        if paddle.is_grad_enabled():
+            raise RuntimeError(
+                "the gradient of a loss was asked for with create_graph=True, and Paddle cannot differentiate a closed form "
+                "again: compute the loss inside unilossseg.plain_formula()"
+            )
         gradient, ctx.gradient = ctx.gradient, None
         if gradient is not None:
             # One comparison instead of a pass over the buffer; on a device it would have to wait for the number.
-            if upstream.ndim == 0 and upstream.place.is_cpu_place() and upstream.item() == 1:
+            if upstream.ndim == 0 and BACKEND.readable(upstream) and upstream.item() == 1:
                 return gradient
             # The buffer is nobody else's: it is scaled in place.
             return gradient.multiply_(upstream) if hasattr(gradient, "multiply_") else gradient * upstream
@@ -154,7 +201,8 @@ class _ClosedForm(paddle.autograd.PyLayer):
         # torch looks by itself; a PyLayer would return the gradient at other logits.
         if x.inplace_version != ctx.version:
             raise RuntimeError("logits needed for a half-precision gradient have been modified by an inplace operation")
-        return ctx.fused(x.detach(), True, upstream)[1]
+        with BACKEND.full_precision():
+            return ctx.fused(x.detach(), True, upstream)[1]
 
 
 BACKEND = PaddleBackend("paddle", xp)

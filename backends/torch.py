@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import array_api_compat.torch as xp
 import numpy as np
 import torch
 from torch._subclasses.fake_tensor import is_fake
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
+from unilossseg.backends import _torch_namespace as xp
 from unilossseg.backends._backend import Array, Backend, Fused
 from unilossseg.backends._bfloat16 import BFLOAT16
 from unilossseg.backends._registry import get_backend
@@ -36,6 +36,10 @@ class TorchBackend(Backend):
     def device(self, x: Array) -> Any:
         """A torch.device."""
         return x.device
+
+    def traced(self, x: Array) -> bool:
+        """By the compiler or a transform of torch.func; fake and meta tensors too."""
+        return _is_symbolic(x)
 
     def readable(self, x: Array) -> bool:
         """In the CPU's memory, and neither traced nor transformed."""
@@ -157,7 +161,7 @@ class _ClosedForm(torch.autograd.Function):
         gradient, ctx.gradient = ctx.gradient, None
         if gradient is not None:
             # One comparison instead of a pass over the buffer; on a device it would have to wait for the number.
-            same = upstream.ndim == 0 and upstream.device.type == "cpu" and upstream.item() == 1
+            same = upstream.ndim == 0 and BACKEND.readable(upstream) and upstream.item() == 1
             return gradient if same else gradient.mul_(upstream), None, None
         (x,) = ctx.saved_tensors
         return ctx.fused(x.detach(), True, upstream)[1], None, None

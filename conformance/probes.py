@@ -12,6 +12,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -84,10 +85,11 @@ def _autograd(trial: _Trial) -> None:
     trial.same(z.grad, trial.gradient(trial.logits))
 
 
-def _second(trial: _Trial) -> None:
+def _second(trial: _Trial, way: Callable[[], AbstractContextManager[None]] = nullcontext) -> None:
     """The gradient of the squared gradient: twice the curvature along the gradient, here by a central difference."""
     z = trial.leaf()
-    value = trial.loss(z, trial.array(trial.labels))
+    with way():
+        value = trial.loss(z, trial.array(trial.labels))
     grad = trial.module.grad if trial.name == "paddle" else trial.module.autograd.grad
     (gradient,) = grad([value], [z], create_graph=True)
     (gradient * gradient).sum().backward()
@@ -97,8 +99,7 @@ def _second(trial: _Trial) -> None:
 
 
 def _second_of_formula(trial: _Trial) -> None:
-    with unilossseg.plain_formula():
-        _second(trial)
+    _second(trial, unilossseg.plain_formula)
 
 
 def _backward_twice(trial: _Trial) -> None:

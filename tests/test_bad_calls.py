@@ -167,3 +167,18 @@ def test_a_call_without_labels():
 def test_a_loss_without_a_formula_says_so():
     with pytest.raises(NotImplementedError, match=r"Loss must define compute\(self, ops, logits, labels\)"):
         unilossseg.Loss()(Z, Y)
+
+
+@pytest.mark.parametrize("driver", [ArrayDriver("numpy"), ArrayDriver("strict")], ids=str)
+@pytest.mark.parametrize("loss", [unilossseg.DiceLoss(), unilossseg.MixedLoss([unilossseg.DiceLoss()], coef=1.0)], ids=repr)
+def test_the_gradient_of_the_formula_needs_autograd(driver, loss):
+    logits, labels = driver.array(Z), driver.array(Y)
+    with (
+        unilossseg.plain_formula(),
+        pytest.raises(
+            TypeError,
+            match=r"^DiceLoss: the \w+ backend has no autograd, which plain_formula\(\) asks for: expected arrays of",
+        ),
+    ):
+        unilossseg.value_and_grad(loss)(logits, labels)
+    assert unilossseg.value_and_grad(loss)(logits, labels)[1].shape == Z.shape

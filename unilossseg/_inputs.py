@@ -23,6 +23,11 @@ def check_logits(owner: str, backend: Backend, logits: Array, least_rank: int) -
     if len(shape) < least_rank:
         expected = "(N, C, *S): batch first, then channels" if least_rank > 1 else "(N, *)"
         raise ValueError(f"{owner}: logits have shape {shape}, expected {expected}")
+    if any(length < 0 for length in shape):
+        raise ValueError(
+            f"{owner}: logits have shape {shape} with lengths that are not known yet: trace with fixed lengths (in an "
+            "InputSpec too), or keep the loss outside the traced function"
+        )
     if 0 in shape:
         raise ValueError(f"{owner}: logits have shape {shape} and hold no pixel, expected at least one")
 
@@ -86,6 +91,11 @@ def check_range(
     """
     limit = loss.class_limit(shape_of(logits)[1], len(labels.shape) == len(logits.shape))
     ignore_index = getattr(loss, "ignore_index", None)
+    if validate and backend.traced(labels):
+        raise ValueError(
+            f"{loss.name}: validate is True, and the labels of a traced or transformed call cannot be looked at, expected "
+            "None or False: a label out of range then makes the loss NaN"
+        )
     values = labels if kernel is backend else backend.to_kernel(labels)
     if kernel.readable(values) if validate is None else validate:
         if _some_out_of_range(kernel, values, limit, ignore_index):

@@ -20,7 +20,8 @@ def plain_formula() -> Iterator[None]:
     """Inside it, losses are computed by their formula and differentiated by the framework's autograd.
 
     The closed forms that are otherwise used are faster and need less memory; this is the way to compare them with
-    autograd, and to differentiate more than once where a framework's custom gradients cannot.
+    autograd, and to differentiate more than once where a framework's custom gradients cannot. On a backend without
+    autograd (NumPy) `value_and_grad` raises there.
 
     >>> import numpy as np, unilossseg
     >>> logits, labels = np.zeros((1, 3, 2)), np.array([[0, 2]])
@@ -155,6 +156,11 @@ class Loss:
         backend = batch.backend
         if backend.differentiable:
             return backend.value_and_grad(batch.value, batch.logits, upstream)
+        if _plain.get():
+            raise TypeError(
+                f"{self.name}: the {backend.name} backend has no autograd, which plain_formula() asks for: expected arrays "
+                "of PyTorch or PaddlePaddle, or value_and_grad outside plain_formula()"
+            )
         if not batch.has_closed_form:
             raise TypeError(
                 f"{self.name}: the {backend.name} backend has no autograd and this loss no closed-form gradient: "
@@ -235,10 +241,11 @@ class _Batch:
 
     def value(self, logits: Array) -> Array:
         """The value: by the closed form, with its gradient hung into autograd, or by the formula."""
-        # In this order: a compiler that traces the call has no kernel, and cannot follow a context variable.
-        if not self.has_closed_form or _plain.get():
-            return self.plain(logits)
-        return self.backend.custom_gradient(self.fused, self.plain, logits)
+        # In this order: torch.compile, under which there is no closed form, cannot trace the look into the context.
+        with self.backend.full_precision():
+            if not self.has_closed_form or _plain.get():
+                return self.plain(logits)
+            return self.backend.custom_gradient(self.fused, self.plain, logits)
 
     def fused(self, logits: Array, gradient: bool, upstream: Array | None) -> tuple[Array, Array | None]:
         """The value and, if wanted, the gradient by the closed form, computed in the kernel's namespace."""

@@ -37,9 +37,10 @@ def triangle(ops: Backend, x: Array, axis: int, radius: int = 4) -> Array:
     axis, length = axis % len(x.shape), int(x.shape[axis])
     padded = symmetric_padding(ops, x, axis, radius)
     taps = [min(k + 1, 2 * radius + 1 - k) / (radius + 1) ** 2 for k in range(2 * radius + 1)]
-    out = taps[0] * _part(padded, axis, 0, length)
+    # Not `*`: where Paddle traces a program it rounds a Python number beside an operator to float32.
+    out = ops.xp.multiply(_part(padded, axis, 0, length), taps[0])
     for k in range(1, len(taps)):
-        out = out + taps[k] * _part(padded, axis, k, k + length)
+        out = out + ops.xp.multiply(_part(padded, axis, k, k + length), taps[k])
     return out
 
 

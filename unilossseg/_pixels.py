@@ -82,7 +82,8 @@ def total(ops: Backend, x: Array, axis: int | tuple[int, ...] | None = None) -> 
 
 def average(ops: Backend, x: Array) -> Array:
     """The mean over all entries."""
-    return total(ops, x) / size_of(x)
+    # Not `/`: where Paddle traces a program it rounds a Python number beside an operator to float32.
+    return ops.xp.divide(total(ops, x), size_of(x))
 
 
 def ratio(ops: Backend, numerator: Array, denominator: Array) -> Array:

@@ -15,19 +15,54 @@ Paddle itself crashes when `backward` runs twice through one graph with a custom
 
 from __future__ import annotations
 
-from typing import Any
+import importlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
 
 import paddle
 from paddle import nn
 
-from unilossseg import losses
+from unilossseg import backends, losses
 from unilossseg._loss import Loss
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+def _as_it_stands(function: _Function) -> _Function:
+    """Lets `paddle.jit.to_static(full_graph=True)` trace a function without rewriting its source, and all that it calls.
+
+    The rewriting is for branches on values: losses have none.
+    """
+    paddle.jit.not_to_static(function)
+    return function
+
+
+def _without_bytecode_tracing() -> None:
+    """Has Paddle's bytecode tracer, the default of `paddle.jit.to_static`, call losses between its programs as they are.
+
+    It would break its program in the middle of a loss, and fail on what it then has to carry over.
+    """
+    try:
+        skipped = importlib.import_module("paddle.jit.sot.opcode_translator.skip_files")
+    except ImportError:
+        return
+    if hasattr(skipped, "skip_file_names") and hasattr(skipped, "setup_skip_files"):
+        skipped.skip_file_names.update(f"{Path(file).parent}{os.sep}" for file in (__file__, str(backends.__file__)))
+        skipped.setup_skip_files()
+
+
+_without_bytecode_tracing()
 
 
 class PaddleLoss(Loss, nn.Layer):
     """Turns a loss into a Layer: `class PaddleFocalLoss(FocalLoss, PaddleLoss)`.
 
     It has no parameters and no buffers: class weights follow the logits' place and dtype by themselves.
+
+    `paddle.jit.to_static` feeds a traced layer only with arguments that its `forward` names: a loss with `call_inputs` of
+    its own overrides it, as `DualTaskLoss` does.
     """
 
     def __new__(cls, *args: Any, **kwargs: Any) -> PaddleLoss:
@@ -43,12 +78,22 @@ class PaddleLoss(Loss, nn.Layer):
         else:
             super().__setattr__(name, value)
 
+    @_as_it_stands
     def forward(self, logits: Any, labels: paddle.Tensor, **inputs: Any) -> Any:
         """The loss of logits (N, C, *S) and labels (N, *S) or (N, 1, *S)."""
         return self.evaluate(logits, labels, **inputs)
 
     # Layer's call, so that hooks run.
     __call__ = nn.Layer.__call__
+
+
+# A loss that is no Layer can be called in a traced function too.
+_as_it_stands(Loss.__call__)
+
+
+def _given(**inputs: Any) -> dict[str, Any]:
+    """Those that a call brought."""
+    return {name: value for name, value in inputs.items() if value is not None}
 
 
 class BCELoss(losses.BCELoss, PaddleLoss):
@@ -61,6 +106,11 @@ class BootstrappedCrossEntropyLoss(losses.BootstrappedCrossEntropyLoss, PaddleLo
 
 class CrossEntropyLoss(losses.CrossEntropyLoss, PaddleLoss):
     __doc__ = losses.CrossEntropyLoss.__doc__
+
+    @_as_it_stands
+    def forward(self, logits: Any, labels: paddle.Tensor, semantic_weights: Any = None, **inputs: Any) -> Any:
+        """The loss of logits (N, C, *S) and labels (N, *S) or (N, 1, *S); `semantic_weights` (N, *S)."""
+        return super().forward(logits, labels, **_given(semantic_weights=semantic_weights), **inputs)
 
 
 class RelaxBoundaryLoss(losses.RelaxBoundaryLoss, PaddleLoss):
@@ -77,6 +127,11 @@ class EdgeAttentionLoss(losses.EdgeAttentionLoss, PaddleLoss):
 
 class DualTaskLoss(losses.DualTaskLoss, PaddleLoss):
     __doc__ = losses.DualTaskLoss.__doc__
+
+    @_as_it_stands
+    def forward(self, logits: Any, labels: paddle.Tensor, noise: Any = None, **inputs: Any) -> Any:
+        """The loss of logits (N, C, H, W) and labels (N, H, W) or (N, 1, H, W); `noise` has the logits' shape."""
+        return super().forward(logits, labels, **_given(noise=noise), **inputs)
 
 
 class L1Loss(losses.L1Loss, PaddleLoss):
@@ -105,6 +160,13 @@ class LovaszHingeLoss(losses.LovaszHingeLoss, PaddleLoss):
 
 class MixedLoss(losses.MixedLoss, PaddleLoss):
     __doc__ = losses.MixedLoss.__doc__
+
+    @_as_it_stands
+    def forward(
+        self, logits: Any, labels: paddle.Tensor, semantic_weights: Any = None, noise: Any = None, **inputs: Any
+    ) -> Any:
+        """The losses of logits and labels; further inputs go to the losses that take them."""
+        return super().forward(logits, labels, **_given(semantic_weights=semantic_weights, noise=noise), **inputs)
 
     def _kept(self, losses: list[Any]) -> Any:
         # Registered where they are Layers, so that `.to()` and the parameters of a learned loss are reached.

@@ -18,10 +18,10 @@ from torch import nn
 
 from unilossseg import losses
 from unilossseg._loss import Loss
-from unilossseg.backends import get_backend
+from unilossseg.backends import get_backend, register
 
-# Found now, not at the first call: a compiler that traces that call cannot import.
-get_backend("torch")
+# Found here and not at the first call: torch.compile cannot trace an import.
+register(get_backend("torch"), torch.Tensor)
 
 
 class TorchLoss(Loss, nn.Module):

@@ -142,10 +142,11 @@ class BCELoss(Loss):
     def _shares(self, ops: Backend, tally: Array, size: int, dtype: Any) -> _Shares:
         """The numbers of the whole batch that an element's weight is put together from."""
         counted, positives, negatives = (ops.xp.astype(tally[k], ops.xp.float64) for k in range(3))
-        # Not `+`: Paddle 2 rounds a Python number added to a float64 tensor to float32.
-        add = ops.xp.add
-        whole = add(positives + negatives, EPS)
-        numbers = (1 / (size * add(counted / size, EPS)), 2 * positives / whole, 2 * negatives / whole)
+        xp = ops.xp
+        # Not operators: Paddle 2, and 3 where it traces a program, round a Python number beside one to float32.
+        whole = xp.add(positives + negatives, EPS)
+        each = xp.divide(xp.ones_like(counted), xp.multiply(xp.add(xp.divide(counted, size), EPS), size))
+        numbers = (each, 2 * positives / whole, 2 * negatives / whole)
         return _Shares(*(ops.xp.astype(number, dtype) for number in numbers))
 
     def _weights(self, ops: Backend, target: Array, shares: _Shares, images: slice) -> tuple[Array, Array | None]:

@@ -142,7 +142,7 @@ class CrossEntropyLoss(WeightedCrossEntropy):
             scaled = w * xp.astype(flat(ops, upcast(ops, semantic), leading=1), w.dtype)
         if self.top_k_percent_pixels == 1:
             counted = average(ops, w) if self.avg_non_ignore else xp.ones((), dtype=w.dtype, device=ops.device(w))
-            return scaled / (size_of(w) * (counted + EPS))
+            return scaled / xp.multiply(xp.add(counted, EPS), size_of(w))
         # Without weights they are the losses, which are 0 where ignored.
         hardness = losses if self.weight is None and semantic is None else scaled * losses
         return self._hardest(ops, hardness, scaled, w, pixels)
@@ -168,4 +168,4 @@ class CrossEntropyLoss(WeightedCrossEntropy):
             counted = total(ops, keep_where(ops, chosen, w))
         else:
             counted = xp.astype(ops.count(chosen), w.dtype)
-        return keep_where(ops, chosen, scaled / (counted + kept * EPS))
+        return keep_where(ops, chosen, scaled / xp.add(counted, kept * EPS))

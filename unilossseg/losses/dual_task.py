@@ -123,9 +123,9 @@ class DualTaskLoss(Loss):
     def _noise(self, ops: Backend, logits: Array, noise: Array) -> Array:
         """Gumbel noise."""
         xp = ops.xp
-        u = xp.astype(noise, logits.dtype) + NOISE_EPS
+        u = xp.add(xp.astype(noise, logits.dtype), NOISE_EPS)
         # At most 1: beyond it (possible in float64 alone) the outer logarithm has no value.
-        return -xp.log(NOISE_EPS - xp.log(xp.minimum(u, xp.ones_like(u))))
+        return -xp.log(xp.subtract(NOISE_EPS, xp.log(xp.minimum(u, xp.ones_like(u)))))
 
     def _masks(self, ops: Backend, labels: Array) -> tuple[Array, Array, Array]:
         """The classes, 0 where ignored, the mask of valid pixels and that of counted ones: (N, 1, H, W)."""
@@ -141,7 +141,7 @@ class DualTaskLoss(Loss):
         # The noise is added to differences of logits: to logits of 1e4 it would lose its digits in float32.
         z = shifted_logits(ops, logits * valid) + gumbel
         # The largest is taken off before the division: a small tau then overflows to a probability of 0, not to NaN.
-        return softmax(ops, shifted_logits(ops, z) / self.tau)
+        return softmax(ops, ops.xp.divide(shifted_logits(ops, z), self.tau))
 
     def _smooth(self, ops: Backend, p: Array) -> Array:
         return triangle(ops, triangle(ops, p, -1, RADIUS), -2, RADIUS)

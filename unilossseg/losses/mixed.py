@@ -149,13 +149,18 @@ class MixedLoss(Loss):
         return (values if self.reduction == "list" else functools.reduce(operator.add, _flattened(values))), gradient
 
 
+# Not `np.generic | np.ndarray` where it is used: torch.compile cannot trace the union of the two.
+_NUMPY = (np.generic, np.ndarray)
+
+
 def _times(value: Any, coef: float) -> Any:
     if isinstance(value, list):
         return [_times(inner, coef) for inner in value]
-    if isinstance(value, np.generic | np.ndarray):
+    if isinstance(value, _NUMPY):
         # NumPy 1 makes a float64 of a float32 scalar and a Python number.
         return (value * np.asarray(coef, value.dtype))[()]
-    return value * coef
+    # Not `*`: where Paddle traces a program it rounds a Python number beside an operator to float32.
+    return backend_of(value).xp.multiply(value, coef) if hasattr(value, "dtype") else value * coef
 
 
 def _flattened(values: list[Any]) -> list[Any]:

@@ -33,8 +33,10 @@ class OhemSelection(WeightedCrossEntropy):
         if self.variant == "corrected":
             counted = total(ops, keep_where(ops, kept, w))
             return keep_where(ops, kept, w * ratio(ops, ops.xp.ones_like(counted), counted))
-        share = ops.xp.astype(ops.count(kept), w.dtype) / size_of(w)
-        return keep_where(ops, kept, w / (size_of(w) * (share + self.eps)))
+        xp = ops.xp
+        # Not operators: where Paddle traces a program it rounds a Python number beside one to float32.
+        share = xp.add(xp.divide(xp.astype(ops.count(kept), w.dtype), size_of(w)), self.eps)
+        return keep_where(ops, kept, w / xp.multiply(share, size_of(w)))
 
     def kept(self, ops: Backend, losses: Array, pixels: PixelLabels) -> Array:
         """Valid pixels whose probability of the true class lies below the threshold: bool (N, S)."""

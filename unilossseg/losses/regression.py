@@ -57,8 +57,9 @@ class ElementLoss(Loss):
         """What one element counts, of so many of which the mean of the mask, `counted`, is left."""
         if self.reduction != "mean":
             return ops.xp.ones_like(counted)
+        xp, one = ops.xp, ops.xp.ones_like(counted)
         # Without a mask the mean is plain: no eps in its denominator.
-        return 1 / (size * (counted + EPS if self.masks() else ops.xp.ones_like(counted)))
+        return xp.divide(one, xp.multiply(xp.add(counted, EPS) if self.masks() else one, size))
 
     def _mask(self, ops: Backend, labels: Array) -> Array:
         return differs(ops, labels, self.ignore_index)  # type: ignore[attr-defined]
