@@ -172,14 +172,22 @@ class Backend:
         """exp(x); may overwrite x, which must be a temporary."""
         return self.xp.exp(x)
 
-    def subtract_at(self, x: Array, index: Array, amount: Array) -> Array:
+    def places(self, index: Array, classes: int) -> Any:
+        """What `pick` and `subtract_at` find entries by; made once, it spares the second of them the work. None: nothing."""
+        return None
+
+    def subtract_at(self, x: Array, index: Array, amount: Array, places: Any = None) -> Array:
         """x with `amount` (N, S) subtracted at class `index` (N, S) of axis 1 of x (N, C, S); may overwrite x."""
         return x - self.xp.where(self.one_hot(index, x.shape[1]), amount[:, None, :], self.xp.zeros_like(x))
 
     # ------------------------------------------------------------------------------------------------ beyond the standard
-    def pick(self, x: Array, index: Array) -> Array:
+    def pick(self, x: Array, index: Array, places: Any = None) -> Array:
         """The values x[n, index[n, s], s] of x (N, C, S) for an index (N, S)."""
         return self.xp.squeeze(self.xp.take_along_axis(x, index[:, None, :], axis=1), axis=1)
+
+    def buffer_like(self, x: Array) -> Array:
+        """An array for the gradient of x: its shape, dtype and device, and no values yet."""
+        return self.xp.empty_like(x)
 
     def sign(self, x: Array) -> Array:
         """1, 0 or -1, and NaN for NaN."""

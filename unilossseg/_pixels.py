@@ -37,7 +37,8 @@ def work_dtype(ops: Backend, x: Array) -> Any:
 
 def upcast(ops: Backend, x: Array) -> Array:
     """The array in its working dtype."""
-    return ops.cast(x, work_dtype(ops, x))
+    dtype = work_dtype(ops, x)
+    return x if x.dtype == dtype else ops.cast(x, dtype)
 
 
 def flat(ops: Backend, x: Array, leading: int = 2) -> Array:

@@ -53,11 +53,13 @@ def argument(patches: Patches, owner: Any, name: str, position: int, change: Cal
 
 
 def keyword(patches: Patches, owner: Any, name: str, key: str, change: Callable[[Any], Any]) -> None:
-    """Another value for a keyword argument of a function or method."""
+    """Another value for a keyword argument of a function or method, where it is given."""
 
     def make(original: Any) -> Any:
         def wrong(*arguments: Any, **keywords: Any) -> Any:
-            return original(*arguments, **{**keywords, key: change(keywords[key])})
+            if key in keywords:
+                keywords[key] = change(keywords[key])
+            return original(*arguments, **keywords)
 
         return wrong
 

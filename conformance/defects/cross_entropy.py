@@ -254,7 +254,7 @@ def ignored_pixels_weigh_nothing_in_top_k(patches: Patches) -> None:
 @defect(*_KERNEL)
 def onehot_missing(patches: Patches) -> None:
     """The gradient is the softmax alone."""
-    patches.replace(NumPyBackend, "subtract_at", lambda self, x, index, amount: x)
+    patches.replace(NumPyBackend, "subtract_at", lambda self, x, index, amount, places=None: x)
 
 
 @defect(*_KERNEL)
@@ -274,8 +274,8 @@ def probabilities_clipped(patches: Patches) -> None:
     """log(p + 1e-12) in place of the log of the softmax."""
 
     def make(original: Any) -> Any:
-        def wrong(self: Any, chunk: Any) -> Any:
-            powers, norm, losses = original(self, chunk)
+        def wrong(self: Any, chunk: Any, places: Any) -> Any:
+            powers, norm, losses = original(self, chunk, places)
             return powers, norm, -np.log(np.exp(-losses) + losses.dtype.type(1e-12))
 
         return wrong

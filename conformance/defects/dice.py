@@ -135,7 +135,7 @@ def dice_gradient_by_overlap_sign(patches: Patches) -> None:
 @defect("DiceLoss")
 def dice_softmax_not_differentiated(patches: Patches) -> None:
     """The last term of the softmax's derivative is missing."""
-    patches.replace(NumPyBackend, "subtract_at", lambda self, x, index, amount: x)
+    patches.replace(NumPyBackend, "subtract_at", lambda self, x, index, amount, places=None: x)
 
 
 @defect("DiceLoss")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from unilossseg._loss import Loss
 from unilossseg._pixels import (
@@ -43,7 +44,7 @@ class WeightedCrossEntropy(Loss):
     def class_weight(self, ops: Backend, pixels: PixelLabels, like: Array) -> Array:
         """w[y_i] (N, S), 1 without class weights, 0 where ignored."""
         weight = getattr(self, "weight", None)
-        mask = as_weights(ops, pixels.valid, like)
+        mask = ops.elementwise(lambda valid: as_weights(ops, valid, like), pixels.valid)
         return mask if weight is None else mask * class_values(ops, ops.constant(weight, mask), pixels.index)
 
     def compute(self, ops: Backend, logits: Array, labels: Array, **inputs: Array) -> Array:
@@ -76,18 +77,22 @@ class _Pass:
         self.ops, self.logits, self.index, self.valid = ops, logits, pixels.index, pixels.valid
         self.dtype = work_dtype(ops, logits)
         self.chunks = ops.chunks(*shape_of(logits))
-        self.slopes = ops.xp.empty_like(logits) if gradient else None
+        self.slopes = ops.buffer_like(logits) if gradient else None
         #: Whether between a pass for the losses and one for the gradient `slopes` holds the softmax, so that the second need
         #: not compute it again. Not in half precision, which would round it.
         self.kept = gradient and logits.dtype == self.dtype
 
-    def powers(self, chunk: Chunk) -> tuple[Array, Array, Array]:
+    def places(self, chunk: Chunk) -> Any:
+        """For both looks at the true class of a chunk's pixels."""
+        return self.ops.places(self.index[chunk[0], chunk[1]], int(self.logits.shape[1]))
+
+    def powers(self, chunk: Chunk, places: Any) -> tuple[Array, Array, Array]:
         """exp(z - max), its sum over the channels, and the losses, of one chunk."""
         ops, (images, span) = self.ops, chunk
         xp = ops.xp
         z = upcast(ops, self.logits[images, :, span])
         shifted = z - xp.max(z, axis=1, keepdims=True)
-        picked = ops.pick(shifted, self.index[images, span])
+        picked = ops.pick(shifted, self.index[images, span], places)
         powers = ops.exp_(shifted)
         norm = xp.sum(powers, axis=1)
         return powers, norm, xp.log(norm) - picked
@@ -99,7 +104,7 @@ class _Pass:
 
         def task(chunk: Chunk) -> None:
             images, span = chunk
-            powers, norm, losses = self.powers(chunk)
+            powers, norm, losses = self.powers(chunk, None)
             out[images, span] = keep_where(ops, self.valid[images, span], losses)
             if self.kept:
                 powers /= norm[:, None, :]
@@ -116,7 +121,7 @@ class _Pass:
         def task(chunk: Chunk) -> None:
             images, span = chunk
             a = self.scaled(weights, upstream, chunk)
-            self.store(chunk, self.slopes[images, :, span] * a[:, None, :], a)  # type: ignore[index]
+            self.store(chunk, self.slopes[images, :, span] * a[:, None, :], a, None)  # type: ignore[index]
 
         self.ops.run(task, self.chunks)
         return self.slopes
@@ -126,11 +131,12 @@ class _Pass:
         ops, xp = self.ops, self.ops.xp
 
         def task(chunk: Chunk) -> Array:
-            powers, norm, losses = self.powers(chunk)
+            places = self.places(chunk)
+            powers, norm, losses = self.powers(chunk, places)
             if self.slopes is not None:
                 a = self.scaled(weights, upstream, chunk)
                 powers *= (a / norm)[:, None, :]
-                self.store(chunk, powers, a)
+                self.store(chunk, powers, a, places)
             a = weights[chunk[0], chunk[1]]
             return xp.sum(a * keep_where(ops, xp.not_equal(a, 0), losses), dtype=xp.float64)
 
@@ -142,9 +148,9 @@ class _Pass:
         a = weights[chunk[0], chunk[1]]
         return a if upstream is None else a * upstream
 
-    def store(self, chunk: Chunk, p: Array, a: Array) -> None:
+    def store(self, chunk: Chunk, p: Array, a: Array, places: Any) -> None:
         """Puts a_i * (softmax(z_i) - onehot(y_i)) of one chunk in its place, from p = a_i * softmax(z_i), overwritten."""
         assert self.slopes is not None
         images, span = chunk
-        slope = self.ops.subtract_at(p, self.index[images, span], a)
+        slope = self.ops.subtract_at(p, self.index[images, span], a, places)
         self.slopes[images, :, span] = self.ops.cast(slope, self.slopes.dtype)

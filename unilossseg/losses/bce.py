@@ -193,7 +193,7 @@ class BCELoss(Loss):
 
         tallies = ops.run(lambda chunk: self._tally(ops, part(chunk), channels, dtype), chunks)
         shares = self._shares(ops, xp.sum(xp.stack(tallies), axis=0), size_of(logits), dtype)
-        slopes = xp.empty_like(logits) if gradient else None
+        slopes = ops.buffer_like(logits) if gradient else None
 
         def task(chunk: Chunk) -> Array:
             place, span = chunk

@@ -94,4 +94,5 @@ class BootstrappedCrossEntropyLoss(WeightedCrossEntropy):
             counted = total(ops, keep_where(ops, chosen, w), axis=1)
         else:
             counted = xp.astype(ops.count(chosen, axis=1), w.dtype)
-        return keep_where(ops, chosen, w * ratio(ops, xp.ones_like(counted), xp.multiply(counted, images))[:, None])
+        each = ratio(ops, xp.ones_like(counted), xp.multiply(counted, images))[:, None]
+        return ops.elementwise(lambda chosen, w, each: keep_where(ops, chosen, w * each), chosen, w, each)

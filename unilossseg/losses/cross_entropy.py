@@ -141,11 +141,20 @@ class CrossEntropyLoss(WeightedCrossEntropy):
         if semantic is not None:
             scaled = w * xp.astype(flat(ops, upcast(ops, semantic), leading=1), w.dtype)
         if self.top_k_percent_pixels == 1:
-            counted = average(ops, w) if self.avg_non_ignore else xp.ones((), dtype=w.dtype, device=ops.device(w))
-            return scaled / xp.multiply(xp.add(counted, EPS), size_of(w))
+            whole = xp.multiply(xp.add(self._mean_weight(ops, w, pixels), EPS), size_of(w))
+            return ops.elementwise(lambda weights: weights / whole, scaled)
         # Without weights they are the losses, which are 0 where ignored.
         hardness = losses if self.weight is None and semantic is None else scaled * losses
         return self._hardest(ops, hardness, scaled, w, pixels)
+
+    def _mean_weight(self, ops: Backend, w: Array, pixels: PixelLabels) -> Array:
+        """The mean of the weights that the denominator counts."""
+        xp = ops.xp
+        if not self.avg_non_ignore:
+            return xp.ones((), dtype=w.dtype, device=ops.device(w))
+        if self.weight is not None:
+            return average(ops, w)
+        return xp.divide(xp.astype(ops.count(pixels.valid), w.dtype), size_of(w))
 
     def _hardest(self, ops: Backend, hardness: Array, scaled: Array, w: Array, pixels: PixelLabels) -> Array:
         xp = ops.xp
@@ -168,4 +177,5 @@ class CrossEntropyLoss(WeightedCrossEntropy):
             counted = total(ops, keep_where(ops, chosen, w))
         else:
             counted = xp.astype(ops.count(chosen), w.dtype)
-        return keep_where(ops, chosen, scaled / xp.add(counted, kept * EPS))
+        whole = xp.add(counted, kept * EPS)
+        return ops.elementwise(lambda chosen, weights: keep_where(ops, chosen, weights / whole), chosen, scaled)

@@ -130,7 +130,7 @@ class _Pass:
         self.ops, self.logits, self.pixels = ops, logits, pixels
         self.dtype = work_dtype(ops, logits)
         self.chunks = ops.chunks(*shape_of(logits))
-        self.slopes = ops.xp.empty_like(logits) if gradient else None
+        self.slopes = ops.buffer_like(logits) if gradient else None
         #: Whether the probabilities wait where the gradient will be; in half precision that would round them.
         self.kept = gradient and logits.dtype == self.dtype
 

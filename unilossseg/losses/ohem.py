@@ -36,7 +36,8 @@ class OhemSelection(WeightedCrossEntropy):
         xp = ops.xp
         # Not operators: where Paddle traces a program it rounds a Python number beside one to float32.
         share = xp.add(xp.divide(xp.astype(ops.count(kept), w.dtype), size_of(w)), self.eps)
-        return keep_where(ops, kept, w / xp.multiply(share, size_of(w)))
+        whole = xp.multiply(share, size_of(w))
+        return ops.elementwise(lambda kept, w: keep_where(ops, kept, w / whole), kept, w)
 
     def kept(self, ops: Backend, losses: Array, pixels: PixelLabels) -> Array:
         """Valid pixels whose probability of the true class lies below the threshold: bool (N, S)."""

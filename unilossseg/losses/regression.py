@@ -85,7 +85,7 @@ class ElementLoss(Loss):
         if upstream is not None and len(upstream.shape) > 0:
             upstream = xp.reshape(upstream, row)
         values = xp.empty_like(z, dtype=dtype) if self.reduction == "none" else None
-        slopes = xp.empty_like(z) if gradient else None
+        slopes = ops.buffer_like(z) if gradient else None
 
         def task(here: tuple[slice, ...]) -> Array:
             d = upcast(ops, z[here]) - xp.astype(y[here], dtype, copy=False)

@@ -136,7 +136,7 @@ class RelaxBoundaryLoss(Loss):
         xp = ops.xp
         near, a = self._neighbourhood(ops, logits, labels)
         z = flat(ops, logits)
-        slopes = xp.empty_like(z) if gradient else None
+        slopes = ops.buffer_like(z) if gradient else None
 
         def task(chunk: Chunk) -> Array:
             place, span = chunk

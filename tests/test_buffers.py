@@ -1,0 +1,98 @@
+"""Memory that is used again."""
+
+import gc
+import threading
+
+import numpy as np
+import pytest
+
+import unilossseg
+from unilossseg.backends._buffers import LEAST_BYTES, Shelf
+
+
+@pytest.fixture
+def shelf():
+    return Shelf()
+
+
+def address(x):
+    return x.__array_interface__["data"][0]
+
+
+def test_memory_comes_back_when_the_last_array_on_it_is_gone(shelf):
+    x = shelf.empty((LEAST_BYTES,), np.float32)
+    place, part = address(x), x[3:5]
+    del x
+    assert shelf.kept == 0
+    assert address(shelf.empty((LEAST_BYTES,), np.float32)) != place
+    del part
+    assert address(shelf.empty((2, LEAST_BYTES // 2), np.int32)) == place
+
+
+def test_arrays_in_use_share_nothing(shelf):
+    arrays = [shelf.empty((LEAST_BYTES,), np.float32) for _ in range(4)]
+    for number, x in enumerate(arrays):
+        x[...] = number
+    assert [float(x.min()) for x in arrays] == [float(x.max()) for x in arrays] == [0, 1, 2, 3]
+
+
+def test_an_array_is_whole_writable_and_aligned(shelf):
+    for dtype in (np.float32, np.float64, np.int64, np.bool_):
+        x = shelf.empty((3, LEAST_BYTES), dtype)
+        assert x.shape == (3, LEAST_BYTES)
+        assert x.dtype == dtype
+        assert x.flags.writeable
+        assert x.flags.aligned
+        assert x.flags.c_contiguous
+
+
+def test_no_more_is_kept_than_half_as_much_again_as_the_largest(shelf):
+    arrays = [shelf.empty((4 * LEAST_BYTES,), np.uint8) for _ in range(5)]
+    arrays += [shelf.empty((LEAST_BYTES,), np.uint8) for _ in range(5)]
+    del arrays
+    gc.collect()
+    assert 4 * LEAST_BYTES <= shelf.kept <= 6 * LEAST_BYTES
+
+
+def test_much_larger_memory_does_not_serve(shelf):
+    large = shelf.empty((8 * LEAST_BYTES,), np.uint8)
+    place = address(large)
+    del large
+    small = shelf.empty((LEAST_BYTES,), np.uint8)
+    assert address(small) != place
+    assert shelf.kept == 8 * LEAST_BYTES
+
+
+def test_small_arrays_are_the_allocators(shelf):
+    small = shelf.empty((LEAST_BYTES - 1,), np.uint8)
+    del small
+    assert shelf.kept == 0
+
+
+def test_threads_get_memory_of_their_own(shelf):
+    wrong = []
+
+    def work(number):
+        for _ in range(50):
+            x = shelf.empty((LEAST_BYTES,), np.uint8)
+            x[...] = number
+            if x.min() != number or x.max() != number:
+                wrong.append(number)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+
+
+def test_a_gradient_outlives_later_calls():
+    rng = np.random.default_rng(3)
+    logits, labels = rng.normal(size=(2, 8, 300, 300)).astype("float32"), rng.integers(0, 8, size=(2, 300, 300))
+    grad = unilossseg.value_and_grad(unilossseg.CrossEntropyLoss())
+    _, first = grad(logits, labels)
+    kept = first.copy()
+    for _ in range(3):
+        grad(logits[:, ::-1], labels)
+    assert np.array_equal(first, kept)
