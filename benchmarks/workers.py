@@ -1,0 +1,86 @@
+"""Starts workers in the frameworks' environments and asks them."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import subprocess
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+#: Nothing may be fetched while something is measured.
+_OFFLINE = {"HF_HUB_OFFLINE": "1", "NO_ALBUMENTATIONS_UPDATE": "1"}
+
+
+class WorkerError(RuntimeError):
+    """A worker died, or took too long."""
+
+
+class Worker:
+    """A process of one framework; started at the first question, and again after it died."""
+
+    def __init__(self, backend: str, python: Path, device: str) -> None:
+        self.backend = backend
+        self._python = python
+        self._device = device
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Worker:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def ask(self, question: dict[str, Any], limit: float = 900.0) -> dict[str, Any]:
+        """The answer to a question; a worker that dies or is late raises, and the next question starts another."""
+        process = self._started()
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            process.stdin.write((json.dumps(question) + "\n").encode())
+            process.stdin.flush()
+        except BrokenPipeError:
+            raise self._dead("died before it was asked") from None
+        if not select.select([process.stdout], [], [], limit)[0]:
+            raise self._dead(f"gave no answer in {limit:.0f} s and was ended")
+        line = process.stdout.readline()
+        if not line:
+            raise self._dead("died")
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+    def close(self) -> None:
+        """Ends the process."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.communicate()
+            self._process = None
+
+    def _started(self) -> subprocess.Popen[bytes]:
+        if self._process is None:
+            environment = {**os.environ, **_OFFLINE}
+            self._process = subprocess.Popen(
+                [str(self._python), "-m", "benchmarks.worker", self.backend, self._device],
+                cwd=ROOT,
+                env=environment,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                # What frameworks say about themselves; an error is in the answer.
+                stderr=subprocess.DEVNULL,
+            )
+        return self._process
+
+    def _dead(self, how: str) -> WorkerError:
+        process = self._process
+        assert process is not None
+        self.close()
+        return WorkerError(f"the {self.backend} worker {how} (exit status {process.returncode})")
+
+
+def ask_fresh(backend: str, python: Path, device: str, question: dict[str, Any], limit: float = 900.0) -> dict[str, Any]:
+    """The answer of a process that did nothing before."""
+    with Worker(backend, python, device) as worker:
+        return worker.ask(question, limit)
