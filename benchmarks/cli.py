@@ -137,7 +137,7 @@ def check(
 def _commit(pythons: dict[str, Path], rows: set[str]) -> None:
     limits = []
     for backend, python in pythons.items():
-        with Worker(backend, python, "cpu") as worker:
+        with Worker(backend, python, "cpu", single=True) as worker:
             for row in [name for name in ROWS if name in rows]:
                 answer = worker.ask(_question(row, None))
                 if "error" in answer:
@@ -157,7 +157,7 @@ def _outcomes(pythons: dict[str, Path], rows: set[str]) -> list[gate.Outcome]:
     limits = [limit for limit in gate.read() if limit.backend in pythons and limit.row in rows]
     found = []
     for backend, python in pythons.items():
-        with Worker(backend, python, "cpu") as worker:
+        with Worker(backend, python, "cpu", single=True) as worker:
             for limit in [limit for limit in limits if limit.backend == backend]:
                 outcome = gate.judge(limit, lambda one: worker.ask(_question(one.row, one.peer)))  # noqa: B023  called here
                 found.append(outcome)

@@ -10,6 +10,7 @@ from benchmarks.frameworks import Framework
 from benchmarks.names import FLOOR, OURS
 from benchmarks.peers import Peer
 from benchmarks.rows import MIXED, Row, Shape, arrays
+from benchmarks.timing import by_clock
 
 #: Pixels of an image's edge for the calls that load libraries before something else is measured.
 TINY = 16
@@ -61,6 +62,22 @@ class Field:
     def step(self, name: str, row: Row, shape: Shape, inputs: Mapping[str, Any]) -> Callable[[], None]:
         """Forward and backward of a contestant."""
         return self.framework.step(self.value(name, row, shape, inputs), inputs["logits"])
+
+    def timed(self, step: Callable[[], Any], inputs: Mapping[str, Any], clock: Callable[[], float]) -> Callable[[], float]:
+        """A step that returns its seconds and starts without a gradient: freeing the last one is not its work."""
+
+        def before() -> None:
+            self.framework.drop_gradient(inputs["logits"])
+
+        if self.framework.device == "cpu":
+            return by_clock(step, before, clock)
+        on_device = self.framework.on_device(step)
+
+        def timed() -> float:
+            before()
+            return on_device()
+
+        return timed
 
     def floors(self, row: Row, shape: Shape, inputs: Mapping[str, Any]) -> dict[str, Callable[[], Any]]:
         """The floors' steps; none where NumPy lacks the dtype. On a GPU the floor is one exp."""

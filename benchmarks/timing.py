@@ -3,14 +3,32 @@
 from __future__ import annotations
 
 import gc
+import time
 from collections.abc import Callable, Mapping
+from typing import Any
 
 #: Everyone is called at least so often, however slow.
 LEAST_ROUNDS = 3
+#: Seconds between two contestants: threads that still spin after the work of the one before go to sleep.
+REST = 0.005
+
+
+def by_clock(
+    step: Callable[[], Any], before: Callable[[], Any], clock: Callable[[], float] = time.perf_counter
+) -> Callable[[], float]:
+    """A step that returns its seconds; what comes before it is not timed."""
+
+    def timed() -> float:
+        before()
+        start = clock()
+        step()
+        return clock() - start
+
+    return timed
 
 
 def interleave(
-    steps: Mapping[str, Callable[[], float]], *, anchor: str, rounds: int, seconds: float
+    steps: Mapping[str, Callable[[], float]], *, anchor: str, rounds: int, seconds: float, rest: float = REST
 ) -> dict[str, list[float | None]]:
     """Seconds of each contestant in each round; None where it sat a round out.
 
@@ -27,6 +45,8 @@ def interleave(
     used = dict.fromkeys(names, 0.0)
     enabled = gc.isenabled()
     gc.collect()
+    # What is there now stays: a collection between rounds looks at the rounds' own objects only.
+    gc.freeze()
     gc.disable()
     try:
         for turn in range(rounds):
@@ -39,12 +59,14 @@ def interleave(
                 if name not in playing:
                     times[name].append(None)
                     continue
+                time.sleep(rest)
                 spent = steps[name]()
                 used[name] += spent
                 times[name].append(spent)
             # Cycles of one round are no other round's cost; collected between rounds, outside every measurement.
             gc.collect()
     finally:
+        gc.unfreeze()
         if enabled:
             gc.enable()
     return times

@@ -20,6 +20,7 @@ from benchmarks.frameworks import load
 from benchmarks.names import FLOORS, OURS
 from benchmarks.rows import Row, Shape, row
 from benchmarks.timing import interleave
+from unilossseg.backends import set_num_threads
 
 #: Calls after a first one, whose median it is compared with.
 LATER = 5
@@ -31,7 +32,11 @@ OURS_NEEDS = 8
 class Session:
     """Answers requests."""
 
-    def __init__(self, backend: str, device: str) -> None:
+    def __init__(self, backend: str, device: str, single: bool) -> None:
+        if single:
+            set_num_threads(1)
+        # With one thread, seconds of the processor: those that other programs took are not in them.
+        self._clock = time.process_time if single else time.perf_counter
         framework, faces, peers, self._packages = load(backend, device)
         self._framework = framework
         self._field = Field(framework, faces, peers)
@@ -63,11 +68,13 @@ class Session:
         floors = self._field.floors(measured, shape, inputs)
         steps.update({name: step for name, step in floors.items() if wanted is None or name in wanted})
         for step in steps.values():
+            self._framework.drop_gradient(inputs["logits"])
             step()
+        self._framework.drop_gradient(inputs["logits"])
         waiting = self._framework.without_waiting(steps[OURS])
         if waiting:
             failures[f"{OURS}, waiting"] = waiting
-        timed = {name: self._framework.timed(step) for name, step in steps.items()}
+        timed = {name: self._field.timed(step, inputs, self._clock) for name, step in steps.items()}
         times = interleave(timed, anchor=OURS, rounds=request["rounds"], seconds=request["seconds"])
         return {"times": times, "failures": failures}
 
@@ -105,7 +112,7 @@ class Session:
         """Seconds of the first call of a contestant and of those after it; the process must be fresh."""
         measured, shape, name = row(request["row"]), Shape(**request["shape"]), request["contestant"]
         inputs = self._field.inputs(measured, shape)
-        step = self._framework.timed(self._field.step(name, measured, shape, inputs))
+        step = self._field.timed(self._field.step(name, measured, shape, inputs), inputs, self._clock)
         first = step()
         return {"first": first, "later": [step() for _ in range(LATER)]}
 
@@ -126,14 +133,14 @@ def main() -> None:
     # What libraries print must not come between the answers.
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     warnings.simplefilter("ignore")
-    backend, device = sys.argv[1:]
+    backend, device, threads = sys.argv[1:]
     session: Session | None = None
     for line in sys.stdin:
         request = json.loads(line)
         started = time.perf_counter()
         try:
             if session is None:
-                session = Session(backend, device)
+                session = Session(backend, device, threads == "1")
             answer = getattr(session, request["do"])(request)
         except Exception as error:  # reported to the parent, which says it aloud
             answer = {"error": described(error)}

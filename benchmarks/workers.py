@@ -13,6 +13,7 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 #: Nothing may be fetched while something is measured.
 _OFFLINE = {"HF_HUB_OFFLINE": "1", "NO_ALBUMENTATIONS_UPDATE": "1"}
+_SINGLE = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 
 class WorkerError(RuntimeError):
@@ -22,8 +23,10 @@ class WorkerError(RuntimeError):
 class Worker:
     """A process of one framework; started at the first question, and again after it died."""
 
-    def __init__(self, backend: str, python: Path, device: str) -> None:
+    def __init__(self, backend: str, python: Path, device: str, single: bool = False) -> None:
+        """`single`: one thread, and times are those of the processor, which other programs do not lengthen."""
         self.backend = backend
+        self._single = single
         self._python = python
         self._device = device
         self._process: subprocess.Popen[bytes] | None = None
@@ -61,9 +64,9 @@ class Worker:
 
     def _started(self) -> subprocess.Popen[bytes]:
         if self._process is None:
-            environment = {**os.environ, **_OFFLINE}
+            environment = {**os.environ, **_OFFLINE, **(_SINGLE if self._single else {})}
             self._process = subprocess.Popen(
-                [str(self._python), "-m", "benchmarks.worker", self.backend, self._device],
+                [str(self._python), "-m", "benchmarks.worker", self.backend, self._device, "1" if self._single else "all"],
                 cwd=ROOT,
                 env=environment,
                 stdin=subprocess.PIPE,

@@ -22,10 +22,13 @@ class Framework(Protocol):
         """Tensors on the device; logits and numbers in the dtype, and the logits want a gradient."""
 
     def step(self, value: Callable[[Any], Any], logits: Any) -> Callable[[], None]:
-        """One forward and backward, which leaves a fresh gradient on the logits."""
+        """One forward and backward, which leaves a gradient on the logits."""
 
-    def timed(self, step: Callable[[], Any]) -> Callable[[], float]:
-        """A step that returns the seconds it took on the device."""
+    def drop_gradient(self, logits: Any) -> None:
+        """Frees the last call's gradient."""
+
+    def on_device(self, step: Callable[[], Any]) -> Callable[[], float]:
+        """A step that returns the seconds it took on an accelerator."""
 
     def numbers(self, tensor: Any) -> Any:
         """A tensor as a NumPy array of float64."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -36,17 +35,20 @@ class Here:
         return made
 
     def step(self, value: Callable[[Any], Any], logits: Any) -> Callable[[], None]:
-        """One forward and backward; the gradient of the last call is dropped first."""
+        """One forward and backward."""
 
         def run() -> None:
-            logits.clear_gradient(False)
             value(logits).backward()
 
         return run
 
-    def timed(self, step: Callable[[], Any]) -> Callable[[], float]:
-        """By the processor's clock, or by events on the GPU."""
-        return _by_events(step) if self.device == "cuda" else _by_clock(step)
+    def drop_gradient(self, logits: Any) -> None:
+        """Frees the last call's gradient, so that the next call makes a fresh one."""
+        logits.clear_gradient(False)
+
+    def on_device(self, step: Callable[[], Any]) -> Callable[[], float]:
+        """By events on the GPU."""
+        return _by_events(step)
 
     def numbers(self, tensor: Any) -> Any:
         """A tensor as float64."""
@@ -73,15 +75,6 @@ class Here:
         """Paddle does not say how many threads an operation takes: FLAGS_paddle_num_threads is its setting."""
         flag = "FLAGS_paddle_num_threads"
         return {"framework": int(paddle.get_flags(flag)[flag]), "kernels": num_threads()}
-
-
-def _by_clock(step: Callable[[], Any]) -> Callable[[], float]:
-    def timed() -> float:
-        start = time.perf_counter()
-        step()
-        return time.perf_counter() - start
-
-    return timed
 
 
 def _by_events(step: Callable[[], Any]) -> Callable[[], float]:

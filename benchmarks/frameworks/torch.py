@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -36,17 +35,20 @@ class Here:
         return made
 
     def step(self, value: Callable[[Any], Any], logits: Any) -> Callable[[], None]:
-        """One forward and backward; the gradient of the last call is dropped first."""
+        """One forward and backward."""
 
         def run() -> None:
-            logits.grad = None
             value(logits).backward()
 
         return run
 
-    def timed(self, step: Callable[[], Any]) -> Callable[[], float]:
-        """By the processor's clock, or by events on the GPU."""
-        return _by_events(step) if self.device == "cuda" else _by_clock(step)
+    def drop_gradient(self, logits: Any) -> None:
+        """Frees the last call's gradient, so that the next call makes a fresh one."""
+        logits.grad = None
+
+    def on_device(self, step: Callable[[], Any]) -> Callable[[], float]:
+        """By events on the GPU."""
+        return _by_events(step)
 
     def numbers(self, tensor: Any) -> Any:
         """A tensor as float64."""
@@ -81,15 +83,6 @@ class Here:
     def threads(self) -> dict[str, int]:
         """Both follow torch's setting."""
         return {"framework": torch.get_num_threads(), "kernels": torch.get_num_threads()}
-
-
-def _by_clock(step: Callable[[], Any]) -> Callable[[], float]:
-    def timed() -> float:
-        start = time.perf_counter()
-        step()
-        return time.perf_counter() - start
-
-    return timed
 
 
 def _by_events(step: Callable[[], Any]) -> Callable[[], float]:
