@@ -85,7 +85,8 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	rm -rf build/lint && $(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --target build/lint .
-	cd build/lint && MYPYPATH=. $(abspath $(BIN))/mypy --config-file $(CURDIR)/pyproject.toml -p unilossseg
+	cp -r benchmarks build/lint/
+	cd build/lint && MYPYPATH=. $(abspath $(BIN))/mypy --config-file $(CURDIR)/pyproject.toml -p unilossseg -p benchmarks
 
 format: setup
 	$(BIN)/ruff check --fix .

@@ -61,9 +61,7 @@ def check(field: Field, row: Row) -> list[dict[str, Any]]:
     return found
 
 
-def _checked(
-    field: Field, row: Row, inputs: Mapping[str, Any], name: str, differs: str, definition: str
-) -> dict[str, Any]:
+def _checked(field: Field, row: Row, inputs: Mapping[str, Any], name: str, differs: str, definition: str) -> dict[str, Any]:
     value_error = gradient_error = None
     try:
         value, gradient = _numbers(field, row, inputs, name)

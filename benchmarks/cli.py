@@ -13,7 +13,7 @@ from rich.table import Table
 
 from benchmarks import chart, gate, plan, results, table
 from benchmarks.frameworks import BACKENDS, DEVICES
-from benchmarks.rows import BYTES, GATE, ROWS, TARGET
+from benchmarks.rows import GATE, ROWS, TARGET
 from benchmarks.run import Run
 from benchmarks.standing import standings
 from benchmarks.workers import ROOT, Worker, WorkerError
@@ -50,10 +50,14 @@ def run(
     device: Device = "cpu",
     rounds: Annotated[int, typer.Option(min=1, help="Rounds at most.")] = 21,
     seconds: Annotated[float, typer.Option(min=0.0, help="Seconds of one contestant at one configuration.")] = 1.5,
-    slow: Annotated[bool, typer.Option("--slow", help="Peers that take minutes a call too: PaddleSeg's DualTaskLoss.")] = False,
+    slow: Annotated[
+        bool, typer.Option("--slow", help="Peers that take minutes a call too: PaddleSeg's DualTaskLoss.")
+    ] = False,
     fresh: Annotated[bool, typer.Option(help="Measure memory and first calls, in fresh processes.")] = True,
     out: Annotated[Path | None, typer.Option(help="The results' file; default: benchmarks/results/.")] = None,
-    page: Annotated[bool | None, typer.Option("--page/--no-page", help="Renew docs/benchmarks.md; default: after a whole run.")] = None,
+    page: Annotated[
+        bool | None, typer.Option("--page/--no-page", help="Renew docs/benchmarks.md; default: after a whole run.")
+    ] = None,
     torch_python: TorchPython = _TORCH,
     paddle_python: PaddlePython = _PADDLE,
 ) -> None:
@@ -63,25 +67,11 @@ def run(
     """
     pythons = _pythons(backend, device, torch_python, paddle_python)
     rows = _rows(loss)
-    unknown = [name for name in dtype or () if name not in BYTES]
-    if unknown:
-        _refuse(f"--dtype must be one of {', '.join(BYTES)} (got {unknown[0]!r})")
-    if quick and full:
-        _refuse("--quick and --full exclude each other: give one")
-    chosen = bool(size or batch or classes or dtype)
-    if quick and chosen:
-        _refuse("--quick measures the target's configuration: give --size, --batch, --classes and --dtype without it")
-    shapes, large = plan.star(quick)
-    if full:
-        shapes = plan.matrix(plan.SIZES, plan.BATCHES, plan.CLASSES, plan.DTYPES)
-    if chosen:
-        usual: tuple[tuple[Any, ...], ...] = (plan.SIZES, plan.BATCHES, plan.CLASSES, plan.DTYPES)
-        one = tuple((getattr(TARGET, name),) for name in ("size", "batch", "classes", "dtype"))
-        given = (size, batch, classes, dtype)
-        rest = usual if full else one
-        shapes = plan.matrix(*(tuple(some) if some else default for some, default in zip(given, rest, strict=True)))
-        large = ()
-    whole = not (quick or chosen or loss or backend) and fresh
+    try:
+        shapes, large = plan.selected(quick, full, size, batch, classes, dtype)
+    except ValueError as error:
+        _refuse(str(error))
+    whole = not (quick or size or batch or classes or dtype or loss or backend) and fresh
     wanted = plan.Plan(rows, shapes, large, tuple(pythons), rounds, seconds, slow, fresh)
     path = out or RESULTS / (f"{device}.json" if whole else "partial.json")
     try:
@@ -92,7 +82,10 @@ def run(
     console.print(f"Results: {path}")
     _show(measured)
     if whole if page is None else page:
-        _renew(measured)
+        try:
+            _renew(measured)
+        except ValueError as error:
+            _refuse(str(error))
 
 
 @app.command()
@@ -159,7 +152,7 @@ def _outcomes(pythons: dict[str, Path], rows: set[str]) -> list[gate.Outcome]:
     for backend, python in pythons.items():
         with Worker(backend, python, "cpu", single=True) as worker:
             for limit in [limit for limit in limits if limit.backend == backend]:
-                outcome = gate.judge(limit, lambda one: worker.ask(_question(one.row, one.peer)))  # noqa: B023  called here
+                outcome = gate.judge(limit, lambda one: worker.ask(_question(one.row, one.peer)))
                 found.append(outcome)
                 console.print(_line(outcome))
     return found
@@ -204,8 +197,9 @@ def _cell(value: float | None, target: float | None) -> str:
 
 
 def _renew(measured: results.Results) -> None:
-    table.update(PAGE, table.markdown(measured))
+    # The chart first: where it cannot be drawn, the page stays as it was.
     chart.draw(measured, CHART)
+    table.update(PAGE, table.markdown(measured))
     console.print(f"Renewed {PAGE} and {CHART}")
 
 

@@ -1,9 +1,9 @@
 """The regression gate: our speed relative to a peer's in the same rounds, against committed numbers.
 
-It counts the processor's seconds with one thread on both sides: on a busy machine threads wait for each other, and the waiting
-depends on who else runs. So it sees work that a loss does, and not threads that it fails to use. What noise is left is met twice:
-a loss fails only where even the upper end of the interval of its median ratio is below the limit, and only after it was measured
-again. The price is that a small regression passes: the margin says how small.
+It counts the processor's seconds with one thread on both sides: on a busy machine threads wait for each other, and the
+waiting depends on who else runs. So it sees work that a loss does, and not threads that it fails to use. What noise is left
+is met twice: a loss fails only where even the upper end of the interval of its median ratio is below the limit, and only
+after it was measured again. The price is that a small regression passes: the margin says how small.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-#: The value's error relative to the reference, and the gradient's relative to its largest entry, that float32 and a peer's own
-#: small constants in denominators explain. A wrong definition is off by far more at the size that is checked.
+#: The value's error relative to the reference, and the gradient's relative to its largest entry, that float32 and a peer's
+#: own small constants in denominators explain. A wrong definition is off by far more at the size that is checked.
 VALUE = 1e-3
 GRADIENT = 5e-3
 

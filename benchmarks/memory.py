@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import gc
 from collections.abc import Callable
@@ -29,10 +30,9 @@ def read_status(field: str) -> int:
 def release_freed() -> None:
     """Gives memory that was freed back to the system: a call that took it up again would not show."""
     gc.collect()
-    try:
+    # A C library without it (musl) gives memory back by itself.
+    with contextlib.suppress(AttributeError, OSError):
         ctypes.CDLL(None).malloc_trim(0)
-    except (AttributeError, OSError):
-        pass  # a C library without it (musl) gives memory back by itself
 
 
 def peak_extra(step: Callable[[], object]) -> int:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 
-from benchmarks.rows import ROWS, TARGET, Row, Shape, row
+from benchmarks.rows import BYTES, ROWS, TARGET, Row, Shape, row
 
 BATCHES = (1, 2, 8)
 CLASSES = (2, 19, 150)
@@ -76,6 +77,37 @@ def matrix(
 ) -> tuple[Shape, ...]:
     """Every combination."""
     return tuple(Shape(n, c, s, dtype) for dtype, c, n, s in product(dtypes, classes, batches, sizes))
+
+
+def selected(
+    quick: bool,
+    full: bool,
+    size: Sequence[int] | None,
+    batch: Sequence[int] | None,
+    classes: Sequence[int] | None,
+    dtype: Sequence[str] | None,
+) -> tuple[tuple[Shape, ...], tuple[Shape, ...]]:
+    """The configurations that options ask for, and those where only we are measured.
+
+    What is not given is the target's, with `full` all.
+    """
+    chosen = bool(size or batch or classes or dtype)
+    if quick and full:
+        raise ValueError("--quick and --full exclude each other: give one")
+    if quick and chosen:
+        raise ValueError("--quick measures the target's configuration: give it without --size, --batch, --classes, --dtype")
+    unknown = [name for name in dtype or () if name not in BYTES]
+    if unknown:
+        raise ValueError(f"--dtype must be one of {', '.join(BYTES)} (got {unknown[0]!r})")
+    if not (full or chosen):
+        return star(quick)
+    shapes = matrix(
+        tuple(size or (SIZES if full else (TARGET.size,))),
+        tuple(batch or (BATCHES if full else (TARGET.batch,))),
+        tuple(classes or (CLASSES if full else (TARGET.classes,))),
+        tuple(dtype or (DTYPES if full else (TARGET.dtype,))),
+    )
+    return shapes, () if chosen else LARGE
 
 
 def rows(names: tuple[str, ...]) -> tuple[Row, ...]:

@@ -132,7 +132,7 @@ def read(path: Path) -> Results:
         got = found.get("format") if isinstance(found, dict) else type(found).__name__
         raise ResultsError(f"{path} has format {got!r}, expected {FORMAT!r}: run `make bench` again")
     try:
-        lists = {name: [_entry(kind, item) for item in found[name]] for name, kind in _LISTS.items()}
+        lists: dict[str, Any] = {name: [_entry(kind, item) for item in found[name]] for name, kind in _LISTS.items()}
         rest = {f.name: found[f.name] for f in fields(Results) if f.name not in lists}
         return Results(**rest, **lists)
     except (KeyError, TypeError) as error:

@@ -18,6 +18,8 @@ from benchmarks.rows import TARGET, Row, Shape
 from benchmarks.stats import taken
 from benchmarks.workers import Worker, WorkerError, ask_fresh
 
+#: Seconds that a worker may take for an answer.
+LIMIT, LIMIT_SLOW = 900.0, 4 * 3600.0
 Say = Callable[[str], None]
 
 
@@ -109,17 +111,17 @@ class Run:
             failure = answer.get("error", "")
             if failure:
                 self._gap(f"{backend} {row.name}: first call of {name}: {failure}")
-            found = FirstCall(
-                backend, row.name, TARGET, name, answer.get("first"), answer.get("later", []), failure
-            )
+            found = FirstCall(backend, row.name, TARGET, name, answer.get("first"), answer.get("later", []), failure)
             self.results.first_calls.append(found)
             if found.first is not None:
-                self._say(f"{backend} {row.name}: first call of {name}: {found.first / median(found.later):.2f} × a later one")
+                self._say(
+                    f"{backend} {row.name}: first call of {name}: {found.first / median(found.later):.2f} × a later one"
+                )
 
     # ------------------------------------------------------------------------------------------------ asking
     def _asked(self, worker: Worker, question: dict[str, Any], what: str) -> dict[str, Any]:
         try:
-            answer = worker.ask(question)
+            answer = worker.ask(question, LIMIT_SLOW if self._plan.slow else LIMIT)
         except WorkerError as error:
             answer = {"error": str(error)}
         if "error" in answer:

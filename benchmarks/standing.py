@@ -11,7 +11,9 @@ from benchmarks.plan import AT_SMALL_SIZE, LARGE, SMALL
 from benchmarks.results import Results, Timing
 from benchmarks.rows import ROWS, TARGET, Shape
 from benchmarks.stats import Spread, ratios, spread, taken
-from benchmarks.targets import FIRST_CALL, FLOOR as FLOOR_TARGET, LINEAR, SMALL as SMALL_TARGET, TARGETS, at_least, at_most
+from benchmarks.targets import FIRST_CALL, LINEAR, TARGETS, at_least, at_most
+from benchmarks.targets import FLOOR as FLOOR_TARGET
+from benchmarks.targets import SMALL as SMALL_TARGET
 
 
 @dataclass(frozen=True)

@@ -199,14 +199,25 @@ _LEGEND = {
 def _peers(results: Results) -> str:
     """Every peer with its mark."""
     lines = [
-        [TITLES[c.backend], c.row, c.contestant + SYMBOLS[c.mark], c.mark, "; ".join(filter(None, (c.reason, c.note))) or DASH]
+        [
+            TITLES[c.backend],
+            c.row,
+            c.contestant + SYMBOLS[c.mark],
+            c.mark,
+            "; ".join(filter(None, (c.reason, c.note))) or DASH,
+        ]
         for c in results.checks
         if c.contestant != OURS
     ]
     wrong = [c for c in results.checks if c.contestant == OURS and c.mark != SAME]
-    head = ["### The peers' numbers", ", ".join(f"{SYMBOLS[m].strip() or 'no sign'}: {text}" for m, text in _LEGEND.items()) + "."]
+    head = [
+        "### The peers' numbers",
+        ", ".join(f"{SYMBOLS[m].strip() or 'no sign'}: {text}" for m, text in _LEGEND.items()) + ".",
+    ]
     ours = "Our own numbers were checked in the same way: " + (
-        "all agree." if not wrong else "**differ** for " + ", ".join(f"{c.backend} {c.row} ({c.reason})" for c in wrong) + "."
+        "all agree."
+        if not wrong
+        else "**differ** for " + ", ".join(f"{c.backend} {c.row} ({c.reason})" for c in wrong) + "."
     )
     table = grid(["framework", "loss", "peer", "numbers", "why, and what was done to run it"], lines)
     return "\n\n".join([*head, ours, table]) if results.checks else ""

@@ -45,8 +45,8 @@ FIRST_CALL = 2.0
 FLOOR = 3.0
 #: At 64×64 no loss takes more than this many times a peer's time.
 SMALL = 1.5
-SMALL_SIZE = 64
-#: The cost of an element at the largest sizes is at most this many times that at the target's: "linear", less noise and caches.
+#: The cost of an element at the largest sizes is at most this many times that at the target's: linear, but for noise and
+#: caches.
 LINEAR = 1.5
 
 #: (row, backend, what falls short) → why. What: 'speed', 'memory', 'first call', 'floor', 'small' or 'linear'.

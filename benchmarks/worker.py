@@ -56,10 +56,15 @@ class Session:
         inputs = self._field.inputs(measured, shape)
         failures: dict[str, str] = {}
         steps: dict[str, Any] = {}
+        rounds = request["rounds"]
         for name in self._names(measured, shape, wanted, request.get("slow", False), failures):
             try:
                 step = self._field.step(name, measured, shape, inputs)
-                step()
+                if name != OURS and self._is_slow(measured, shape, name):
+                    # Minutes a call: one call is all, its first.
+                    rounds = 1
+                else:
+                    step()
                 steps[name] = step
             except Exception as error:  # a peer may fail in any way: what it said is the result
                 failures[name] = described(error)
@@ -67,7 +72,7 @@ class Session:
             return {"times": {}, "failures": failures}
         floors = self._field.floors(measured, shape, inputs)
         steps.update({name: step for name, step in floors.items() if wanted is None or name in wanted})
-        for step in steps.values():
+        for step in [step for name, step in steps.items() if rounds > 1 or name == OURS]:
             self._framework.drop_gradient(inputs["logits"])
             step()
         self._framework.drop_gradient(inputs["logits"])
@@ -75,7 +80,7 @@ class Session:
         if waiting:
             failures[f"{OURS}, waiting"] = waiting
         timed = {name: self._field.timed(step, inputs, self._clock) for name, step in steps.items()}
-        times = interleave(timed, anchor=OURS, rounds=request["rounds"], seconds=request["seconds"])
+        times = interleave(timed, anchor=OURS, rounds=rounds, seconds=request["seconds"])
         return {"times": times, "failures": failures}
 
     def _names(
@@ -87,17 +92,21 @@ class Session:
         if free is not None and free < OURS_NEEDS * size:
             raise MemoryError(f"{shape} needs about {OURS_NEEDS * size >> 20} MiB free, there are {free >> 20}")
         names = [OURS]
-        elements = shape.pixels * measured.channels(shape)
         for peer in self._field.peers(measured):
             if wanted is not None and peer.name not in wanted:
                 continue
-            if peer.largest is not None and elements > peer.largest and not slow:
+            if self._is_slow(measured, shape, peer.name) and not slow:
                 failures[peer.name] = "would take minutes: not measured at this size without --slow"
             elif free is not None and free < PEER_NEEDS * size:
                 failures[peer.name] = f"might need {PEER_NEEDS * size >> 20} MiB, {free >> 20} are free"
             else:
                 names.append(peer.name)
-        return [name for name in names if wanted is None or name in (OURS, *wanted) and name not in FLOORS]
+        return [name for name in names if wanted is None or (name in (OURS, *wanted) and name not in FLOORS)]
+
+    def _is_slow(self, measured: Row, shape: Shape, name: str) -> bool:
+        """Whether a peer takes minutes here."""
+        largest = self._field.peer(measured, name).largest
+        return largest is not None and shape.pixels * measured.channels(shape) > largest
 
     def memory(self, request: dict[str, Any]) -> dict[str, Any]:
         """Peak extra memory of one contestant; the process must be fresh."""

@@ -6,9 +6,10 @@ import json
 import os
 import select
 import subprocess
+import tempfile
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import IO, Any
 
 ROOT = Path(__file__).parents[1]
 #: Nothing may be fetched while something is measured.
@@ -29,6 +30,7 @@ class Worker:
         self._single = single
         self._python = python
         self._device = device
+        self._complaints: IO[bytes] | None = None
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Worker:
@@ -61,9 +63,14 @@ class Worker:
             self._process.kill()
             self._process.communicate()
             self._process = None
+        if self._complaints is not None:
+            self._complaints.close()
+            self._complaints = None
 
     def _started(self) -> subprocess.Popen[bytes]:
         if self._process is None:
+            # What frameworks say about themselves: looked at only if the process dies.
+            self._complaints = tempfile.TemporaryFile()  # noqa: SIM115  it lives as long as the process
             environment = {**os.environ, **_OFFLINE, **(_SINGLE if self._single else {})}
             self._process = subprocess.Popen(
                 [str(self._python), "-m", "benchmarks.worker", self.backend, self._device, "1" if self._single else "all"],
@@ -71,16 +78,26 @@ class Worker:
                 env=environment,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                # What frameworks say about themselves; an error is in the answer.
-                stderr=subprocess.DEVNULL,
+                stderr=self._complaints,
             )
         return self._process
 
     def _dead(self, how: str) -> WorkerError:
         process = self._process
         assert process is not None
+        process.kill()
+        process.wait()
+        complaints = self._last_words()
         self.close()
-        return WorkerError(f"the {self.backend} worker {how} (exit status {process.returncode})")
+        return WorkerError(f"the {self.backend} worker {how} (exit status {process.returncode}){complaints}")
+
+    def _last_words(self) -> str:
+        if self._complaints is None:
+            return ""
+        self._complaints.seek(0)
+        lines = self._complaints.read().decode(errors="replace").split("\n")
+        said = [line.strip() for line in lines if line.strip()]
+        return f": {said[-1][:300]}" if said else ""
 
 
 def ask_fresh(backend: str, python: Path, device: str, question: dict[str, Any], limit: float = 900.0) -> dict[str, Any]:

@@ -62,8 +62,6 @@ _FUNCTIONAL: dict[str, tuple[Peer, ...]] = {
     "L1Loss": (Peer("paddle l1_loss", _l1),),
     "MSELoss": (Peer("paddle mse_loss", _mse),),
 }
-PEERS: dict[str, tuple[Peer, ...]] = {
-    name: (*_FUNCTIONAL.get(name, ()), paddleseg.peer(row)) for name, row in ROWS.items()
-}
+PEERS: dict[str, tuple[Peer, ...]] = {name: (*_FUNCTIONAL.get(name, ()), paddleseg.peer(row)) for name, row in ROWS.items()}
 #: The packages whose versions are recorded.
 PACKAGES = ("paddlepaddle", "paddleseg", "numpy")
