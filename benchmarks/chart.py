@@ -53,6 +53,9 @@ def _panel(axis: Any, backend: str, found: list[Standing]) -> None:
     low = min(one.speed.ratio.low for one in found if one.speed)
     high = max(one.speed.ratio.high for one in found if one.speed)
     axis.set_xlim(min(0.5, low * 0.8), high * 2)
+    ticks = [tick for tick in (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 1000) if min(0.5, low * 0.8) <= tick <= high * 2]
+    axis.set_xticks(ticks, [f"{tick:g}" for tick in ticks], fontsize=8)
+    axis.minorticks_off()
     axis.set_yticks(range(len(found)), [one.row for one in found], fontsize=8)
     axis.axvline(1, color="#888888", linewidth=1)
     peer = "the fastest peer" if backend == "torch" else "PaddleSeg's class"

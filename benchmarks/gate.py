@@ -9,13 +9,13 @@ after it was measured again. The price is that a small regression passes: the ma
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks.names import FLOOR, FLOORS, OURS
+from benchmarks.names import FLOORS, OURS, WARM_FLOOR
 from benchmarks.results import ResultsError
 from benchmarks.rows import ROWS
 from benchmarks.stats import median_interval, ratios, taken
@@ -25,7 +25,7 @@ LIMITS = Path(__file__).with_name("limits.json")
 MARGIN = 0.7
 #: How often a loss is measured before it fails.
 ATTEMPTS = 3
-ROUNDS = 11
+ROUNDS = 21
 SECONDS = 0.6
 #: A peer that takes longer is no yardstick: two minutes are for all losses.
 SLOWEST_PEER = 0.4
@@ -95,8 +95,15 @@ def chosen(backend: str, row: str, times: Mapping[str, list[float | None]]) -> L
     """A limit from a measurement: against the fastest peer that is not slow, else against the floor."""
     peers = {name: median(taken(found)) for name, found in times.items() if name not in (OURS, *FLOORS)}
     quick = {name: spent for name, spent in peers.items() if spent <= SLOWEST_PEER}
-    peer = min(quick, key=lambda name: quick[name]) if quick else FLOOR
+    peer = min(quick, key=lambda name: quick[name]) if quick else WARM_FLOOR
     return Limit(backend, row, peer, median(ratios(times[peer], times[OURS])))
+
+
+def agreed(backend: str, row: str, measurements: Sequence[Mapping[str, list[float | None]]]) -> Limit:
+    """The middle limit of several measurements, all against the peer that the first one chose."""
+    peer = chosen(backend, row, measurements[0]).peer
+    speeds = [median(ratios(times[peer], times[OURS])) for times in measurements if peer in times]
+    return Limit(backend, row, peer, median(speeds))
 
 
 def write(limits: list[Limit], path: Path = LIMITS) -> None:

@@ -7,7 +7,7 @@ from statistics import median
 
 from benchmarks.marks import FAILED
 from benchmarks.names import FLOOR, FLOORS, OURS, REFERENCE
-from benchmarks.plan import AT_SMALL_SIZE, LARGE, SMALL
+from benchmarks.plan import AT_SMALL_SIZE, LARGE, SMALL, TINY
 from benchmarks.results import Results, Timing
 from benchmarks.rows import ROWS, TARGET, Shape
 from benchmarks.stats import Spread, ratios, spread, taken
@@ -99,15 +99,15 @@ def _judged_speed(results: Results, backend: str, row: str, timing: Timing) -> S
     judged = speed(timing, REFERENCE if backend == "paddle" else None)
     if judged is not None or (backend, row) not in AT_SMALL_SIZE:
         return judged
-    small = results.timing(backend, row, SMALL)
+    small = results.timing(backend, row, TINY)
     measured = speed(small, REFERENCE) if small is not None else None
     if measured is None:
         return None
-    # The reference's cost for a pixel at the small size, times the pixels: it is at least linear.
-    more = TARGET.pixels / SMALL.pixels
+    # The reference's cost for a pixel at the tiny size, times the pixels: less than it would take.
+    more = TARGET.pixels / TINY.pixels
     theirs = _times(measured.theirs, more)
     ours = spread(taken(timing.times[OURS]))
-    return Speed(ours, REFERENCE, theirs, _times(theirs, 1 / ours.median), SMALL)
+    return Speed(ours, REFERENCE, theirs, _times(theirs, 1 / ours.median), TINY)
 
 
 def _times(one: Spread, factor: float) -> Spread:

@@ -96,7 +96,7 @@ class Session:
             if wanted is not None and peer.name not in wanted:
                 continue
             if self._is_slow(measured, shape, peer.name) and not slow:
-                failures[peer.name] = "would take minutes: not measured at this size without --slow"
+                failures[peer.name] = "would take minutes at least: not measured at this size without --slow"
             elif free is not None and free < PEER_NEEDS * size:
                 failures[peer.name] = f"might need {PEER_NEEDS * size >> 20} MiB, {free >> 20} are free"
             else:

@@ -139,7 +139,7 @@ def test_a_quick_plan_still_measures_the_slow_reference_at_a_small_size():
     assert [(backend, shape.size) for backend, _, shape, _ in wanted.cells()] == [
         ("torch", 512),
         ("paddle", 512),
-        ("paddle", 64),
+        ("paddle", 32),
     ]
 
 
@@ -246,11 +246,11 @@ def test_the_slow_reference_is_taken_as_linear_in_pixels():
     found = made_results()
     found.timings.append(results.Timing("paddle", "DualTaskLoss", TARGET, {OURS: [0.5] * 3}, {"PaddleSeg": "minutes"}))
     small = {OURS: [0.01] * 3, "PaddleSeg": [2.0] * 3}
-    found.timings.append(results.Timing("paddle", "DualTaskLoss", plan.SMALL, small, {}))
+    found.timings.append(results.Timing("paddle", "DualTaskLoss", plan.TINY, small, {}))
     speed = standing.standing(found, "paddle", "DualTaskLoss").speed
-    assert speed.theirs.median == pytest.approx(2.0 * 64)
-    assert speed.ratio.median == pytest.approx(2.0 * 64 / 0.5)
-    assert "N=2 C=19 64² × pixels" in table.markdown(found)
+    assert speed.theirs.median == pytest.approx(2.0 * 256)
+    assert speed.ratio.median == pytest.approx(2.0 * 256 / 0.5)
+    assert "N=2 C=19 32² × pixels" in table.markdown(found)
 
 
 def test_cost_growth():
@@ -345,10 +345,15 @@ def test_the_gate_fails_what_cannot_be_measured(answer):
 
 
 def test_limits_are_of_the_fastest_peer_that_is_not_slow():
-    times = {OURS: [0.01] * 3, "slow": [1.0] * 3, "quick": [0.03] * 3, FLOOR: [0.001] * 3}
+    times = {OURS: [0.01] * 3, "slow": [1.0] * 3, "quick": [0.03] * 3, WARM_FLOOR: [0.001] * 3}
     assert gate.chosen("torch", "DiceLoss", times) == gate.Limit("torch", "DiceLoss", "quick", pytest.approx(3.0))
     del times["quick"]
-    assert gate.chosen("torch", "DiceLoss", times).peer == FLOOR
+    assert gate.chosen("torch", "DiceLoss", times).peer == WARM_FLOOR
+
+
+def test_a_limit_is_the_middle_of_several_measurements():
+    measured = [{OURS: [1.0] * 3, "peer": [speed] * 3} for speed in (0.2, 0.3, 0.1)]
+    assert gate.agreed("torch", "DiceLoss", measured) == gate.Limit("torch", "DiceLoss", "peer", 0.2)
 
 
 def test_limits_survive_a_file_and_keep_the_others(tmp_path):
