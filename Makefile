@@ -6,13 +6,15 @@ STAMP := $(VENV)/.installed
 REPORT ?= conformance-report
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: selftest help setup test conformance conformance-isolated lint format wheel clean
+.PHONY: selftest help setup test conformance conformance-isolated bench bench-check lint format wheel clean
 
 help:
 	@echo "make conformance   check every loss on every backend and write $(REPORT)/index.html"
 	@echo "make conformance-isolated   the same with torch and Paddle in environments of their own"
 	@echo "make selftest      plant defects in the losses and show that the suite sees each"
 	@echo "make test          run the tests"
+	@echo "make bench         measure every loss against other libraries; renews docs/benchmarks.md (BENCH=--quick: some minutes)"
+	@echo "make bench-check   the regression gate: two minutes, ratios to other libraries in the same rounds"
 	@echo "make lint          ruff, and mypy --strict against the installed package"
 	@echo "make format        let ruff format and fix"
 	@echo "make wheel         build the wheel and use it outside the checkout"
@@ -58,12 +60,35 @@ conformance-isolated: .venv-torch/.installed .venv-paddle/.installed
 selftest: setup
 	$(BIN)/unilossseg conformance selftest --quick
 
+# Each framework with its peers in an environment of its own; this process imports neither. Remade when the versions change.
+BENCH_ENVS := .venv-bench-torch/.installed .venv-bench-paddle/.installed
+BENCH ?=
+bench: setup $(BENCH_ENVS)
+	$(BIN)/python -m benchmarks run $(BENCH)
+
+# Not part of `make test`: it measures time.
+bench-check: setup $(BENCH_ENVS)
+	$(BIN)/python -m benchmarks check
+
+.venv-bench-torch/.installed: EXTRAS = torch
+.venv-bench-torch/.installed: PEERS = segmentation-models-pytorch monai kornia kornia_rs
+.venv-bench-paddle/.installed: EXTRAS = paddle
+.venv-bench-paddle/.installed: PEERS = paddleseg
+.venv-bench-paddle/.installed: FURTHER = scipy
+$(BENCH_ENVS): constraints.txt benchmarks/constraints.txt pyproject.toml
+	test -x $(@D)/bin/python || $(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
+		--editable '.[$(EXTRAS)]' $(FURTHER)
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --constraint benchmarks/constraints.txt --no-deps $(PEERS)
+	touch $@
+
 # mypy resolves the two mapped folders in an installed package only: it looks at a fresh copy, never at a stale one.
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	rm -rf build/lint && $(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --target build/lint .
-	cd build/lint && MYPYPATH=. $(abspath $(BIN))/mypy --config-file $(CURDIR)/pyproject.toml -p unilossseg
+	cp -r benchmarks build/lint/
+	cd build/lint && MYPYPATH=. $(abspath $(BIN))/mypy --config-file $(CURDIR)/pyproject.toml -p unilossseg -p benchmarks
 
 format: setup
 	$(BIN)/ruff check --fix .

@@ -1,0 +1,234 @@
+"""The command line: `python -m benchmarks run`, `check` and `page`."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks import chart, gate, plan, results, table
+from benchmarks.frameworks import BACKENDS, DEVICES
+from benchmarks.rows import GATE, ROWS, TARGET
+from benchmarks.run import Run
+from benchmarks.standing import standings
+from benchmarks.workers import ROOT, Worker, WorkerError
+
+FINE, SLOWER, CANNOT_RUN = 0, 1, 2
+PAGE = ROOT / "docs" / "benchmarks.md"
+CHART = ROOT / "docs" / "benchmarks.svg"
+RESULTS = Path(__file__).with_name("results")
+
+app = typer.Typer(
+    help="Measures every loss against the libraries that offer it too.", no_args_is_help=True, add_completion=False
+)
+console = Console(highlight=False, soft_wrap=True)
+
+Backends = Annotated[list[str] | None, typer.Option("--backend", metavar="NAME", help="torch or paddle; repeat for both.")]
+Losses = Annotated[list[str] | None, typer.Option("--loss", metavar="NAME", help="A loss; repeat for several.")]
+Device = Annotated[str, typer.Option(metavar="cpu|cuda", help="Where the tensors live.")]
+TorchPython = Annotated[Path, typer.Option(help="The interpreter of the environment with torch and its peers.")]
+PaddlePython = Annotated[Path, typer.Option(help="The interpreter of the environment with Paddle and PaddleSeg.")]
+_TORCH = ROOT / ".venv-bench-torch" / "bin" / "python"
+_PADDLE = ROOT / ".venv-bench-paddle" / "bin" / "python"
+
+
+@app.command()
+def run(
+    quick: Annotated[bool, typer.Option("--quick", help="The target's configuration only; some minutes.")] = False,
+    full: Annotated[bool, typer.Option("--full", help="Every size, batch, number of classes and dtype; hours.")] = False,
+    loss: Losses = None,
+    size: Annotated[list[int] | None, typer.Option(min=16, help="Edge length of an image; repeat for several.")] = None,
+    batch: Annotated[list[int] | None, typer.Option(min=1, help="Images; repeat for several.")] = None,
+    classes: Annotated[list[int] | None, typer.Option(min=2, help="Classes; repeat for several.")] = None,
+    dtype: Annotated[list[str] | None, typer.Option(metavar="NAME", help="float32, bfloat16, ...")] = None,
+    backend: Backends = None,
+    device: Device = "cpu",
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds at most.")] = 21,
+    seconds: Annotated[float, typer.Option(min=0.0, help="Seconds of one contestant at one configuration.")] = 1.5,
+    slow: Annotated[
+        bool, typer.Option("--slow", help="Peers that take minutes a call, or days: PaddleSeg's DualTaskLoss.")
+    ] = False,
+    fresh: Annotated[bool, typer.Option(help="Measure memory and first calls, in fresh processes.")] = True,
+    out: Annotated[Path | None, typer.Option(help="The results' file; default: benchmarks/results/.")] = None,
+    page: Annotated[
+        bool | None, typer.Option("--page/--no-page", help="Renew docs/benchmarks.md; default: after a whole run.")
+    ] = None,
+    torch_python: TorchPython = _TORCH,
+    paddle_python: PaddlePython = _PADDLE,
+) -> None:
+    """Measures, writes the results, and renews the page after a whole run.
+
+    Without options: the target's configuration and others around it, about half an hour.
+    """
+    pythons = _pythons(backend, device, torch_python, paddle_python)
+    rows = _rows(loss)
+    try:
+        shapes, large = plan.selected(quick, full, size, batch, classes, dtype)
+    except ValueError as error:
+        _refuse(str(error))
+    whole = not (quick or size or batch or classes or dtype or loss or backend) and fresh
+    wanted = plan.Plan(rows, shapes, large, tuple(pythons), rounds, seconds, slow, fresh)
+    path = out or RESULTS / (f"{device}.json" if whole else "partial.json")
+    try:
+        measured = Run(wanted, pythons, device, _command(), console.print).carry_out()
+    except WorkerError as error:
+        _refuse(str(error))
+    results.write(measured, path)
+    console.print(f"Results: {path}")
+    _show(measured)
+    if whole if page is None else page:
+        try:
+            _renew(measured)
+        except ValueError as error:
+            _refuse(str(error))
+
+
+@app.command()
+def page(
+    file: Annotated[Path, typer.Argument(help="A run's results.")] = RESULTS / "cpu.json",
+) -> None:
+    """Renews the tables and the chart of docs/benchmarks.md from a run's results."""
+    try:
+        _renew(results.read(file))
+    except (results.ResultsError, ValueError) as error:
+        _refuse(str(error))
+
+
+@app.command()
+def check(
+    write: Annotated[bool, typer.Option("--write", help="Commit to the speeds seen now, instead of checking.")] = False,
+    loss: Losses = None,
+    backend: Backends = None,
+    torch_python: TorchPython = _TORCH,
+    paddle_python: PaddlePython = _PADDLE,
+) -> None:
+    """The regression gate: exit code 1 where a loss became slower relative to a peer in the same rounds."""
+    pythons = _pythons(backend, "cpu", torch_python, paddle_python)
+    rows = {row.name for row in _rows(loss)}
+    try:
+        if write:
+            _commit(pythons, rows)
+            return
+        outcomes = _outcomes(pythons, rows)
+    except (results.ResultsError, WorkerError) as error:
+        _refuse(str(error))
+    if not outcomes:
+        _refuse("no limit is committed for these losses: `python -m benchmarks check --write` makes them")
+    failed = [outcome for outcome in outcomes if not outcome.passed]
+    if failed:
+        console.print(_regressions(failed))
+    console.print(f"{len(outcomes) - len(failed)} of {len(outcomes)} losses are as fast as committed, less the margin.")
+    raise typer.Exit(SLOWER if failed else FINE)
+
+
+# ------------------------------------------------------------------------------------------------- parts
+def _commit(pythons: dict[str, Path], rows: set[str]) -> None:
+    limits = []
+    for backend, python in pythons.items():
+        with Worker(backend, python, "cpu", single=True) as worker:
+            for row in [name for name in ROWS if name in rows]:
+                answers = [worker.ask(_question(row, None)) for _ in range(gate.ATTEMPTS)]
+                failed = [answer["error"] for answer in answers if "error" in answer]
+                if failed:
+                    _refuse(f"{backend} {row}: {failed[0]}")
+                limits.append(gate.agreed(backend, row, [answer["times"] for answer in answers]))
+                console.print(f"{backend} {row}: {limits[-1].speed:.3g} times as fast as {limits[-1].peer}")
+    gate.write(limits)
+    console.print(f"Limits: {gate.LIMITS}")
+
+
+def _question(row: str, peer: str | None) -> dict[str, Any]:
+    asked = {"do": "time", "row": row, "shape": GATE.as_json(), "rounds": gate.ROUNDS, "seconds": gate.SECONDS}
+    return asked if peer is None else {**asked, "contestants": [peer]}
+
+
+def _outcomes(pythons: dict[str, Path], rows: set[str]) -> list[gate.Outcome]:
+    limits = [limit for limit in gate.read() if limit.backend in pythons and limit.row in rows]
+    found = []
+    for backend, python in pythons.items():
+        with Worker(backend, python, "cpu", single=True) as worker:
+            for limit in [limit for limit in limits if limit.backend == backend]:
+                outcome = gate.judge(limit, lambda one: worker.ask(_question(one.row, one.peer)))
+                found.append(outcome)
+                console.print(_line(outcome))
+    return found
+
+
+def _line(outcome: gate.Outcome) -> str:
+    limit = outcome.limit
+    word = "ok" if outcome.passed else "SLOWER"
+    seen = outcome.failure if outcome.interval is None else f"{outcome.interval[0]:.3g} to {outcome.interval[1]:.3g}"
+    return f"{word}: {limit.backend} {limit.row}: {seen} times as fast as {limit.peer}, committed {limit.speed:.3g}"
+
+
+def _regressions(failed: list[gate.Outcome]) -> Table:
+    shown = Table(title="Slower than committed")
+    for head in ("framework", "loss", "peer", "committed", "fails below", "seen", "measured"):
+        shown.add_column(head)
+    for outcome in failed:
+        limit = outcome.limit
+        seen = outcome.failure if outcome.interval is None else f"{outcome.interval[0]:.3g}–{outcome.interval[1]:.3g}"
+        numbers = (f"{limit.speed:.3g}", f"{gate.MARGIN * limit.speed:.3g}", seen, f"{outcome.attempts}×")
+        shown.add_row(limit.backend, limit.row, limit.peer, *numbers)
+    return shown
+
+
+def _show(measured: results.Results) -> None:
+    """The targets on the terminal."""
+    shown = Table(title=f"{TARGET}, float32: number (target)")
+    for head in ("framework", "loss", "ms", "times as fast", "memory × logits", "first call ÷ later", "short of"):
+        shown.add_column(head)
+    for backend in measured.backends:
+        for one in standings(measured, backend):
+            found = {verdict.what: verdict for verdict in one.verdicts}
+            cells = [_cell(found[what].value, found[what].target) for what in ("speed", "memory", "first call")]
+            ours = "–" if one.ours is None else table.number(1000 * one.ours.median)
+            shown.add_row(backend, one.row, ours, *cells, ", ".join(v.what for v in one.short))
+    if shown.row_count:
+        console.print(shown)
+
+
+def _cell(value: float | None, target: float | None) -> str:
+    return ("–" if value is None else table.number(value)) + ("" if target is None else f" ({target:g})")
+
+
+def _renew(measured: results.Results) -> None:
+    # The chart first: where it cannot be drawn, the page stays as it was.
+    chart.draw(measured, CHART)
+    table.update(PAGE, table.markdown(measured))
+    console.print(f"Renewed {PAGE} and {CHART}")
+
+
+def _rows(names: list[str] | None) -> tuple[Any, ...]:
+    try:
+        return plan.rows(tuple(names or ()))
+    except ValueError as error:
+        _refuse(str(error))
+
+
+def _pythons(backends: list[str] | None, device: str, torch_python: Path, paddle_python: Path) -> dict[str, Path]:
+    known = dict(zip(BACKENDS, (torch_python, paddle_python), strict=True))
+    if device not in DEVICES:
+        _refuse(f"--device must be one of {', '.join(DEVICES)} (got {device!r})")
+    for name in backends or ():
+        if name not in known:
+            _refuse(f"--backend must be one of {', '.join(known)} (got {name!r})")
+    chosen = {name: python for name, python in known.items() if not backends or name in backends}
+    for name, python in chosen.items():
+        if not python.is_file():
+            _refuse(f"{python} does not exist: `make bench` makes it, or name another with --{name}-python")
+    return chosen
+
+
+def _command() -> str:
+    return shlex.join(["python", "-m", "benchmarks", *sys.argv[1:]])
+
+
+def _refuse(message: str) -> NoReturn:
+    typer.echo(f"benchmarks: {message}", err=True)
+    raise typer.Exit(CANNOT_RUN)

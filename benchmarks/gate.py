@@ -1,0 +1,136 @@
+"""The regression gate: our speed relative to a peer's in the same rounds, against committed numbers.
+
+It counts the processor's seconds with one thread on both sides: on a busy machine threads wait for each other, and the
+waiting depends on who else runs. So it sees work that a loss does, and not threads that it fails to use. What noise is left
+is met twice: a loss fails only where even the upper end of the interval of its median ratio is below the limit, and only
+after it was measured again. The price is that a small regression passes: the margin says how small.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from benchmarks.names import FLOORS, OURS, WARM_FLOOR
+from benchmarks.results import ResultsError
+from benchmarks.rows import ROWS
+from benchmarks.stats import median_interval, ratios, taken
+
+LIMITS = Path(__file__).with_name("limits.json")
+#: A loss fails below this share of its committed speed.
+MARGIN = 0.7
+#: How often a loss is measured before it fails.
+ATTEMPTS = 3
+ROUNDS = 21
+SECONDS = 0.6
+#: A peer that takes longer is no yardstick: two minutes are for all losses.
+SLOWEST_PEER = 0.4
+
+
+@dataclass(frozen=True)
+class Limit:
+    """A committed speed: the peer's time over ours."""
+
+    backend: str
+    row: str
+    peer: str
+    speed: float
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What the gate saw of one loss."""
+
+    limit: Limit
+    #: Interval of the median ratio of the last attempt; None: it could not be measured.
+    interval: tuple[float, float] | None
+    attempts: int
+    failure: str = ""
+
+    @property
+    def passed(self) -> bool:
+        """Whether the loss may be as fast as it was."""
+        return self.interval is not None and holds(self.limit, self.interval)
+
+
+Measure = Callable[[Limit], Mapping[str, Any]]
+
+
+def holds(limit: Limit, interval: tuple[float, float]) -> bool:
+    """Whether the interval leaves it open that the speed is what was committed, less the margin."""
+    return interval[1] >= MARGIN * limit.speed
+
+
+def judge(limit: Limit, measure: Measure) -> Outcome:
+    """Measures until it holds, at most `ATTEMPTS` times.
+
+    `measure` returns the worker's answer: {'times': ..., 'failures': ...} or {'error': ...}.
+    """
+    interval, failure = None, ""
+    for attempt in range(1, ATTEMPTS + 1):
+        answer = measure(limit)
+        failure = _failure(limit, answer)
+        if failure:
+            return Outcome(limit, None, attempt, failure)
+        interval = median_interval(ratios(answer["times"][limit.peer], answer["times"][OURS]))
+        if holds(limit, interval):
+            break
+    return Outcome(limit, interval, attempt)
+
+
+def _failure(limit: Limit, answer: Mapping[str, Any]) -> str:
+    if "error" in answer:
+        return str(answer["error"])
+    for name in (OURS, limit.peer):
+        if name not in answer["times"]:
+            return f"{name}: {answer['failures'].get(name, 'was not measured')}"
+    return ""
+
+
+def chosen(backend: str, row: str, times: Mapping[str, list[float | None]]) -> Limit:
+    """A limit from a measurement: against the fastest peer that is not slow, else against the floor."""
+    peers = {name: median(taken(found)) for name, found in times.items() if name not in (OURS, *FLOORS)}
+    quick = {name: spent for name, spent in peers.items() if spent <= SLOWEST_PEER}
+    peer = min(quick, key=lambda name: quick[name]) if quick else WARM_FLOOR
+    return Limit(backend, row, peer, median(ratios(times[peer], times[OURS])))
+
+
+def agreed(backend: str, row: str, measurements: Sequence[Mapping[str, list[float | None]]]) -> Limit:
+    """The middle limit of several measurements, all against the peer that the first one chose."""
+    peer = chosen(backend, row, measurements[0]).peer
+    speeds = [median(ratios(times[peer], times[OURS])) for times in measurements if peer in times]
+    return Limit(backend, row, peer, median(speeds))
+
+
+def write(limits: list[Limit], path: Path = LIMITS) -> None:
+    """Commits limits: those of other backends and losses stay."""
+    kept = {(limit.backend, limit.row): limit for limit in (read(path) if path.exists() else [])}
+    kept.update({(limit.backend, limit.row): limit for limit in limits})
+    found: dict[str, dict[str, Any]] = {}
+    for (backend, row), limit in sorted(kept.items(), key=lambda item: (item[0][0], list(ROWS).index(item[0][1]))):
+        found.setdefault(backend, {})[row] = {"peer": limit.peer, "speed": float(f"{limit.speed:.3g}")}
+    path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+
+
+def read(path: Path = LIMITS) -> list[Limit]:
+    """The committed limits."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        limits = [
+            Limit(backend, row, str(entry["peer"]), float(entry["speed"]))
+            for backend, rows in found.items()
+            for row, entry in rows.items()
+        ]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ResultsError(
+            f"{path} does not hold limits ({type(error).__name__}: {error}): expected "
+            '{backend: {loss: {"peer": name, "speed": number}}}; `python -m benchmarks check --write` makes it'
+        ) from None
+    unknown = [limit.row for limit in limits if limit.row not in ROWS]
+    if unknown:
+        raise ResultsError(f"{path} has limits for {unknown[0]!r}, which is not measured: take it out")
+    return limits

@@ -1,0 +1,145 @@
+"""Carries a plan out: marks, times, peaks of memory, first calls."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from benchmarks.machine import machine
+from benchmarks.marks import FAILED
+from benchmarks.names import FLOORS, OURS
+from benchmarks.plan import Plan
+from benchmarks.results import Check, FirstCall, Memory, Results, Timing
+from benchmarks.rows import TARGET, Row, Shape
+from benchmarks.stats import taken
+from benchmarks.workers import Worker, WorkerError, ask_fresh
+
+#: Seconds that a worker may take for an answer.
+LIMIT, LIMIT_SLOW = 900.0, 4 * 3600.0
+Say = Callable[[str], None]
+
+
+class Run:
+    """One run; `results` grows as it goes."""
+
+    def __init__(self, plan: Plan, pythons: Mapping[str, Path], device: str, command: str, say: Say) -> None:
+        self._plan = plan
+        self._pythons = pythons
+        self._device = device
+        self._say = say
+        self._started = time.monotonic()
+        created = datetime.now(UTC).isoformat(timespec="seconds")
+        self.results = Results(device, created, 0.0, command, machine())
+
+    def carry_out(self) -> Results:
+        """Everything of the plan."""
+        for backend in self._plan.backends:
+            with Worker(backend, self._pythons[backend], self._device) as worker:
+                self._describe(worker)
+                for row in self._plan.rows:
+                    self._check(worker, row)
+                for _, row, shape, alone in [cell for cell in self._plan.cells() if cell[0] == backend]:
+                    self._time(worker, row, shape, alone)
+            if self._plan.fresh:
+                for row in self._plan.rows:
+                    self._memory(backend, row)
+                    self._first_calls(backend, row)
+        self.results.seconds = time.monotonic() - self._started
+        return self.results
+
+    # ------------------------------------------------------------------------------------------------ parts
+    def _describe(self, worker: Worker) -> None:
+        answer = worker.ask({"do": "describe"})
+        if "error" in answer:
+            raise WorkerError(f"the {worker.backend} worker cannot start: {answer['error']}")
+        answer.pop("wall")
+        self.results.backends[worker.backend] = answer
+        missing = [name for name, version in answer["versions"].items() if version == "absent"]
+        for name in missing:
+            self._gap(f"{worker.backend}: {name} is not installed, so its losses are no peers in this run")
+
+    def _check(self, worker: Worker, row: Row) -> None:
+        answer = self._asked(worker, {"do": "check", "row": row.name}, f"{worker.backend} {row.name}: marks")
+        for found in answer.get("checks", []):
+            self.results.checks.append(Check(worker.backend, row.name, **found))
+            if found["mark"] == FAILED:
+                self._gap(f"{worker.backend} {row.name}: {found['contestant']} cannot be run: {found['reason']}")
+
+    def _time(self, worker: Worker, row: Row, shape: Shape, alone: bool) -> None:
+        question = {"do": "time", "row": row.name, "shape": shape.as_json(), "slow": self._plan.slow}
+        question |= {"rounds": self._plan.rounds, "seconds": self._plan.seconds}
+        if alone:
+            question["contestants"] = [OURS, *FLOORS]
+        answer = self._asked(worker, question, f"{worker.backend} {row.name} {shape}")
+        if "error" in answer:
+            return
+        timing = Timing(worker.backend, row.name, shape, answer["times"], answer["failures"])
+        self.results.timings.append(timing)
+        for name, reason in timing.failures.items():
+            self._gap(f"{worker.backend} {row.name} {shape}: {name}: {reason}")
+        shown = [f"{name} {1000 * median(taken(times)):.1f} ms" for name, times in timing.times.items()]
+        self._say(f"{worker.backend} {row.name} {shape}: " + ", ".join(shown))
+
+    def _memory(self, backend: str, row: Row) -> None:
+        timing = self.results.timing(backend, row.name, TARGET)
+        if timing is None:
+            return
+        size = row.logits_bytes(TARGET)
+        for name in [name for name in timing.times if name not in FLOORS]:
+            question = {"do": "memory", "row": row.name, "shape": TARGET.as_json(), "contestant": name}
+            answer = self._asked_fresh(backend, question)
+            failure = answer.get("error", "")
+            if failure:
+                self._gap(f"{backend} {row.name}: memory of {name}: {failure}")
+            found = Memory(backend, row.name, TARGET, name, answer.get("extra"), size, failure)
+            self.results.memory.append(found)
+            if found.multiple is not None:
+                self._say(f"{backend} {row.name}: memory of {name}: {found.multiple:.2f} × the logits")
+
+    def _first_calls(self, backend: str, row: Row) -> None:
+        """Ours, and the fastest peer's."""
+        timing = self.results.timing(backend, row.name, TARGET)
+        if timing is None:
+            return
+        for name in [OURS, *fastest(timing)]:
+            question = {"do": "first_call", "row": row.name, "shape": TARGET.as_json(), "contestant": name}
+            answer = self._asked_fresh(backend, question)
+            failure = answer.get("error", "")
+            if failure:
+                self._gap(f"{backend} {row.name}: first call of {name}: {failure}")
+            found = FirstCall(backend, row.name, TARGET, name, answer.get("first"), answer.get("later", []), failure)
+            self.results.first_calls.append(found)
+            if found.first is not None:
+                self._say(
+                    f"{backend} {row.name}: first call of {name}: {found.first / median(found.later):.2f} × a later one"
+                )
+
+    # ------------------------------------------------------------------------------------------------ asking
+    def _asked(self, worker: Worker, question: dict[str, Any], what: str) -> dict[str, Any]:
+        try:
+            answer = worker.ask(question, LIMIT_SLOW if self._plan.slow else LIMIT)
+        except WorkerError as error:
+            answer = {"error": str(error)}
+        if "error" in answer:
+            self._gap(f"{what}: {answer['error']}")
+        return answer
+
+    def _asked_fresh(self, backend: str, question: dict[str, Any]) -> dict[str, Any]:
+        try:
+            return ask_fresh(backend, self._pythons[backend], self._device, question)
+        except WorkerError as error:
+            return {"error": str(error)}
+
+    def _gap(self, text: str) -> None:
+        self.results.gaps.append(text)
+        self._say(f"not measured: {text}")
+
+
+def fastest(timing: Timing) -> list[str]:
+    """The fastest peer, if there is one."""
+    peers = {name: median(taken(times)) for name, times in timing.times.items() if name not in (OURS, *FLOORS)}
+    return [min(peers, key=lambda name: peers[name])] if peers else []
