@@ -75,6 +75,11 @@ def as_weights(ops: Backend, mask: Array, like: Array) -> Array:
     return ops.xp.astype(mask, work_dtype(ops, like))
 
 
+def spread(ops: Backend, mask: Array, like: Array, whole: Array) -> Array:
+    """1 / whole where a mask holds, else 0, in the working dtype of `like`."""
+    return ops.elementwise(lambda mask: as_weights(ops, mask, like) / whole, mask)
+
+
 def total(ops: Backend, x: Array, axis: int | tuple[int, ...] | None = None) -> Array:
     """The sum, accumulated in float64 so that a million float32 terms lose no digits, in the array's own dtype."""
     xp = ops.xp

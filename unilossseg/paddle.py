@@ -54,6 +54,8 @@ def _without_bytecode_tracing() -> None:
 
 
 _without_bytecode_tracing()
+# Found here and not in the first call: it takes a twentieth of a second.
+backends.register(backends.get_backend("paddle"), paddle.Tensor)
 
 
 class PaddleLoss(Loss, nn.Layer):

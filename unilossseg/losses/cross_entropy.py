@@ -19,6 +19,7 @@ from unilossseg._pixels import (
     ratio,
     shape_of,
     size_of,
+    spread,
     top_k_mask,
     total,
     upcast,
@@ -135,26 +136,31 @@ class CrossEntropyLoss(WeightedCrossEntropy):
     def pixel_weights(self, ops: Backend, losses: Array, pixels: PixelLabels, **inputs: Array) -> Array:
         """1 / denominator, for all pixels or the chosen ones."""
         xp = ops.xp
-        w = self.class_weight(ops, pixels, losses)
         semantic = inputs.get("semantic_weights")
+        every = self.top_k_percent_pixels == 1
+        if every and self.weight is None and semantic is None:
+            return spread(ops, pixels.valid, losses, self._denominator(ops, losses, pixels))
+        w = self.class_weight(ops, pixels, losses)
         scaled = w
         if semantic is not None:
             scaled = w * xp.astype(flat(ops, upcast(ops, semantic), leading=1), w.dtype)
-        if self.top_k_percent_pixels == 1:
-            whole = xp.multiply(xp.add(self._mean_weight(ops, w, pixels), EPS), size_of(w))
+        if every:
+            whole = self._denominator(ops, w, pixels)
             return ops.elementwise(lambda weights: weights / whole, scaled)
         # Without weights they are the losses, which are 0 where ignored.
         hardness = losses if self.weight is None and semantic is None else scaled * losses
         return self._hardest(ops, hardness, scaled, w, pixels)
 
-    def _mean_weight(self, ops: Backend, w: Array, pixels: PixelLabels) -> Array:
-        """The mean of the weights that the denominator counts."""
+    def _denominator(self, ops: Backend, w: Array, pixels: PixelLabels) -> Array:
+        """P times the mean of the weights that count, and a little."""
         xp = ops.xp
         if not self.avg_non_ignore:
-            return xp.ones((), dtype=w.dtype, device=ops.device(w))
-        if self.weight is not None:
-            return average(ops, w)
-        return xp.divide(xp.astype(ops.count(pixels.valid), w.dtype), size_of(w))
+            counted = xp.ones((), dtype=w.dtype, device=ops.device(w))
+        elif self.weight is not None:
+            counted = average(ops, w)
+        else:
+            counted = xp.divide(xp.astype(ops.count(pixels.valid), w.dtype), size_of(w))
+        return xp.multiply(xp.add(counted, EPS), size_of(w))
 
     def _hardest(self, ops: Backend, hardness: Array, scaled: Array, w: Array, pixels: PixelLabels) -> Array:
         xp = ops.xp

@@ -6,7 +6,7 @@ from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 from unilossseg import _errors
-from unilossseg._pixels import PixelLabels, as_weights, average, flat, size_of, split_labels, upcast
+from unilossseg._pixels import PixelLabels, flat, size_of, split_labels, spread, upcast
 from unilossseg.backends import Array, Backend
 from unilossseg.losses._weighted_cross_entropy import WeightedCrossEntropy
 from unilossseg.losses.ohem import OhemSelection
@@ -87,8 +87,9 @@ class EdgeAttentionLoss(EdgeMasked):
 
     def pixel_weights(self, ops: Backend, losses: Array, pixels: PixelLabels, **inputs: Array) -> Array:
         """1 / denominator at the edges."""
-        mask = as_weights(ops, pixels.valid, losses)
-        return mask / (size_of(mask) * (average(ops, mask) + EPS))
+        xp = ops.xp
+        counted = xp.divide(xp.astype(ops.count(pixels.valid), losses.dtype), size_of(losses))
+        return spread(ops, pixels.valid, losses, xp.multiply(xp.add(counted, EPS), size_of(losses)))
 
 
 @dataclass(eq=False)

@@ -7,7 +7,7 @@ from dataclasses import KW_ONLY, dataclass
 from typing import ClassVar
 
 from unilossseg import _errors
-from unilossseg._pixels import PixelLabels, keep_where, ratio, size_of, total
+from unilossseg._pixels import PixelLabels, keep_where, ratio, size_of, spread, total
 from unilossseg.backends import Array, Backend
 from unilossseg.losses._weighted_cross_entropy import WeightedCrossEntropy
 
@@ -28,15 +28,19 @@ class OhemSelection(WeightedCrossEntropy):
 
     def pixel_weights(self, ops: Backend, losses: Array, pixels: PixelLabels, **inputs: Array) -> Array:
         """1 / denominator for the kept pixels."""
-        w = self.class_weight(ops, pixels, losses)
         kept = self.kept(ops, losses, pixels)
-        if self.variant == "corrected":
+        w = self.class_weight(ops, pixels, losses) if getattr(self, "weight", None) is not None else None
+        if self.variant == "corrected" and w is not None:
             counted = total(ops, keep_where(ops, kept, w))
             return keep_where(ops, kept, w * ratio(ops, ops.xp.ones_like(counted), counted))
-        xp = ops.xp
+        xp, whole = ops.xp, ops.xp.astype(ops.count(kept), losses.dtype)
+        if self.variant == "corrected":
+            # Where none is kept, 1 is as good as any.
+            return spread(ops, kept, losses, xp.maximum(whole, xp.ones_like(whole)))
         # Not operators: where Paddle traces a program it rounds a Python number beside one to float32.
-        share = xp.add(xp.divide(xp.astype(ops.count(kept), w.dtype), size_of(w)), self.eps)
-        whole = xp.multiply(share, size_of(w))
+        whole = xp.multiply(xp.add(xp.divide(whole, size_of(losses)), self.eps), size_of(losses))
+        if w is None:
+            return spread(ops, kept, losses, whole)
         return ops.elementwise(lambda kept, w: keep_where(ops, kept, w / whole), kept, w)
 
     def kept(self, ops: Backend, losses: Array, pixels: PixelLabels) -> Array:
