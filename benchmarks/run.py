@@ -107,7 +107,9 @@ class Run:
             return
         for name in [OURS, *fastest(timing)]:
             question = {"do": "first_call", "row": row.name, "shape": TARGET.as_json(), "contestant": name}
-            answer = self._asked_fresh(backend, question)
+            # The middle of three: a process has but one first call, and one of them may meet a busy moment.
+            answers = [self._asked_fresh(backend, question) for _ in range(3)]
+            answer = sorted(answers, key=lambda one: one.get("first") or 0.0)[1]
             failure = answer.get("error", "")
             if failure:
                 self._gap(f"{backend} {row.name}: first call of {name}: {failure}")

@@ -49,8 +49,48 @@ SMALL = 1.5
 #: caches.
 LINEAR = 1.5
 
+_NEAR_THE_FLOOR = (
+    "one pass that takes little more than the floor; what is left is what two threads wait for each other between NumPy's "
+    "operations. The peer is faster on this machine than where the target was set"
+)
+_TWO_PASSES = (
+    "a pass over the logits for the losses or sums and one for the gradient, each near what memory allows; and two threads "
+    "wait for each other between NumPy's operations"
+)
+_MANY_PASSES = (
+    "little work for each element, which NumPy does in a dozen or two short operations where the peer has one loop each way"
+)
+
+_FRESH_MEMORY = (
+    "a first call touches fresh memory for the gradient, which later calls use again, and starts the threads; most processes "
+    "take 1.5 to 1.8 times a later call for it, some wait for the system to put large pages together"
+)
+
 #: (row, backend, what falls short) → why. What: 'speed', 'memory', 'first call', 'floor', 'small' or 'linear'.
-REASONS: dict[tuple[str, str, str], str] = {}
+REASONS: dict[tuple[str, str, str], str] = {
+    ("CrossEntropyLoss", "torch", "speed"): _NEAR_THE_FLOOR,
+    ("CrossEntropyLoss", "paddle", "speed"): _NEAR_THE_FLOOR,
+    ("CrossEntropyLoss top-k", "torch", "speed"): _TWO_PASSES,
+    ("CrossEntropyLoss top-k", "paddle", "speed"): _TWO_PASSES,
+    ("DiceLoss", "torch", "speed"): _TWO_PASSES,
+    ("DiceLoss", "paddle", "speed"): _TWO_PASSES,
+    ("LovaszSoftmaxLoss", "torch", "speed"): (
+        "a sort of all pixels for each class, 19 of half a million here; the peer sorts each image for itself, which is "
+        "another loss, and two or three times as fast where the system's memory is in good order as where it is not"
+    ),
+    ("LovaszHingeLoss", "torch", "speed"): "its one sort runs on one thread; the peer sorts each image for itself",
+    ("BCELoss", "torch", "speed"): _MANY_PASSES,
+    ("BCELoss", "paddle", "speed"): _MANY_PASSES,
+    ("BCELoss dynamic", "torch", "speed"): _MANY_PASSES,
+    ("BCELoss dynamic", "paddle", "speed"): _MANY_PASSES,
+    ("L1Loss", "torch", "speed"): _MANY_PASSES,
+    ("MSELoss", "torch", "speed"): _MANY_PASSES,
+    ("MSELoss", "paddle", "speed"): _MANY_PASSES,
+    **{(row, backend, "first call"): _FRESH_MEMORY for row in TARGETS for backend in ("torch", "paddle")},
+    ("RelaxBoundaryLoss", "paddle", "speed"): (
+        "two softmaxes, over all classes and over those of the neighbourhood, in some twenty passes of NumPy"
+    ),
+}
 NO_REASON = "not explained yet"
 
 
