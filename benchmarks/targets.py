@@ -62,8 +62,8 @@ _MANY_PASSES = (
 )
 
 _FRESH_MEMORY = (
-    "a first call touches fresh memory for the gradient, which later calls use again, and starts the threads; most processes "
-    "take 1.5 to 1.8 times a later call for it, some wait for the system to put large pages together"
+    "a first call touches fresh memory for the gradient, which later calls use again, and starts the threads; most "
+    "processes take 1.5 to 1.8 times a later call for it, some wait for the system to put large pages together"
 )
 
 #: (row, backend, what falls short) → why. What: 'speed', 'memory', 'first call', 'floor', 'small' or 'linear'.
