@@ -67,6 +67,9 @@ class Loss:
     call_inputs: ClassVar[tuple[str, ...]] = ()
     #: Whether the closed form takes its logits as (N, C, S); False: in the shape that they came in.
     flat_pixels: ClassVar[bool] = True
+    #: Whether the closed form takes logits of a dtype that the kernel lacks (bfloat16 in NumPy) as they are, and makes
+    #: numbers of them a chunk at a time, by `ops.cast` alone; False: they come widened, in a copy.
+    packed_logits: ClassVar[bool] = False
     #: The least rank of the logits.
     least_rank: ClassVar[int] = 2
     #: Whether labels are class numbers, which are checked to lie in [0, C).
@@ -252,7 +255,7 @@ class _Batch:
         backend, ops = self.backend, self.kernel
         assert ops is not None
         assert self.loss.closed_form is not None
-        z = backend.to_kernel(logits, packed=True)
+        z = backend.to_kernel(logits, packed=self.loss.packed_logits)
         arrays = {name: backend.to_kernel(value) for name, value in self.extras.items()}
         scale = None if upstream is None else backend.to_kernel(upstream)
         if self.poison is not None:

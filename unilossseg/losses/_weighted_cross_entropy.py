@@ -29,6 +29,8 @@ class WeightedCrossEntropy(Loss):
     A subclass defines `pixel_weights`, the one place where it differs from the others.
     """
 
+    packed_logits = True
+
     def needs_losses(self) -> bool:
         """Whether the weights depend on the pixels' losses; if not, one pass over the logits is enough."""
         return True

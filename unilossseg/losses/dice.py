@@ -76,6 +76,8 @@ class DiceLoss(Loss):
     weight: Sequence[float] | Array | None = None
     variant: str = "paddleseg"
 
+    packed_logits = True
+
     def __post_init__(self) -> None:
         """Checks the parameters."""
         super().__post_init__()

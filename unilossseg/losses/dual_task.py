@@ -90,6 +90,7 @@ class DualTaskLoss(Loss):
     variant: str = "paddleseg"
 
     flat_pixels = False
+    packed_logits = True
     call_inputs = ("noise",)
 
     def __post_init__(self) -> None:

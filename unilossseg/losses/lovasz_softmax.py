@@ -74,6 +74,8 @@ class LovaszSoftmaxLoss(Loss):
     _: KW_ONLY
     variant: str = "paddleseg"
 
+    packed_logits = True
+
     def __post_init__(self) -> None:
         """Checks the parameters."""
         super().__post_init__()

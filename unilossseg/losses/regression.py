@@ -21,6 +21,7 @@ class ElementLoss(Loss):
 
     class_labels = False
     flat_pixels = False
+    packed_logits = True
     least_rank = 1
 
     def __post_init__(self) -> None:

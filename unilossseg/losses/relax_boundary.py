@@ -72,6 +72,7 @@ class RelaxBoundaryLoss(Loss):
     variant: str = "paddleseg"
 
     flat_pixels = False
+    packed_logits = True
 
     def __post_init__(self) -> None:
         """Checks the parameters."""
