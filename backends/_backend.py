@@ -172,16 +172,75 @@ class Backend:
         """exp(x); may overwrite x, which must be a temporary."""
         return self.xp.exp(x)
 
-    def places(self, index: Array, classes: int) -> Any:
-        """What `pick` and `subtract_at` find entries by; made once, it spares the second of them the work. None: nothing."""
-        return None
-
-    def subtract_at(self, x: Array, index: Array, amount: Array, places: Any = None) -> Array:
+    def subtract_at(self, x: Array, index: Array, amount: Array) -> Array:
         """x with `amount` (N, S) subtracted at class `index` (N, S) of axis 1 of x (N, C, S); may overwrite x."""
         return x - self.xp.where(self.one_hot(index, x.shape[1]), amount[:, None, :], self.xp.zeros_like(x))
 
+    def softmax_parts(self, x: Array, out: Array | None = None) -> tuple[Array, Array, Array]:
+        """exp(x - top) (N, C, S), its sum over the channels and top, the largest of them, (N, S) both; not for autograd.
+
+        A backend may put the powers into `out`, and returns it then.
+        """
+        top = self.xp.max(x, axis=1)
+        powers = self.exp_(x - top[:, None, :])
+        return powers, self.xp.sum(powers, axis=1), top
+
+    def softmax_sums(self, x: Array) -> tuple[Array, Array]:
+        """The last two of `softmax_parts`."""
+        return self.softmax_parts(x)[1:]
+
+    def cross_entropy(
+        self, x: Array, index: Array, weights: Array | None = None, out: Array | None = None
+    ) -> tuple[Array, Array | None]:
+        """logsumexp(x) - x[index] (N, S) of x (N, C, S); not for autograd.
+
+        With weights (N, S) also the gradient of the sum of weights * it, weights * (softmax(x) - onehot(index)), which a
+        backend may put into `out`, and returns that then.
+        """
+        slope, norm, top = self.softmax_parts(x, out)
+        losses = self.xp.log(norm) - (self.pick(x, index) - top)
+        if weights is None:
+            return losses, None
+        slope *= (weights / norm)[:, None, :]
+        return losses, self.subtract_at(slope, index, weights)
+
+    def binary_cross_entropy(
+        self,
+        x: Array,
+        labels: Array,
+        ignore_index: int,
+        weight: tuple[Array, Array],
+        slope_weight: tuple[Array, Array],
+        extra: Array,
+        out: Array | None,
+    ) -> Array | None:
+        """The sum of (v + w y) ((1 - y) x + (1 + e y) log(1 + exp(-x))) over the labels y that count, float64.
+
+        The derivative of each term, with a weight of its own, goes to `out`. None: the backend has no loop of its own for
+        this, or not for such arrays.
+        """
+        return None
+
+    def differences(
+        self, x: Array, labels: Array, ignore_index: int | None, squares: bool, share: Array, out: Array | None
+    ) -> Array | None:
+        """The sum of (x - y)^2, or of |x - y|, over the labels y that count, float64.
+
+        The derivative of each term times `share` goes to `out`. None: the backend has no loop of its own for this, or not
+        for such arrays.
+        """
+        return None
+
+    def softplus_and_sigmoid(self, x: Array) -> tuple[Array, Array]:
+        """log(1 + exp(x)) and its derivative from one exponential; not for autograd, which would have a kink at 0."""
+        xp = self.xp
+        power = self.exp_(-xp.abs(x))
+        above = xp.maximum(x, xp.zeros_like(x)) + xp.log1p(power)
+        # 1 / (1 + e) for positive x, e / (1 + e) for others, where e <= 1.
+        return above, xp.maximum(power, xp.astype(x > 0, x.dtype)) / (1 + power)
+
     # ------------------------------------------------------------------------------------------------ beyond the standard
-    def pick(self, x: Array, index: Array, places: Any = None) -> Array:
+    def pick(self, x: Array, index: Array) -> Array:
         """The values x[n, index[n, s], s] of x (N, C, S) for an index (N, S)."""
         return self.xp.squeeze(self.xp.take_along_axis(x, index[:, None, :], axis=1), axis=1)
 
@@ -212,6 +271,26 @@ class Backend:
         numbers = self.xp.arange(classes, dtype=index.dtype, device=self.device(index))
         return self.xp.equal(index[:, None, :], numbers[None, :, None])
 
+    def differs(self, labels: Array, number: int) -> Array:
+        """labels != number; a number that the labels' dtype cannot hold differs from every label."""
+        xp = self.xp
+        if self.is_dtype(labels, "bool"):
+            labels = xp.astype(labels, xp.int64)
+        if self.is_dtype(labels, "integral"):
+            limits = xp.iinfo(labels.dtype)
+            if not limits.min <= number <= limits.max:
+                return xp.ones_like(labels, dtype=xp.bool)
+        return xp.not_equal(labels, number)
+
+    def split_labels(self, labels: Array, ignore_index: int) -> tuple[Array, Array]:
+        """The class of integer labels in `index_dtype`, 0 where ignored; and a mask, False where ignored."""
+        valid = self.differs(labels, ignore_index)
+        return self.keep_where(valid, self.xp.astype(labels, self.index_dtype, copy=False)), valid
+
+    def pixel_sums(self, x: Array) -> Array:
+        """Sums over the last axis of (N, C, S): float64 (N, C)."""
+        return self.xp.sum(x, axis=2, dtype=self.xp.float64)
+
     def class_sums(self, values: Array, index: Array, classes: int) -> Array:
         """Sums of values (N, S) by the class `index` (N, S): float64 (N, C)."""
         xp = self.xp
@@ -223,6 +302,31 @@ class Backend:
         """Indices that sort the last axis from large to small; equal values keep their order."""
         # Ascending order of the negated values: `descending=True, stable=True` is the least tested corner of namespaces.
         return self.xp.argsort(-x, axis=-1, stable=True)
+
+    def jaccard_steps(self, errors: Array, foreground: Array) -> Array:
+        """Of errors (rows, P) sorted from large to small, equal ones in their order: the step at each pixel, in its place.
+
+        With G foreground pixels in all, I the number of them still to come and U = G + the number of background pixels so
+        far, the Jaccard loss after k pixels is 1 - I/U. Its steps are 1/U at a foreground pixel and I/(U(U-1)) at a
+        background pixel: written so, nothing cancels, where differences of neighbouring quotients lose every digit of
+        float32 in a million pixels.
+        """
+        order = self.argsort_descending(errors)
+        hits = self.in_order(foreground, order)
+        xp, pixels = self.xp, int(hits.shape[-1])
+        # Narrow counts halve the memory that a million pixels pass through.
+        number = xp.int32 if pixels < 2**30 else xp.int64
+        found = xp.cumulative_sum(xp.astype(hits, number), axis=-1, dtype=number)
+        place = xp.arange(1, pixels + 1, dtype=number, device=self.device(hits))[None, :]
+
+        def step(hits: Array, found: Array, place: Array, whole: Array) -> Array:
+            union = xp.astype(whole + place - found, errors.dtype)
+            at_background = xp.astype(whole - found, errors.dtype) / xp.maximum(union - 1, xp.ones_like(union))
+            # Without foreground the Jaccard loss jumps to 1 at the first pixel.
+            jump = hits | (xp.equal(whole, 0) & xp.equal(place, 1))
+            return (xp.astype(jump, errors.dtype) + self.keep_where(~jump, at_background)) / union
+
+        return self.unsort(self.elementwise(step, hits, found, place, found[..., -1:]), order)
 
     def in_order(self, x: Array, order: Array) -> Array:
         """The last axis in the order of a sort: y[k] = x[order[k]]."""

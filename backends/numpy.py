@@ -1,239 +1,43 @@
-"""NumPy: the namespace in which closed forms run for every array in the CPU's memory."""
+"""NumPy's backend: with compiled loops where the installation has them, and a word where it has not."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any
+import importlib
+import os
+import warnings
 
 import array_api_compat.numpy as xp
-import numpy as np
 
-from unilossseg.backends import _threads
-from unilossseg.backends._backend import Array, Backend, Chunk, balanced_step
-from unilossseg.backends._bfloat16 import BFLOAT16, rounded, widened
-from unilossseg.backends._buffers import SHELF
+from unilossseg.backends._numpy import NumPyBackend
 
-# Entries of a small piece, for work with a dozen temporaries. More of them stay in a core's cache the smaller it is, and
-# threads wait more for each other. With two threads, of 2^15, 2^16, 2^17 and 2^18: L1 44, 33, 24, 23 ms; binary cross
-# entropy 7.4, 6.8, 5.8, 5.7.
-SMALL = 1 << 17
-# Entries of one piece of an elementwise function, which one thread computes: between its short operations two threads would
-# wait for each other longer than they work.
-PIECE = 1 << 16
-
-_SAME_SIZE = {
-    np.dtype(np.float32): np.int32,
-    np.dtype(np.float64): np.int64,
-    np.dtype(np.int32): np.int32,
-    np.dtype(np.int64): np.int64,
-}
+#: 'numpy' leaves the compiled loops aside; the name of an instruction set takes those compiled for it; unset: the fastest.
+VARIABLE = "UNILOSSSEG_LOOPS"
 
 
-class NumPyBackend(Backend):
-    """NumPy arrays: chunks of pixels on a thread pool, vectorised sorts and partitions."""
-
-    assignable = True
-
-    @property
-    def index_dtype(self) -> Any:
-        """Half as wide as elsewhere."""
-        return np.int32
-
-    def device(self, x: Array) -> Any:
-        """NumPy has one device."""
-        return "cpu"
-
-    def cast(self, x: Array, dtype: Any) -> Array:
-        """Also from and to the bits of bfloat16."""
-        if dtype == BFLOAT16:
-            return x if x.dtype == BFLOAT16 else rounded(x)
-        return super().cast(widened(x) if x.dtype == BFLOAT16 else x, dtype)
-
-    def readable(self, x: Array) -> bool:
-        """Values are at hand."""
-        return True
-
-    def chunks(self, images: int, channels: int, pixels: int, *, small: bool = False) -> Sequence[Chunk]:
-        """Pieces that fit a core's cache: several small images together, or part of a large one."""
-        limit = max(1, min(_threads.CHUNK_ELEMENTS, SMALL if small else _threads.CHUNK_ELEMENTS) // channels)
-        if pixels >= limit:
-            step = balanced_step(pixels, limit)
-            return [
-                (slice(n, n + 1), slice(a, min(a + step, pixels))) for n in range(images) for a in range(0, pixels, step)
-            ]
-        step = max(1, limit // pixels)
-        return [(slice(n, min(n + step, images)), slice(0, pixels)) for n in range(0, images, step)]
-
-    def planes(self, images: int, channels: int) -> Sequence[Chunk]:
-        """One by one."""
-        return [(slice(n, n + 1), slice(c, c + 1)) for n in range(images) for c in range(channels)]
-
-    def run(self, task: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]:
-        """Spreads the items over the thread pool."""
-        # What NumPy warns of is set for each thread; see `limited_threads`.
-        return _threads.run(task, items, lambda: np.errstate(over="ignore"))
-
-    def planewise(self, function: Callable[[Array], Array], x: Array) -> Array:
-        """Plane by plane, spread over the thread pool."""
-        first, *others = self.planes(*x.shape[:2])
-        found = function(x[first])
-        out = np.empty(x.shape, found.dtype)
-        out[first] = found
-
-        def put(group: Chunk) -> None:
-            out[group] = function(x[group])
-
-        self.run(put, others)
-        return out
-
-    @contextmanager
-    def limited_threads(self, count: int | None) -> Iterator[None]:
-        """Of the pool. Nor does NumPy warn inside: a logit far below the largest is meant to overflow to -inf."""
-        with _threads.limited(count), np.errstate(over="ignore"):
-            yield
-
-    def elementwise(self, function: Callable[..., Any], *arrays: Array) -> Any:
-        """On pieces that fit a core's cache, one after the other."""
-        shape = np.broadcast_shapes(*(x.shape for x in arrays))
-        rows, length = math.prod(shape[:-1]), shape[-1] if shape else 1
-        step = max(1, min(_threads.CHUNK_ELEMENTS, PIECE) // max(1, rows))
-        if length <= step:
-            return function(*arrays)
-
-        def piece(start: int) -> Any:
-            return function(*(x if x.shape[-1] == 1 else x[..., start : start + step] for x in arrays))
-
-        # The first piece tells which arrays come out.
-        first = piece(0)
-        several = isinstance(first, tuple)
-        outs = [SHELF.empty((*x.shape[:-1], length), x.dtype) for x in (first if several else (first,))]
-
-        def put(start: int, results: Any) -> None:
-            for out, result in zip(outs, results if several else (results,), strict=True):
-                out[..., start : start + step] = result
-
-        put(0, first)
-        for start in range(step, length, step):
-            put(start, piece(start))
-        return tuple(outs) if several else outs[0]
-
-    def exp_(self, x: Array) -> Array:
-        """In place."""
-        return np.exp(x, out=x)
-
-    def places(self, index: Array, classes: int) -> Array:
-        """In contiguous memory: one look-up takes a third of the time of an index for each axis."""
-        images, count = index.shape
-        places = np.multiply(index, count, dtype=np.int64)
-        places += np.arange(count)
-        if images > 1:
-            places += np.arange(0, images * classes * count, classes * count)[:, None]
-        return places
-
-    def pick(self, x: Array, index: Array, places: Any = None) -> Array:
-        """From contiguous memory."""
-        places = self.places(index, x.shape[1]) if places is None else places
-        return np.ascontiguousarray(x).reshape(-1).take(places)
-
-    def subtract_at(self, x: Array, index: Array, amount: Array, places: Any = None) -> Array:
-        """In place: every (n, s) names its own entry, so that no two writes meet."""
-        places = self.places(index, x.shape[1]) if places is None else places
-        x = np.ascontiguousarray(x)
-        x.reshape(-1)[places] -= amount
-        return x
-
-    def buffer_like(self, x: Array) -> Array:
-        """In memory that an earlier gradient had, if one is free."""
-        return SHELF.empty(x.shape, x.dtype)
-
-    def sign(self, x: Array) -> Array:
-        """One pass."""
-        return np.sign(x)
-
-    def keep_where(self, mask: Array, x: Array, other: float = 0) -> Array:
-        """By the bits: `where` guesses each entry of a mask, and a random one costs it ten times as much."""
-        kind = _SAME_SIZE.get(x.dtype)
-        if kind is None:
-            return super().keep_where(mask, x, other)
-        # All bits of -1 are set, none of 0 are.
-        kept = np.asarray(mask).astype(kind)
-        np.negative(kept, out=kept)
-        bits = x.view(kind) & kept
-        if other != 0:
-            np.invert(kept, out=kept)
-            kept &= np.asarray(other, x.dtype).view(kind)
-            bits |= kept
-        return bits.view(x.dtype)
-
-    def count(self, mask: Array, axis: int | None = None, keepdims: bool = False) -> Array:
-        """Without a wider copy."""
-        return np.sum(mask, axis=axis, dtype=np.int64, keepdims=keepdims)
-
-    def first_true(self, mask: Array, k: int | Array) -> Array:
-        """Few are: their places are looked up row by row."""
-        first = np.zeros_like(mask)
-        counts = np.broadcast_to(k, (*mask.shape[:-1], 1))
-        for row in np.ndindex(mask.shape[:-1]):
-            first[row][np.flatnonzero(mask[row])[: max(0, int(counts[row][0]))]] = True
-        return first
-
-    def class_sums(self, values: Array, index: Array, classes: int) -> Array:
-        """One pass with float64 accumulators."""
-        rows = [np.bincount(i, weights=v, minlength=classes) for v, i in zip(values, index, strict=True)]
-        return np.stack(rows).astype(np.float64)
-
-    def argsort_descending(self, x: Array) -> Array:
-        """float32: one vectorised sort of 64-bit (value, index) pairs, which is stable by construction."""
-        if x.dtype != np.float32 or x.shape[-1] >= 1 << 32:
-            return np.argsort(-x, axis=-1, kind="stable")
-        keys = self.elementwise(_descending_keys, x, np.arange(x.shape[-1], dtype=np.uint32))
-        keys.sort(axis=-1)
-        keys &= np.uint64(0xFFFFFFFF)
-        return keys.view(np.int64)
-
-    def in_order(self, x: Array, order: Array) -> Array:
-        """Row by row."""
-        out = np.empty_like(x)
-        for row in np.ndindex(x.shape[:-1]):
-            np.take(x[row], order[row], out=out[row], mode="clip")
-        return out
-
-    def unsort(self, x: Array, order: Array) -> Array:
-        """One scattered write a row."""
-        out = np.empty_like(x)
-        for row in np.ndindex(x.shape[:-1]):
-            out[row][order[row]] = x[row]
-        return out
-
-    def kth_largest(self, x: Array, k: int | Array) -> Array:
-        """A partition finds it without a sort."""
-        if not isinstance(k, int):
-            return super().kth_largest(x, k)
-        place = x.shape[-1] - k
-        # A copy: a view would keep the whole partition.
-        return np.partition(x, place, axis=-1)[..., place : place + 1].copy()
-
-    def uniform(self, shape: tuple[int, ...], like: Array) -> Array:
-        """From NumPy's global generator, which `numpy.random.seed` seeds."""
-        return np.random.random_sample(shape).astype(np.float64 if like.dtype == np.float64 else np.float32)
+def _chosen() -> tuple[NumPyBackend, str]:
+    """The backend, and what its loops are compiled for; 'numpy' for none."""
+    wanted = os.environ.get(VARIABLE) or None
+    if wanted == "numpy":
+        return NumPyBackend("numpy", xp), wanted
+    try:
+        loops = importlib.import_module("unilossseg.backends._loops")
+    except ImportError as error:
+        if wanted is not None:
+            raise ImportError(f"{VARIABLE} is {wanted!r} and this installation has no compiled loops: {error}") from error
+        warnings.warn(
+            f"UniLossSeg has no compiled loops here ({error}): NumPy does their work, and losses on the CPU take two to five "
+            f"times as long. Install a wheel for this platform, or a C compiler and install again; {VARIABLE}=numpy says "
+            "that this is meant",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        return NumPyBackend("numpy", xp), "numpy"
+    names = loops.instruction_sets()
+    if wanted is not None and wanted not in names:
+        raise ValueError(f"{VARIABLE} is {wanted!r}, expected 'numpy' or one of those of this processor: {', '.join(names)}")
+    loops.use(wanted or names[0])
+    compiled = importlib.import_module("unilossseg.backends._compiled")
+    return compiled.CompiledBackend("numpy", xp), wanted or names[0]
 
 
-def _descending_keys(x: Array, place: Array) -> Array:
-    """uint64 that ascend as float32 descends, equal ones by their place."""
-    # -0.0 + 0.0 is 0.0: both zeros get the same bits, as they compare equal.
-    bits = (x + np.float32(0)).view(np.int32)
-    # Larger value, smaller key: positive numbers with all bits but the sign turned, negative ones (whose bits already grow
-    # downwards) as they are.
-    rising = bits >> 31
-    np.invert(rising, out=rising)
-    rising &= 0x7FFFFFFF
-    rising ^= bits
-    keys = rising.view(np.uint32).astype(np.uint64)
-    keys <<= np.uint64(32)
-    keys |= place
-    return keys
-
-
-BACKEND = NumPyBackend("numpy", xp)
+BACKEND, LOOPS = _chosen()

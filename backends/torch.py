@@ -103,11 +103,11 @@ class TorchBackend(Backend):
         """In place."""
         return x.exp_()
 
-    def pick(self, x: Array, index: Array, places: Any = None) -> Array:
+    def pick(self, x: Array, index: Array) -> Array:
         """gather."""
         return torch.gather(x, 1, index[:, None, :])[:, 0, :]
 
-    def subtract_at(self, x: Array, index: Array, amount: Array, places: Any = None) -> Array:
+    def subtract_at(self, x: Array, index: Array, amount: Array) -> Array:
         """scatter_add, in place."""
         return x.scatter_add_(1, index[:, None, :], -amount[:, None, :])
 

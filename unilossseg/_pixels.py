@@ -49,25 +49,12 @@ def flat(ops: Backend, x: Array, leading: int = 2) -> Array:
 
 def differs(ops: Backend, labels: Array, number: int) -> Array:
     """labels != number; a number that the labels' dtype cannot hold differs from every label."""
-    xp = ops.xp
-    if ops.is_dtype(labels, "bool"):
-        labels = xp.astype(labels, xp.int64)
-    if ops.is_dtype(labels, "integral"):
-        limits = xp.iinfo(labels.dtype)
-        if not limits.min <= number <= limits.max:
-            return xp.ones_like(labels, dtype=xp.bool)
-    return xp.not_equal(labels, number)
+    return ops.differs(labels, number)
 
 
 def split_labels(ops: Backend, labels: Array, ignore_index: int) -> PixelLabels:
     """Integer labels (N, *S) as classes and a mask, flat."""
-    xp = ops.xp
-
-    def split(labels: Array) -> tuple[Array, Array]:
-        valid = differs(ops, labels, ignore_index)
-        return ops.keep_where(valid, xp.astype(labels, ops.index_dtype, copy=False)), valid
-
-    return PixelLabels(*ops.elementwise(split, flat(ops, labels, leading=1)))
+    return PixelLabels(*ops.split_labels(flat(ops, labels, leading=1), ignore_index))
 
 
 def as_weights(ops: Backend, mask: Array, like: Array) -> Array:
@@ -138,19 +125,6 @@ def sigmoid(ops: Backend, x: Array) -> Array:
     positive = x > 0
     power = xp.exp(xp.where(positive, -x, x))
     return xp.where(positive, xp.ones_like(x), power) / (1 + power)
-
-
-def softplus_and_sigmoid(ops: Backend, x: Array) -> tuple[Array, Array]:
-    """log(1 + exp(x)) and its derivative from one exponential: for closed forms, whose autograd would have a kink at 0."""
-    xp = ops.xp
-    power = ops.exp_(-xp.abs(x))
-    above = xp.maximum(x, ops.constant((0.0,), x))
-    above += xp.log1p(power)
-    # 1 / (1 + e) for positive x, e / (1 + e) for others, where e <= 1.
-    rising = xp.maximum(power, xp.astype(x > 0, x.dtype))
-    power += 1
-    rising /= power
-    return above, rising
 
 
 def class_values(ops: Backend, table: Array, index: Array) -> Array:

@@ -80,24 +80,6 @@ class _Pass:
         self.dtype = work_dtype(ops, logits)
         self.chunks = ops.chunks(*shape_of(logits))
         self.slopes = ops.buffer_like(logits) if gradient else None
-        #: Whether between a pass for the losses and one for the gradient `slopes` holds the softmax, so that the second need
-        #: not compute it again. Not in half precision, which would round it.
-        self.kept = gradient and logits.dtype == self.dtype
-
-    def places(self, chunk: Chunk) -> Any:
-        """For both looks at the true class of a chunk's pixels."""
-        return self.ops.places(self.index[chunk[0], chunk[1]], int(self.logits.shape[1]))
-
-    def powers(self, chunk: Chunk, places: Any) -> tuple[Array, Array, Array]:
-        """exp(z - max), its sum over the channels, and the losses, of one chunk."""
-        ops, (images, span) = self.ops, chunk
-        xp = ops.xp
-        z = upcast(ops, self.logits[images, :, span])
-        shifted = z - xp.max(z, axis=1, keepdims=True)
-        picked = ops.pick(shifted, self.index[images, span], places)
-        powers = ops.exp_(shifted)
-        norm = xp.sum(powers, axis=1)
-        return powers, norm, xp.log(norm) - picked
 
     def losses(self) -> Array:
         """ce (N, S), 0 where ignored."""
@@ -105,54 +87,39 @@ class _Pass:
         out = ops.xp.zeros_like(self.index, dtype=self.dtype)
 
         def task(chunk: Chunk) -> None:
-            images, span = chunk
-            powers, norm, losses = self.powers(chunk, None)
-            out[images, span] = keep_where(ops, self.valid[images, span], losses)
-            if self.kept:
-                powers /= norm[:, None, :]
-                self.slopes[images, :, span] = powers  # type: ignore[index]
+            out[chunk] = keep_where(ops, self.valid[chunk], self.of(chunk))
 
         ops.run(task, self.chunks)
         return out
-
-    def gradient(self, weights: Array, upstream: Array | None) -> Array:
-        """The gradient of the sum of weights * ce, after `losses`."""
-        if not self.kept:
-            return self.value_and_gradient(weights, upstream)[1]
-
-        def task(chunk: Chunk) -> None:
-            images, span = chunk
-            a = self.scaled(weights, upstream, chunk)
-            self.store(chunk, self.slopes[images, :, span] * a[:, None, :], a, None)  # type: ignore[index]
-
-        self.ops.run(task, self.chunks)
-        return self.slopes
 
     def value_and_gradient(self, weights: Array, upstream: Array | None) -> tuple[Array, Array | None]:
         """The sum of weights * ce, and its gradient if it is wanted, in one pass."""
         ops, xp = self.ops, self.ops.xp
 
         def task(chunk: Chunk) -> Array:
-            places = self.places(chunk)
-            powers, norm, losses = self.powers(chunk, places)
-            if self.slopes is not None:
-                a = self.scaled(weights, upstream, chunk)
-                powers *= (a / norm)[:, None, :]
-                self.store(chunk, powers, a, places)
-            a = weights[chunk[0], chunk[1]]
+            a, losses = weights[chunk], self.of(chunk, weights, upstream)
             return xp.sum(a * keep_where(ops, xp.not_equal(a, 0), losses), dtype=xp.float64)
 
         value = xp.sum(xp.stack(ops.run(task, self.chunks)))
         return xp.astype(value, weights.dtype), self.slopes
 
-    def scaled(self, weights: Array, upstream: Array | None, chunk: Chunk) -> Array:
-        """a_i of one chunk, times the upstream gradient."""
-        a = weights[chunk[0], chunk[1]]
-        return a if upstream is None else a * upstream
+    def gradient(self, weights: Array, upstream: Array | None) -> Array | None:
+        """The gradient of the sum of weights * ce."""
 
-    def store(self, chunk: Chunk, p: Array, a: Array, places: Any) -> None:
-        """Puts a_i * (softmax(z_i) - onehot(y_i)) of one chunk in its place, from p = a_i * softmax(z_i), overwritten."""
-        assert self.slopes is not None
-        images, span = chunk
-        slope = self.ops.subtract_at(p, self.index[images, span], a, places)
-        self.slopes[images, :, span] = self.ops.cast(slope, self.slopes.dtype)
+        def task(chunk: Chunk) -> None:
+            self.of(chunk, weights, upstream)
+
+        self.ops.run(task, self.chunks)
+        return self.slopes
+
+    def of(self, chunk: Chunk, weights: Array | None = None, upstream: Array | None = None) -> Array:
+        """ce of one chunk; with weights their gradient goes to its place, if one is wanted."""
+        ops, (images, span) = self.ops, chunk
+        z, index = upcast(ops, self.logits[images, :, span]), self.index[chunk]
+        if self.slopes is None or weights is None:
+            return ops.cross_entropy(z, index)[0]
+        a, room = weights[chunk], self.slopes[images, :, span]
+        losses, slope = ops.cross_entropy(z, index, a if upstream is None else a * upstream, room)
+        if slope is not room:
+            self.slopes[images, :, span] = ops.cast(slope, self.slopes.dtype)
+        return losses

@@ -15,7 +15,6 @@ from unilossseg._pixels import (
     shape_of,
     size_of,
     softplus,
-    softplus_and_sigmoid,
     split_labels,
     total,
     upcast,
@@ -129,17 +128,24 @@ class BCELoss(Loss):
         mask = differs(ops, labels, self.ignore_index)
         return keep_where(ops, mask, ops.cast(labels, dtype)), mask
 
-    def _tally(self, ops: Backend, labels: Array, channels: int, dtype: Any) -> Array:
+    def _tally(self, ops: Backend, labels: Array, channels: int) -> Array:
         """How many elements are counted, are positive, and are negative (as far as the parameters ask): int64 (3,)."""
         xp = ops.xp
-        each = channels if len(labels.shape) == 2 else 1
-        counted = each * ops.count(differs(ops, labels, self.ignore_index))
+        if ops.is_dtype(labels, "bool"):
+            labels = xp.astype(labels, xp.int8)
+        mask = differs(ops, labels, self.ignore_index)
+        valid, encoded = ops.count(mask), len(labels.shape) == 2
+        each = channels if encoded else 1
         if "dynamic" not in (self.weight, self.pos_weight):
-            return xp.stack([counted, counted, counted])
-        target, mask = self._target(ops, labels, channels, dtype)
-        signs = [xp.equal(target, 1), xp.equal(target, 0)]
-        signs = [sign & mask for sign in signs] if self.variant == "corrected" else signs
-        return xp.stack([counted, *(ops.count(sign) for sign in signs)])
+            return xp.stack([each * valid] * 3)
+        ignored = size_of(labels) - valid if self.variant == "paddleseg" else xp.zeros_like(valid)
+        if encoded:
+            # The reference takes ignored pixels for class 0.
+            positives, negatives = valid + ignored, (channels - 1) * (valid + ignored)
+        else:
+            positives = ops.count(xp.equal(labels, 1) & mask)
+            negatives = ops.count(xp.equal(labels, 0) & mask) + ignored
+        return xp.stack([each * valid, positives, negatives])
 
     def _shares(self, ops: Backend, tally: Array, size: int, dtype: Any) -> _Shares:
         """The numbers of the whole batch that an element's weight is put together from."""
@@ -151,18 +157,25 @@ class BCELoss(Loss):
         numbers = (each, 2 * positives / whole, 2 * negatives / whole)
         return _Shares(*(ops.xp.astype(number, dtype) for number in numbers))
 
-    def _weights(self, ops: Backend, target: Array, shares: _Shares, images: slice) -> tuple[Array, Array | None]:
-        """Each element's weight, with the denominator in it, and the factor of the softplus term; None for 1."""
-        positive, negative = shares.positive, shares.negative
-        a = shares.each
+    def _lines(self, ops: Backend, shares: _Shares) -> _Lines:
+        """The weights as functions of the label, with the denominator in them."""
+        xp, one = ops.xp, ops.xp.ones_like(shares.each)
+        base, rise = shares.each, xp.zeros_like(one)
         if self.weight == "dynamic":
-            a = a * (positive + (negative - positive) * target)
+            base, rise = base * shares.positive, base * (shares.negative - shares.positive)
+        if self.pos_weight is None:
+            return _Lines(base, rise, xp.zeros_like(one))
+        most = shares.negative if self.pos_weight == "dynamic" else xp.multiply(one, self.pos_weight)
+        return _Lines(base, rise, most - one)
+
+    def _weights(self, ops: Backend, target: Array, lines: _Lines, images: slice) -> tuple[Array, Array | None]:
+        """Each element's weight, and the factor of the softplus term; None for 1."""
+        a = lines.base
+        if self.weight == "dynamic":
+            a = a + lines.rise * target
         elif isinstance(self.weight, tuple):
             a = a * ops.constant(self.weight, target)[images, None, None]
-        if self.pos_weight is None:
-            return a, None
-        most = negative if self.pos_weight == "dynamic" else self.pos_weight
-        return a, 1 + (most - 1) * target  # type: ignore[operator]
+        return a, None if self.pos_weight is None else 1 + lines.extra * target
 
     def _flat_labels(self, ops: Backend, z: Array, labels: Array) -> Array:
         """Labels as (N, C, S), or class numbers as (N, S): the number of entries tells (with one channel, the former)."""
@@ -172,10 +185,10 @@ class BCELoss(Loss):
     def compute(self, ops: Backend, logits: Array, labels: Array, **inputs: Array) -> Array:
         """Differentiable formula."""
         z = flat(ops, logits)
-        labels, kind = self._flat_labels(ops, z, labels), (int(z.shape[1]), z.dtype)
-        target, mask = self._target(ops, labels, *kind)
-        shares = self._shares(ops, self._tally(ops, labels, *kind), size_of(z), z.dtype)
-        a, factor = self._weights(ops, target, shares, slice(None))
+        labels, channels = self._flat_labels(ops, z, labels), int(z.shape[1])
+        target, mask = self._target(ops, labels, channels, z.dtype)
+        shares = self._shares(ops, self._tally(ops, labels, channels), size_of(z), z.dtype)
+        a, factor = self._weights(ops, target, self._lines(ops, shares), slice(None))
         losses = softplus(ops, -z)
         losses = (1 - target) * z + (losses if factor is None else factor * losses)
         return total(ops, a * keep_where(ops, mask, losses))
@@ -185,24 +198,39 @@ class BCELoss(Loss):
     ) -> tuple[Array, Array | None]:
         """Derivative a * ((1 - y) - factor * sigmoid(-z)), a piece of the elements at a time."""
         xp, dtype = ops.xp, work_dtype(ops, logits)
+        labels, shape = self._flat_labels(ops, logits, labels), shape_of(logits)
+        if len(labels.shape) == 3:
+            # Every element for itself: channels are no more than pixels.
+            logits, labels = (xp.reshape(x, (shape[0], 1, -1)) for x in (logits, labels))
         images, channels, count = shape_of(logits)
-        labels = self._flat_labels(ops, logits, labels)
         chunks = ops.chunks(images, channels, count, small=True)
 
         def part(chunk: Chunk) -> Array:
             place, span = chunk
             return labels[place, span] if len(labels.shape) == 2 else labels[place, :, span]
 
-        tallies = ops.run(lambda chunk: self._tally(ops, part(chunk), channels, dtype), chunks)
-        shares = self._shares(ops, xp.sum(xp.stack(tallies), axis=0), size_of(logits), dtype)
+        tallies = ops.run(lambda chunk: self._tally(ops, part(chunk), channels), chunks)
+        lines = self._lines(ops, self._shares(ops, xp.sum(xp.stack(tallies), axis=0), size_of(logits), dtype))
         slopes = ops.buffer_like(logits) if gradient else None
+        # A weight that all elements have waits for their sum.
+        one = xp.ones_like(lines.base)
+        weight, later = ((one, xp.zeros_like(one)), lines.base) if self.weight is None else ((lines.base, lines.rise), one)
+        scale = one if upstream is None else upstream
 
         def task(chunk: Chunk) -> Array:
             place, span = chunk
+            if len(labels.shape) == 3 and not isinstance(self.weight, tuple):
+                room = None if slopes is None else slopes[place, :, span]
+                by = (lines.base * scale, lines.rise * scale)
+                found = ops.binary_cross_entropy(
+                    logits[place, :, span], part(chunk), self.ignore_index, weight, by, lines.extra, room
+                )
+                if found is not None:
+                    return found
             target, mask = self._target(ops, part(chunk), channels, dtype)
             z = upcast(ops, logits[place, :, span])
-            a, factor = self._weights(ops, target, shares, place)
-            above, rising = softplus_and_sigmoid(ops, -z)
+            a, factor = self._weights(ops, target, lines, place)
+            above, rising = ops.softplus_and_sigmoid(-z)
             if factor is not None:
                 above *= factor
                 rising *= factor
@@ -213,14 +241,12 @@ class BCELoss(Loss):
                 slope = keep_where(ops, mask, slope) * (a if upstream is None else a * upstream)
                 slopes[place, :, span] = ops.cast(slope, logits.dtype)
             above = keep_where(ops, mask, above)
-            if len(a.shape) > 0:
+            if self.weight is not None:
                 above *= a
             return xp.sum(above, dtype=xp.float64)
 
         value = xp.sum(xp.stack(ops.run(task, chunks)))
-        # A weight that all elements have waits for their sum.
-        each = shares.each if self.weight is None else xp.ones_like(shares.each)
-        return xp.astype(value * each, dtype), slopes
+        return xp.astype(value * later, dtype), slopes
 
 
 @dataclass(frozen=True)
@@ -230,3 +256,12 @@ class _Shares:
     each: Array
     positive: Array
     negative: Array
+
+
+@dataclass(frozen=True)
+class _Lines:
+    """An element's weight is base + rise * y (times its image's), the factor of the softplus term 1 + extra * y."""
+
+    base: Array
+    rise: Array
+    extra: Array

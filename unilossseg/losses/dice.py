@@ -126,24 +126,20 @@ class DiceLoss(Loss):
 
 
 class _Pass:
-    """Passes over the logits, a chunk of pixels at a time."""
+    """Passes over the logits, a chunk of pixels at a time: one for the sums, one for the gradient."""
 
     def __init__(self, ops: Backend, logits: Array, pixels: PixelLabels, gradient: bool) -> None:
         self.ops, self.logits, self.pixels = ops, logits, pixels
         self.dtype = work_dtype(ops, logits)
         self.chunks = ops.chunks(*shape_of(logits))
         self.slopes = ops.buffer_like(logits) if gradient else None
-        #: Whether the probabilities wait where the gradient will be; in half precision that would round them.
-        self.kept = gradient and logits.dtype == self.dtype
 
     def probabilities(self, chunk: Chunk) -> Array:
         """The softmax of one chunk, 0 where ignored."""
         ops, (images, span) = self.ops, chunk
-        z = upcast(ops, self.logits[images, :, span])
-        powers = ops.exp_(z - ops.xp.max(z, axis=1, keepdims=True))
-        norm = ops.xp.sum(powers, axis=1)
-        powers *= (ops.xp.astype(self.pixels.valid[images, span], self.dtype) / norm)[:, None, :]
-        return powers
+        p, norm, _ = ops.softmax_parts(upcast(ops, self.logits[images, :, span]))
+        p *= (ops.xp.astype(self.pixels.valid[images, span], self.dtype) / norm)[:, None, :]
+        return p
 
     def sums(self) -> tuple[Array, Array]:
         """Of p in each image's true class, and of p and of the labels, in float64: (N, C)."""
@@ -153,10 +149,8 @@ class _Pass:
         def task(chunk: Chunk) -> tuple[Array, Array]:
             place, span = chunk
             p, y = self.probabilities(chunk), self.pixels.index[place, span]
-            if self.kept:
-                self.slopes[place, :, span] = p  # type: ignore[index]
             labelled = ops.class_sums(xp.astype(self.pixels.valid[place, span], self.dtype), y, channels)
-            return ops.class_sums(ops.pick(p, y), y, channels), xp.sum(p, axis=2, dtype=xp.float64) + labelled
+            return ops.class_sums(ops.pick(p, y), y, channels), ops.pixel_sums(p) + labelled
 
         overlap = xp.zeros((images, channels), dtype=xp.float64, device=ops.device(self.logits))
         size = xp.zeros_like(overlap)
@@ -174,8 +168,7 @@ class _Pass:
 
         def task(chunk: Chunk) -> None:
             place, span = chunk
-            p = slopes[place, :, span] if self.kept else self.probabilities(chunk)
-            y = self.pixels.index[place, span]
+            p, y = self.probabilities(chunk), self.pixels.index[place, span]
             own = ops.pick(p, y) * xp.take_along_axis(by_overlap[place, :], y, axis=1)
             slope = p * by_size[place, :, None]
             mean = xp.sum(slope, axis=1) + own

@@ -191,11 +191,8 @@ class _Pass:
         self.slopes = xp.empty_like(logits, dtype=self.dtype) if gradient else None
 
     def _find_sums(self, chunk: Chunk) -> None:
-        xp, (place, span) = self.ops.xp, chunk
-        z = upcast(self.ops, self.logits[place, :, span])
-        top = xp.max(z, axis=1, keepdims=True)
-        self.top[place, span] = top[:, 0, :]
-        self.norm[place, span] = xp.sum(self.ops.exp_(z - top), axis=1)
+        place, span = chunk
+        self.norm[place, span], self.top[place, span] = self.ops.softmax_sums(upcast(self.ops, self.logits[place, :, span]))
 
     def _probabilities(self, z: Array, top: Array, norm: Array) -> Array:
         return sigmoid(self.ops, z) if self.binary else self.ops.exp_(z - top) / norm

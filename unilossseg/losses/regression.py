@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from unilossseg import _errors
 from unilossseg._loss import Loss
@@ -23,6 +23,8 @@ class ElementLoss(Loss):
     flat_pixels = False
     packed_logits = True
     least_rank = 1
+    #: Whether e is the square; else it is the absolute value.
+    squares: ClassVar[bool]
 
     def __post_init__(self) -> None:
         """Checks the parameters."""
@@ -89,6 +91,13 @@ class ElementLoss(Loss):
         slopes = ops.buffer_like(z) if gradient else None
 
         def task(here: tuple[slice, ...]) -> Array:
+            if values is None and (upstream is None or len(upstream.shape) == 0):
+                room = None if slopes is None else slopes[here]
+                factor = share if upstream is None else share * upstream
+                ignored = self.ignore_index if self.masks() else None  # type: ignore[attr-defined]
+                found = ops.differences(z[here], y[here], ignored, self.squares, factor, room)
+                if found is not None:
+                    return found
             d = upcast(ops, z[here]) - xp.astype(y[here], dtype, copy=False)
             if self.masks():
                 # e and its derivative are 0 at 0.
@@ -159,6 +168,8 @@ class L1Loss(ElementLoss):
     reduction: str = "mean"
     ignore_index: int = 255
 
+    squares = False
+
     def distance(self, ops: Backend, difference: Array) -> Array:
         """The absolute value."""
         return ops.xp.abs(difference)
@@ -211,6 +222,8 @@ class MSELoss(ElementLoss):
     ignore_index: int = 255
     _: KW_ONLY
     variant: str = "paddleseg"
+
+    squares = True
 
     def __post_init__(self) -> None:
         """Checks the parameters."""

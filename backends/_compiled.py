@@ -1,0 +1,161 @@
+"""NumPy arrays with compiled loops: one pass over float32 pixels where NumPy needs several."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from unilossseg.backends import _loops
+from unilossseg.backends._backend import Array
+from unilossseg.backends._numpy import NumPyBackend
+
+_LABELS = tuple(np.dtype(kind) for kind in (np.int64, np.int32, np.int16, np.uint8))
+_ELEMENTS = tuple(np.dtype(kind) for kind in (np.float32, np.int64, np.int32, np.uint8))
+
+
+class CompiledBackend(NumPyBackend):
+    """Takes the loops for float32 arrays whose last axis is contiguous, and NumPy for all others."""
+
+    def softmax_parts(self, x: Array, out: Array | None = None) -> tuple[Array, Array, Array]:
+        """One look for the largest, one for the rest, while a block of pixels is in the first cache."""
+        if not _fits(x):
+            return super().softmax_parts(x, out)
+        if out is None or not _fits(out):
+            out = np.empty(x.shape, np.float32)
+        norm, top = np.empty((2, x.shape[0], x.shape[2]), np.float32)
+        _loops.softmax_parts(x, out, norm, top)
+        return out, norm, top
+
+    def softmax_sums(self, x: Array) -> tuple[Array, Array]:
+        """Without a place for the powers."""
+        if not _fits(x):
+            return super().softmax_sums(x)
+        norm, top = np.empty((2, x.shape[0], x.shape[2]), np.float32)
+        _loops.softmax_sums(x, norm, top)
+        return norm, top
+
+    def cross_entropy(
+        self, x: Array, index: Array, weights: Array | None = None, out: Array | None = None
+    ) -> tuple[Array, Array | None]:
+        """One pass, a block of pixels at a time."""
+        if not (_fits(x) and _indexes(index)):
+            return super().cross_entropy(x, index, weights, out)
+        losses = np.empty(index.shape, np.float32)
+        if weights is None:
+            _loops.cross_entropy(x, index, losses)
+            return losses, None
+        if out is None or not _fits(out):
+            out = np.empty(x.shape, np.float32)
+        _loops.cross_entropy(x, index, losses, np.ascontiguousarray(weights, np.float32), out)
+        return losses, out
+
+    def binary_cross_entropy(
+        self,
+        x: Array,
+        labels: Array,
+        ignore_index: int,
+        weight: tuple[Array, Array],
+        slope_weight: tuple[Array, Array],
+        extra: Array,
+        out: Array | None,
+    ) -> Array | None:
+        """One pass."""
+        if not (_lies_flat(x, labels) and _is_exact(ignore_index)):
+            return None
+        numbers = (*weight, 1.0, extra, *slope_weight)
+        return np.float64(_loops.binary_cross_entropy(x, labels, out, ignore_index, *(float(number) for number in numbers)))
+
+    def differences(
+        self, x: Array, labels: Array, ignore_index: int | None, squares: bool, share: Array, out: Array | None
+    ) -> Array | None:
+        """One pass."""
+        if not (_lies_flat(x, labels) and (ignore_index is None or _is_exact(ignore_index))):
+            return None
+        return np.float64(_loops.differences(x, labels, out, ignore_index, squares, float(share)))
+
+    def softplus_and_sigmoid(self, x: Array) -> tuple[Array, Array]:
+        """One pass."""
+        if x.dtype != np.float32 or x.ndim > 3:
+            return super().softplus_and_sigmoid(x)
+        x = np.ascontiguousarray(x)
+        above, rising = np.empty_like(x), np.empty_like(x)
+        _loops.softplus_and_sigmoid(x, above, rising)
+        return above, rising
+
+    def pick(self, x: Array, index: Array) -> Array:
+        """In place of an index for each axis."""
+        if not (_fits(x) and _indexes(index)):
+            return super().pick(x, index)
+        out = np.empty(index.shape, np.float32)
+        _loops.pick(x, index, out)
+        return out
+
+    def subtract_at(self, x: Array, index: Array, amount: Array) -> Array:
+        """In place, in part of a larger array too."""
+        if not (_fits(x) and x.flags.writeable and _indexes(index)):
+            return super().subtract_at(x, index, amount)
+        _loops.subtract_at(x, index, np.ascontiguousarray(amount, np.float32))
+        return x
+
+    def class_sums(self, values: Array, index: Array, classes: int) -> Array:
+        """Without a copy as float64."""
+        if values.dtype != np.float32 or not _indexes(index):
+            return super().class_sums(values, index, classes)
+        sums = np.zeros((*values.shape[:1], classes, 1))
+        _loops.class_sums(sums, np.ascontiguousarray(values), index)
+        return sums[:, :, 0]
+
+    def pixel_sums(self, x: Array) -> Array:
+        """Without a copy as float64."""
+        if not _fits(x):
+            return super().pixel_sums(x)
+        out = np.empty((*x.shape[:2], 1))
+        _loops.sums(out, x)
+        return out[:, :, 0]
+
+    def split_labels(self, labels: Array, ignore_index: int) -> tuple[Array, Array]:
+        """One pass."""
+        if labels.dtype not in _LABELS or not -(2**63) <= ignore_index < 2**63:
+            return super().split_labels(labels, ignore_index)
+        labels = np.ascontiguousarray(labels)
+        index, valid = np.empty(labels.shape, np.int32), np.empty(labels.shape, np.bool_)
+        _loops.split_labels(labels, index, valid, ignore_index)
+        return index, valid
+
+    def jaccard_steps(self, errors: Array, foreground: Array) -> Array:
+        """One pass along the sorted pixels."""
+        if errors.dtype != np.float32 or errors.ndim != 2 or errors.shape[1] >= 2**31:
+            return super().jaccard_steps(errors, foreground)
+        keys = self.descending_keys(errors)
+        keys.sort(axis=-1)
+        steps = np.empty(errors.shape, np.float32)
+        _loops.jaccard_steps(keys, np.ascontiguousarray(foreground), steps)
+        return steps
+
+    def descending_keys(self, x: Array) -> Array:
+        """One pass."""
+        if x.ndim > 2 or not x.flags.c_contiguous:
+            return super().descending_keys(x)
+        keys = np.empty(x.shape, np.uint64)
+        _loops.descending_keys(x, keys)
+        return keys
+
+
+def _fits(x: Any) -> bool:
+    """float32 (N, C, S) with pixels side by side."""
+    return x.dtype == np.float32 and x.ndim == 3 and x.flags.aligned and (x.strides[2] == 4 or x.shape[2] == 1)
+
+
+def _indexes(x: Any) -> bool:
+    return x.dtype in (np.int32, np.int64) and x.flags.aligned and (x.strides[-1] == x.itemsize or x.shape[-1] == 1)
+
+
+def _lies_flat(x: Any, labels: Any) -> bool:
+    """float32 and labels that the loops read, entry by entry in the order of memory."""
+    return x.dtype == np.float32 and labels.dtype in _ELEMENTS and x.flags.c_contiguous and labels.flags.c_contiguous
+
+
+def _is_exact(ignore_index: int) -> bool:
+    """The loops compare labels as double."""
+    return abs(ignore_index) <= 2**53

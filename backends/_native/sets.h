@@ -1,0 +1,87 @@
+/* The loops for each instruction set, and the set that this processor has. */
+
+#include <stdint.h>
+#include <string.h>
+
+#define JOIN_(a, b) a##_##b
+#define JOIN(a, b) JOIN_(a, b)
+#define NAMED(name) JOIN(name, SET)
+
+typedef struct {
+    const char *name;
+    void (*softmax_parts)(const float *, int64_t, float *, int64_t, float *, float *, int64_t, int64_t);
+    void (*softplus_and_sigmoid)(const float *, float *, float *, int64_t);
+    double (*sum)(const float *, int64_t);
+    void (*descending_keys)(const float *, uint64_t *, int64_t);
+    int64_t (*cross_entropy)(const float *, int64_t, const void *, int, float *, const float *, float *, int64_t, int64_t, int64_t);
+    double (*binary_cross_entropy)(const float *, const void *, int, double, const float *, float *, int64_t);
+    double (*differences)(const float *, const void *, int, double, int, int, float, float *, int64_t);
+    int64_t (*jaccard_steps)(const uint64_t *, const uint8_t *, float *, int64_t);
+} Loops;
+
+#define LOOPS_OF_SET(name)                                                                                             \
+    {                                                                                                                  \
+        name, NAMED(softmax_parts), NAMED(softplus_and_sigmoid), NAMED(sum), NAMED(descending_keys),                   \
+            NAMED(cross_entropy), NAMED(binary_cross_entropy), NAMED(differences), NAMED(jaccard_steps)                \
+    }
+
+#if (defined(__x86_64__) || defined(_M_X64)) && defined(__GNUC__)
+#define SEVERAL_SETS 1
+#else
+#define SEVERAL_SETS 0
+#endif
+
+#if SEVERAL_SETS
+
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,fma"))), apply_to = function)
+#else
+#pragma GCC push_options
+#pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,fma,prefer-vector-width=512")
+#endif
+#define SET avx512
+#include "loops.h"
+static const Loops LOOPS_AVX512 = LOOPS_OF_SET("avx512");
+#undef SET
+#if defined(__clang__)
+#pragma clang attribute pop
+#else
+#pragma GCC pop_options
+#endif
+
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
+#else
+#pragma GCC push_options
+#pragma GCC target("avx2,fma")
+#endif
+#define SET avx2
+#include "loops.h"
+static const Loops LOOPS_AVX2 = LOOPS_OF_SET("avx2");
+#undef SET
+#if defined(__clang__)
+#pragma clang attribute pop
+#else
+#pragma GCC pop_options
+#endif
+
+#endif
+
+#define SET baseline
+#include "loops.h"
+static const Loops LOOPS_BASELINE = LOOPS_OF_SET("baseline");
+#undef SET
+
+/* The sets that this processor has, the fastest first; the number of them. */
+static int sets_here(const Loops **sets) {
+    int count = 0;
+#if SEVERAL_SETS
+    __builtin_cpu_init();
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+        __builtin_cpu_supports("avx512vl"))
+        sets[count++] = &LOOPS_AVX512;
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) sets[count++] = &LOOPS_AVX2;
+#endif
+    sets[count++] = &LOOPS_BASELINE;
+    return count;
+}

@@ -1,0 +1,36 @@
+"""The compiled operations: pyproject.toml cannot give a compiler its own flags."""
+
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+FLAGS = {
+    # Neither flag changes a result: they only tell the compiler that nobody looks at errno and at floating-point exceptions.
+    "unix": ["-O3", "-std=c11", "-fno-math-errno", "-fno-trapping-math"],
+    "msvc": ["/O2"],
+}
+NATIVE = "backends/_native"
+
+
+class BuildLoops(build_ext):
+    """With the flags of the compiler that is found."""
+
+    def build_extension(self, ext):
+        """Without a compiler the package is built all the same: NumPy then does the work, and a call says so."""
+        ext.extra_compile_args = FLAGS.get(self.compiler.compiler_type, [])
+        super().build_extension(ext)
+
+
+setup(
+    ext_modules=[
+        Extension(
+            "unilossseg.backends._loops",
+            sources=[f"{NATIVE}/module.c"],
+            depends=[f"{NATIVE}/{name}.h" for name in ("arrays", "labels", "loops", "sets")],
+            define_macros=[("Py_LIMITED_API", "0x030B0000")],
+            py_limited_api=True,
+            optional=True,
+        )
+    ],
+    cmdclass={"build_ext": BuildLoops},
+    options={"bdist_wheel": {"py_limited_api": "cp311"}},
+)
