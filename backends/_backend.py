@@ -204,6 +204,39 @@ class Backend:
         slope *= (weights / norm)[:, None, :]
         return losses, self.subtract_at(slope, index, weights)
 
+    def relaxed_cross_entropy(
+        self, x: Array, near: Array, weights: Array | None = None, out: Array | None = None
+    ) -> tuple[Array, Array | None]:
+        """logsumexp(x) - logsumexp(x where near) (N, S), each from its own largest: near (N, C, S) bool, never none at a
+        pixel; not for autograd.
+
+        With weights (N, S) also the gradient of the sum of weights * it; see `cross_entropy`.
+        """
+        powers, norm, top = self.softmax_parts(x)
+        near_powers, near_norm, near_top = self.softmax_parts(self.keep_where(near, x, -math.inf))
+        losses = (top - near_top) + self.xp.log(norm) - self.xp.log(near_norm)
+        if weights is None:
+            return losses, None
+        powers *= (weights / norm)[:, None, :]
+        near_powers *= (weights / near_norm)[:, None, :]
+        return losses, powers - near_powers
+
+    def through_softmax(self, x: Array, slope: Array, weights: Array | None = None, out: Array | None = None) -> Array:
+        """weights * p * (slope - sum p * slope) with p = softmax(x): from the gradient by p that by x; not for autograd.
+
+        A backend may put it into `out`, which may be `slope`, and returns that then.
+        """
+        p, norm, _ = self.softmax_parts(x)
+        p /= norm[:, None, :]
+        p *= slope - self.xp.sum(p * slope, axis=1, keepdims=True)
+        return p if weights is None else p * weights[:, None, :]
+
+    def softmax_totals(self, x: Array, index: Array, weights: Array) -> tuple[Array, Array]:
+        """The sums over the pixels of weights * softmax(x), float64 (N, C), and that at class `index`, (N, S)."""
+        p, norm, _ = self.softmax_parts(x)
+        p *= (weights / norm)[:, None, :]
+        return self.pixel_sums(p), self.pick(p, index)
+
     def binary_cross_entropy(
         self,
         x: Array,
@@ -244,6 +277,10 @@ class Backend:
         """The values x[n, index[n, s], s] of x (N, C, S) for an index (N, S)."""
         return self.xp.squeeze(self.xp.take_along_axis(x, index[:, None, :], axis=1), axis=1)
 
+    def look_up(self, table: Array, index: Array) -> Array:
+        """table[n, index[n, s]] of a table (N, C) for an index (N, S)."""
+        return self.xp.take_along_axis(table, index, axis=1)
+
     def buffer_like(self, x: Array) -> Array:
         """An array for the gradient of x: its shape, dtype and device, and no values yet."""
         return self.xp.empty_like(x)
@@ -281,6 +318,16 @@ class Backend:
             if not limits.min <= number <= limits.max:
                 return xp.ones_like(labels, dtype=xp.bool)
         return xp.not_equal(labels, number)
+
+    def tally(self, labels: Array, ignore_index: int | None, most: float) -> Array:
+        """How many labels count, and of those how many are 1, are 0, and lie outside [0, most] (NaN too): int64 (4,)."""
+        xp = self.xp
+        if self.is_dtype(labels, "bool"):
+            labels = xp.astype(labels, xp.int8)
+        mask = xp.ones_like(labels, dtype=xp.bool) if ignore_index is None else self.differs(labels, ignore_index)
+        # Not `>= limit`: soft labels are floats up to 1.
+        masks = [xp.equal(labels, 1), xp.equal(labels, 0), ~((labels >= 0) & (labels <= most))]
+        return xp.stack([self.count(mask), *(self.count(mask & which) for which in masks)])
 
     def split_labels(self, labels: Array, ignore_index: int) -> tuple[Array, Array]:
         """The class of integer labels in `index_dtype`, 0 where ignored; and a mask, False where ignored."""

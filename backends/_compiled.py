@@ -21,8 +21,7 @@ class CompiledBackend(NumPyBackend):
         """One look for the largest, one for the rest, while a block of pixels is in the first cache."""
         if not _fits(x):
             return super().softmax_parts(x, out)
-        if out is None or not _fits(out):
-            out = np.empty(x.shape, np.float32)
+        out = _room(x, out)
         norm, top = np.empty((2, x.shape[0], x.shape[2]), np.float32)
         _loops.softmax_parts(x, out, norm, top)
         return out, norm, top
@@ -45,10 +44,39 @@ class CompiledBackend(NumPyBackend):
         if weights is None:
             _loops.cross_entropy(x, index, losses)
             return losses, None
-        if out is None or not _fits(out):
-            out = np.empty(x.shape, np.float32)
+        out = _room(x, out)
         _loops.cross_entropy(x, index, losses, np.ascontiguousarray(weights, np.float32), out)
         return losses, out
+
+    def relaxed_cross_entropy(
+        self, x: Array, near: Array, weights: Array | None = None, out: Array | None = None
+    ) -> tuple[Array, Array | None]:
+        """As `cross_entropy`."""
+        if not (_fits(x) and near.flags.c_contiguous | (near.strides[-1] == 1)):
+            return super().relaxed_cross_entropy(x, near, weights, out)
+        losses = np.empty((x.shape[0], x.shape[2]), np.float32)
+        if weights is None:
+            _loops.relaxed_cross_entropy(x, near, losses)
+            return losses, None
+        out = _room(x, out)
+        _loops.relaxed_cross_entropy(x, near, losses, np.ascontiguousarray(weights, np.float32), out)
+        return losses, out
+
+    def through_softmax(self, x: Array, slope: Array, weights: Array | None = None, out: Array | None = None) -> Array:
+        """Exponentials twice rather than a place for them."""
+        if not (_fits(x) and _fits(slope)):
+            return super().through_softmax(x, slope, weights, out)
+        out = _room(x, out)
+        _loops.through_softmax(x, slope, None if weights is None else np.ascontiguousarray(weights, np.float32), out)
+        return out
+
+    def softmax_totals(self, x: Array, index: Array, weights: Array) -> tuple[Array, Array]:
+        """As `through_softmax`."""
+        if not (_fits(x) and _indexes(index)):
+            return super().softmax_totals(x, index, weights)
+        totals, own = np.zeros((*x.shape[:2], 1)), np.empty(index.shape, np.float32)
+        _loops.softmax_totals(x, index, np.ascontiguousarray(weights, np.float32), totals, own)
+        return totals[:, :, 0], own
 
     def binary_cross_entropy(
         self,
@@ -127,11 +155,21 @@ class CompiledBackend(NumPyBackend):
         """One pass along the sorted pixels."""
         if errors.dtype != np.float32 or errors.ndim != 2 or errors.shape[1] >= 2**31:
             return super().jaccard_steps(errors, foreground)
-        keys = self.descending_keys(errors)
+        keys = np.empty(errors.shape, np.uint64)
+        _loops.marked_keys(np.ascontiguousarray(errors), np.ascontiguousarray(foreground), keys)
         keys.sort(axis=-1)
         steps = np.empty(errors.shape, np.float32)
-        _loops.jaccard_steps(keys, np.ascontiguousarray(foreground), steps)
+        _loops.jaccard_steps(keys, steps)
         return steps
+
+    def tally(self, labels: Array, ignore_index: int | None, most: float) -> Array:
+        """One pass."""
+        known = labels.dtype in _LABELS or labels.dtype == np.float32
+        if not (known and (ignore_index is None or _is_exact(ignore_index))):
+            return super().tally(labels, ignore_index, most)
+        counts = np.zeros(4, np.int64)
+        _loops.tally(np.ascontiguousarray(labels), counts, ignore_index, most)
+        return counts
 
     def descending_keys(self, x: Array) -> Array:
         """One pass."""
@@ -145,6 +183,10 @@ class CompiledBackend(NumPyBackend):
 def _fits(x: Any) -> bool:
     """float32 (N, C, S) with pixels side by side."""
     return x.dtype == np.float32 and x.ndim == 3 and x.flags.aligned and (x.strides[2] == 4 or x.shape[2] == 1)
+
+
+def _room(x: Array, out: Array | None) -> Array:
+    return out if out is not None and _fits(out) else np.empty(x.shape, np.float32)
 
 
 def _indexes(x: Any) -> bool:

@@ -126,6 +126,10 @@ class NumPyBackend(Backend):
         """From contiguous memory."""
         return np.ascontiguousarray(x).reshape(-1).take(_places(index, x.shape[1]))
 
+    def look_up(self, table: Array, index: Array) -> Array:
+        """Row by row: an index for each axis takes ten times as long."""
+        return np.stack([row.take(places) for row, places in zip(table, index, strict=True)])
+
     def subtract_at(self, x: Array, index: Array, amount: Array) -> Array:
         """In place: every (n, s) names its own entry, so that no two writes meet."""
         x = np.ascontiguousarray(x)

@@ -112,19 +112,13 @@ def check_range(
 
 
 def _some_out_of_range(ops: Backend, values: Array, limit: int, ignore_index: int | None) -> bool:
-    row, xp = ops.xp.reshape(values, (1, 1, -1)), ops.xp
-    quick = ops.readable(values)
-    if ops.is_dtype(row, "bool"):
-        row = xp.astype(row, xp.int8)
+    row = ops.xp.reshape(values, (1, 1, -1))
 
-    def task(chunk: Chunk) -> bool:
-        part = row[:, :, chunk[1]]
-        # Two cheap looks where they cost no wait; a NaN is inside nothing.
-        if quick and bool(ops.read(xp.min(part)) >= 0) and bool(ops.read(xp.max(part)) <= limit - 1):
-            return False
-        return bool(ops.read(xp.any(_out_of_range(ops, part, limit, ignore_index))))
+    def task(chunk: Chunk) -> Array:
+        return ops.tally(row[:, :, chunk[1]], ignore_index, limit - 1)[3]
 
-    return any(ops.run(task, ops.chunks(*shape_of(row), small=True)))
+    counts = ops.run(task, ops.chunks(*shape_of(row)))
+    return any(int(ops.read(count)) > 0 for count in counts)
 
 
 def _out_of_range(ops: Backend, values: Array, limit: int, ignore_index: int | None) -> Array:

@@ -63,17 +63,31 @@ static inline float NAMED(log)(float x) {
     return x < 3.0e38f ? found : x; /* infinity and NaN */
 }
 
-/* Of one block: the largest of each pixel, exp of what is below it, and the sum of those. */
-static inline void NAMED(block)(const float *z, int64_t z_step, float *powers, int64_t powers_step, float *sum, float *largest,
-                                int64_t channels, int count) {
-    for (int i = 0; i < count; i++) {
-        largest[i] = z[i];
-        sum[i] = 0.0f;
-    }
+/* In double: the order of the terms is fixed, sixteen sums side by side. */
+static double NAMED(sum)(const float *x, int64_t count) {
+    double sums[16] = {0};
+    int64_t i = 0;
+    for (; i + 16 <= count; i += 16)
+        for (int lane = 0; lane < 16; lane++) sums[lane] += (double)x[i + lane];
+    for (; i < count; i++) sums[0] += (double)x[i];
+    double total = 0.0;
+    for (int lane = 0; lane < 16; lane++) total += sums[lane];
+    return total;
+}
+
+static inline void NAMED(largest)(const float *z, int64_t z_step, float *largest, int64_t channels, int count) {
+    for (int i = 0; i < count; i++) largest[i] = z[i];
     for (int64_t c = 1; c < channels; c++) {
         const float *row = z + c * z_step;
         for (int i = 0; i < count; i++) largest[i] = row[i] > largest[i] ? row[i] : largest[i];
     }
+}
+
+/* Of one block: the largest of each pixel, exp of what is below it, and the sum of those. */
+static inline void NAMED(block)(const float *z, int64_t z_step, float *powers, int64_t powers_step, float *sum, float *largest,
+                                int64_t channels, int count) {
+    NAMED(largest)(z, z_step, largest, channels, count);
+    for (int i = 0; i < count; i++) sum[i] = 0.0f;
     for (int64_t c = 0; c < channels; c++) {
         const float *row = z + c * z_step;
         if (powers) {
@@ -129,6 +143,108 @@ static int64_t NAMED(cross_entropy)(const float *z, int64_t z_step, const void *
     return wrong;
 }
 
+/* out = weights * p * (slope - sum p * slope) with p = softmax(z): from the gradient by the softmax that by its logits. `out`
+ * may be `slope`. */
+static void NAMED(through_softmax)(const float *z, int64_t z_step, const float *slope, int64_t slope_step, const float *weights,
+                                   float *out, int64_t out_step, int64_t channels, int64_t pixels) {
+    for (int64_t start = 0; start < pixels; start += BLOCK) {
+        int count = (int)(pixels - start < BLOCK ? pixels - start : BLOCK);
+        float largest[BLOCK], sum[BLOCK], mean[BLOCK];
+        NAMED(largest)(z + start, z_step, largest, channels, count);
+        for (int i = 0; i < count; i++) sum[i] = mean[i] = 0.0f;
+        for (int64_t c = 0; c < channels; c++) {
+            const float *row = z + c * z_step + start, *by = slope + c * slope_step + start;
+            for (int i = 0; i < count; i++) {
+                float power = NAMED(exp)(row[i] - largest[i]);
+                sum[i] += power;
+                mean[i] += power * by[i];
+            }
+        }
+        for (int i = 0; i < count; i++) {
+            mean[i] /= sum[i];
+            sum[i] = (weights ? weights[start + i] : 1.0f) / sum[i];
+        }
+        for (int64_t c = 0; c < channels; c++) {
+            const float *row = z + c * z_step + start, *by = slope + c * slope_step + start;
+            float *to = out + c * out_step + start;
+            for (int i = 0; i < count; i++) to[i] = NAMED(exp)(row[i] - largest[i]) * sum[i] * (by[i] - mean[i]);
+        }
+    }
+}
+
+/* totals[c] += the sum over the pixels of weights * softmax(z)[c]; own = weights * softmax(z)[index]. How many indices are out
+ * of range. */
+static int64_t NAMED(softmax_totals)(const float *z, int64_t z_step, const void *index, int kind, const float *weights,
+                                     double *totals, float *own, int64_t channels, int64_t pixels) {
+    int64_t wrong = 0;
+    for (int64_t start = 0; start < pixels; start += BLOCK) {
+        int count = (int)(pixels - start < BLOCK ? pixels - start : BLOCK);
+        float largest[BLOCK], sum[BLOCK], p[BLOCK];
+        NAMED(block)(z + start, z_step, NULL, 0, sum, largest, channels, count);
+        for (int i = 0; i < count; i++) sum[i] = weights[start + i] / sum[i];
+        for (int64_t c = 0; c < channels; c++) {
+            const float *row = z + c * z_step + start;
+            for (int i = 0; i < count; i++) p[i] = NAMED(exp)(row[i] - largest[i]) * sum[i];
+            totals[c] += NAMED(sum)(p, count);
+        }
+        for (int i = 0; i < count; i++) {
+            int64_t at = label_at(index, kind, start + i);
+            int outside = (uint64_t)at >= (uint64_t)channels;
+            wrong += outside;
+            p[i] = z[(outside ? 0 : at) * z_step + start + i];
+        }
+        for (int i = 0; i < count; i++) own[start + i] = NAMED(exp)(p[i] - largest[i]) * sum[i];
+    }
+    return wrong;
+}
+
+/* losses = logsumexp(z) - logsumexp(z where near); with slopes, their derivative times weights. */
+static void NAMED(relaxed_cross_entropy)(const float *z, int64_t z_step, const uint8_t *near, int64_t near_step, float *losses,
+                                         const float *weights, float *slopes, int64_t slopes_step, int64_t channels,
+                                         int64_t pixels) {
+    for (int64_t start = 0; start < pixels; start += BLOCK) {
+        int count = (int)(pixels - start < BLOCK ? pixels - start : BLOCK);
+        float largest[BLOCK], sum[BLOCK], near_largest[BLOCK], near_sum[BLOCK];
+        NAMED(block)(z + start, z_step, NULL, 0, sum, largest, channels, count);
+        for (int i = 0; i < count; i++) {
+            near_largest[i] = -INFINITY;
+            near_sum[i] = 0.0f;
+        }
+        for (int64_t c = 0; c < channels; c++) {
+            const float *row = z + c * z_step + start;
+            const uint8_t *in = near + c * near_step + start;
+            for (int i = 0; i < count; i++) {
+                float larger = row[i] > near_largest[i] ? row[i] : near_largest[i];
+                near_largest[i] = in[i] ? larger : near_largest[i];
+            }
+        }
+        for (int64_t c = 0; c < channels; c++) {
+            const float *row = z + c * z_step + start;
+            const uint8_t *in = near + c * near_step + start;
+            for (int i = 0; i < count; i++) {
+                float power = NAMED(exp)(row[i] - near_largest[i]);
+                near_sum[i] += in[i] ? power : 0.0f;
+            }
+        }
+        for (int i = 0; i < count; i++)
+            losses[start + i] = (largest[i] - near_largest[i]) + NAMED(log)(sum[i]) - NAMED(log)(near_sum[i]);
+        if (!slopes) continue;
+        for (int i = 0; i < count; i++) {
+            sum[i] = weights[start + i] / sum[i];
+            near_sum[i] = weights[start + i] / near_sum[i];
+        }
+        for (int64_t c = 0; c < channels; c++) {
+            const float *row = z + c * z_step + start;
+            const uint8_t *in = near + c * near_step + start;
+            float *out = slopes + c * slopes_step + start;
+            for (int i = 0; i < count; i++) {
+                float power = NAMED(exp)(row[i] - largest[i]), near_power = NAMED(exp)(row[i] - near_largest[i]);
+                out[i] = power * sum[i] - (in[i] ? near_power * near_sum[i] : 0.0f);
+            }
+        }
+    }
+}
+
 static void NAMED(softplus_and_sigmoid)(const float *x, float *above, float *rising, int64_t count) {
     for (int64_t i = 0; i < count; i++) {
         float z = x[i], positive = z < 0.0f ? 0.0f : z; /* NaN stays */
@@ -138,27 +254,23 @@ static void NAMED(softplus_and_sigmoid)(const float *x, float *above, float *ris
     }
 }
 
-/* In double: the order of the terms is fixed, sixteen sums side by side. */
-static double NAMED(sum)(const float *x, int64_t count) {
-    double sums[16] = {0};
-    int64_t i = 0;
-    for (; i + 16 <= count; i += 16)
-        for (int lane = 0; lane < 16; lane++) sums[lane] += (double)x[i + lane];
-    for (; i < count; i++) sums[0] += (double)x[i];
-    double total = 0.0;
-    for (int lane = 0; lane < 16; lane++) total += sums[lane];
-    return total;
+/* The upper half of a key that ascends as x descends; both zeros are equal. */
+static inline uint64_t NAMED(descending)(float x) {
+    float number = x + 0.0f;
+    uint32_t bits;
+    memcpy(&bits, &number, sizeof bits);
+    uint32_t rising = (uint32_t)((int32_t)bits >> 31);
+    return (uint64_t)(bits ^ (~rising & 0x7FFFFFFFu)) << 32;
 }
 
-/* Keys that ascend as x descends, equal ones by their place; both zeros are equal. */
+/* Keys that ascend as x descends, equal ones by their place, which is the lower half. */
 static void NAMED(descending_keys)(const float *x, uint64_t *keys, int64_t count) {
-    for (int64_t i = 0; i < count; i++) {
-        float number = x[i] + 0.0f;
-        uint32_t bits;
-        memcpy(&bits, &number, sizeof bits);
-        uint32_t rising = (uint32_t)((int32_t)bits >> 31);
-        keys[i] = (uint64_t)(bits ^ (~rising & 0x7FFFFFFFu)) << 32 | (uint32_t)i;
-    }
+    for (int64_t i = 0; i < count; i++) keys[i] = NAMED(descending)(x[i]) | (uint32_t)i;
+}
+
+/* The same with a mark in the lowest bit, below the place. */
+static void NAMED(marked_keys)(const float *x, const uint8_t *marks, uint64_t *keys, int64_t count) {
+    for (int64_t i = 0; i < count; i++) keys[i] = NAMED(descending)(x[i]) | (uint32_t)i << 1 | marks[i];
 }
 
 /* Labels as numbers, 0 where they are not counted, and whether they are. */
@@ -235,37 +347,76 @@ static double NAMED(differences)(const float *z, const void *labels, int kind, d
     return total;
 }
 
-/* Along sorted keys (see descending_keys) the steps of the Jaccard loss, each at its own pixel. How many keys name no pixel. */
-static int64_t NAMED(jaccard_steps)(const uint64_t *keys, const uint8_t *foreground, float *steps, int64_t pixels) {
+/* Along sorted keys with the foreground as marks, the steps of the Jaccard loss, each at its own pixel. How many keys name no
+ * pixel. */
+static int64_t NAMED(jaccard_steps)(const uint64_t *keys, float *steps, int64_t pixels) {
     int64_t whole = 0, found = 0, wrong = 0;
-    for (int64_t i = 0; i < pixels; i++) whole += foreground[i];
+    for (int64_t i = 0; i < pixels; i++) whole += (int64_t)(keys[i] & 1);
     for (int64_t start = 0; start < pixels; start += BLOCK) {
         int count = (int)(pixels - start < BLOCK ? pixels - start : BLOCK);
-        uint32_t place[BLOCK];
-        float hit[BLOCK], left[BLOCK], step[BLOCK];
-        int32_t background[BLOCK];
+        int32_t hit[BLOCK], background[BLOCK];
+        float left[BLOCK], step[BLOCK];
+        for (int i = 0; i < count; i++) hit[i] = (int32_t)(keys[start + i] & 1);
         for (int i = 0; i < count; i++) {
-            place[i] = (uint32_t)keys[start + i];
-            int outside = (int64_t)place[i] >= pixels;
-            wrong += outside;
-            place[i] = outside ? 0 : place[i];
-            int is_hit = foreground[place[i]];
-            found += is_hit;
-            hit[i] = (float)is_hit;
+            found += hit[i];
             left[i] = (float)(whole - found);
             background[i] = (int32_t)(start + i + 1 - found);
         }
         for (int i = 0; i < count; i++) {
-            float all = (float)(whole + background[i]);
-            float before = all - 1.0f < 1.0f ? 1.0f : all - 1.0f;
-            float quotient = left[i] / before;
-            step[i] = (hit[i] != 0.0f ? 1.0f : quotient) / all;
+            float all = (float)((int32_t)whole + background[i]);
+            float before = all - 1.0f < 1.0f ? 1.0f : all - 1.0f, quotient = left[i] / before;
+            step[i] = (hit[i] ? 1.0f : quotient) / all;
         }
         /* Without foreground the loss jumps to 1 at the first pixel. */
-        if (start == 0 && whole == 0 && count) step[0] = 1.0f;
-        for (int i = 0; i < count; i++) steps[place[i]] = step[i];
+        if (start == 0 && whole == 0) step[0] = 1.0f;
+        for (int i = 0; i < count; i++) {
+            int64_t place = (int64_t)((uint32_t)keys[start + i] >> 1);
+            if (place < pixels)
+                steps[place] = step[i];
+            else
+                wrong++;
+        }
     }
     return wrong;
+}
+
+/* Adds up how many labels count, and of those how many are 1, are 0, and lie outside [0, most]. */
+static void NAMED(tally)(const void *labels, int kind, double ignore, int masks, double most, int64_t *counts, int64_t count) {
+    int64_t counted = 0, ones = 0, zeros = 0, outside = 0;
+#define COUNT(type, wide)                                                                                              \
+    {                                                                                                                  \
+        const type *from = (const type *)labels;                                                                       \
+        const wide skipped = (wide)ignore, last = (wide)most;                                                          \
+        for (int64_t i = 0; i < count; i++) {                                                                          \
+            wide label = (wide)from[i];                                                                                \
+            int counts_here = !masks | (label != skipped);                                                             \
+            counted += counts_here;                                                                                    \
+            ones += counts_here & (label == 1);                                                                        \
+            zeros += counts_here & (label == 0);                                                                       \
+            outside += counts_here & !((label >= 0) & (label <= last));                                                \
+        }                                                                                                              \
+    }
+    switch (kind) {
+    case FLOAT32:
+        COUNT(float, double)
+        break;
+    case INT64:
+        COUNT(int64_t, int64_t)
+        break;
+    case INT32:
+        COUNT(int32_t, int64_t)
+        break;
+    case INT16:
+        COUNT(int16_t, int64_t)
+        break;
+    default:
+        COUNT(uint8_t, int64_t)
+    }
+#undef COUNT
+    counts[0] += counted;
+    counts[1] += ones;
+    counts[2] += zeros;
+    counts[3] += outside;
 }
 
 #undef BLOCK

@@ -237,6 +237,71 @@ static PyObject *cross_entropy(PyObject *self, PyObject *const *args, Py_ssize_t
     return finish(a, count, wrong);
 }
 
+/* through_softmax(z, slope, weights or None, out) */
+static PyObject *through_softmax(PyObject *self, PyObject *const *args, Py_ssize_t given) {
+    static const Wanted wanted[] = {{"z", FLOAT32, 0}, {"slope", FLOAT32, 0}, {"out", FLOAT32, 1}, {"weights", FLOAT32, 0}};
+    Array a[4];
+    if (given != 4) return PyErr_Format(PyExc_TypeError, "expected 4 arguments (got %zd)", given);
+    int count = args[2] == Py_None ? 3 : 4;
+    PyObject *ordered[] = {args[0], args[1], args[3], args[2]};
+    if (!take_all(ordered, count, a, wanted, count)) return NULL;
+    int fits = count == 3 || has_rows(&a[3], "weights", a);
+    for (int i = 1; fits && i < 3; i++)
+        fits = has_shape(&a[i], wanted[i].name, a[0].shape[0], a[0].shape[1], a[0].shape[2]);
+    if (fits && a[0].shape[1] > 0) {
+        Py_BEGIN_ALLOW_THREADS
+        for (int64_t n = 0; n < a[0].shape[0]; n++)
+            loops->through_softmax(IMAGE(a[0], float, n), a[0].step[1], IMAGE(a[1], float, n), a[1].step[1],
+                                   count == 4 ? ROW(a[3], float, n) : NULL, IMAGE(a[2], float, n), a[2].step[1],
+                                   a[0].shape[1], a[0].shape[2]);
+        Py_END_ALLOW_THREADS
+    }
+    return finish(a, count, 0);
+}
+
+/* softmax_totals(z, index, weights, totals, own): totals (N, C, 1) float64 are added to */
+static PyObject *softmax_totals(PyObject *self, PyObject *const *args, Py_ssize_t given) {
+    static const Wanted wanted[] = {{"z", FLOAT32, 0},
+                                    {"index", INT32 | INT64, 0},
+                                    {"weights", FLOAT32, 0},
+                                    {"totals", FLOAT64, 1},
+                                    {"own", FLOAT32, 1}};
+    Array a[5];
+    int64_t wrong = 0;
+    if (!take_all(args, given, a, wanted, 5)) return NULL;
+    if (has_rows(&a[1], "index", a) && has_rows(&a[2], "weights", a) && has_rows(&a[4], "own", a) &&
+        is_contiguous(&a[3], "totals") && has_shape(&a[3], "totals", a[0].shape[0], a[0].shape[1], 1) && a[0].shape[1] > 0) {
+        Py_BEGIN_ALLOW_THREADS
+        for (int64_t n = 0; n < a[0].shape[0]; n++)
+            wrong += loops->softmax_totals(IMAGE(a[0], float, n), a[0].step[1], INDEX_ROW(a[1], n), a[1].kind,
+                                           ROW(a[2], float, n), (double *)a[3].data + n * a[0].shape[1], ROW(a[4], float, n),
+                                           a[0].shape[1], a[0].shape[2]);
+        Py_END_ALLOW_THREADS
+    }
+    return finish(a, 5, wrong);
+}
+
+/* relaxed_cross_entropy(z, near, losses) or relaxed_cross_entropy(z, near, losses, weights, slopes) */
+static PyObject *relaxed_cross_entropy(PyObject *self, PyObject *const *args, Py_ssize_t given) {
+    static const Wanted wanted[] = {
+        {"z", FLOAT32, 0}, {"near", BOOL, 0}, {"losses", FLOAT32, 1}, {"weights", FLOAT32, 0}, {"slopes", FLOAT32, 1}};
+    Array a[5];
+    int count = given == 3 ? 3 : 5, slopes = count == 5;
+    if (!take_all(args, given, a, wanted, count)) return NULL;
+    if (has_shape(&a[1], "near", a[0].shape[0], a[0].shape[1], a[0].shape[2]) && has_rows(&a[2], "losses", a) &&
+        (!slopes || has_rows(&a[3], "weights", a)) &&
+        (!slopes || has_shape(&a[4], "slopes", a[0].shape[0], a[0].shape[1], a[0].shape[2])) && a[0].shape[1] > 0) {
+        Py_BEGIN_ALLOW_THREADS
+        for (int64_t n = 0; n < a[0].shape[0]; n++)
+            loops->relaxed_cross_entropy(IMAGE(a[0], float, n), a[0].step[1], IMAGE(a[1], uint8_t, n), a[1].step[1],
+                                         ROW(a[2], float, n), slopes ? ROW(a[3], float, n) : NULL,
+                                         slopes ? IMAGE(a[4], float, n) : NULL, slopes ? a[4].step[1] : 0, a[0].shape[1],
+                                         a[0].shape[2]);
+        Py_END_ALLOW_THREADS
+    }
+    return finish(a, count, 0);
+}
+
 /* Of z, labels and, if it is wanted, a place for slopes: contiguous, and of one length. */
 static const Wanted ELEMENTS[] = {{"z", FLOAT32, 0}, {"labels", FLOAT32 | INT64 | INT32 | UINT8, 0}, {"slopes", FLOAT32, 1}};
 
@@ -291,22 +356,54 @@ static PyObject *differences(PyObject *self, PyObject *const *args, Py_ssize_t g
     return finish_sum(a, count, sum);
 }
 
-/* jaccard_steps(keys, foreground, steps), row by row; the low half of a key is the pixel's place */
-static PyObject *jaccard_steps(PyObject *self, PyObject *const *args, Py_ssize_t given) {
-    static const Wanted wanted[] = {{"keys", UINT64, 0}, {"foreground", BOOL, 0}, {"steps", FLOAT32, 1}};
+/* marked_keys(x, marks, keys), row by row */
+static PyObject *marked_keys(PyObject *self, PyObject *const *args, Py_ssize_t given) {
+    static const Wanted wanted[] = {{"x", FLOAT32, 0}, {"marks", BOOL, 0}, {"keys", UINT64, 1}};
     Array a[3];
-    int64_t wrong = 0;
     if (!take_all(args, given, a, wanted, 3)) return NULL;
     if (a[0].shape[2] > INT32_MAX) {
-        PyErr_SetString(PyExc_ValueError, "keys has more entries in a row than fit 31 bits");
-    } else if (has_shape(&a[0], "keys", 1, -1, -1) && has_shape(&a[1], "foreground", 1, a[0].shape[1], a[0].shape[2]) &&
-               has_shape(&a[2], "steps", 1, a[0].shape[1], a[0].shape[2])) {
+        PyErr_SetString(PyExc_ValueError, "x has more entries in a row than fit 31 bits");
+    } else if (has_shape(&a[0], "x", 1, -1, -1) && has_shape(&a[1], "marks", 1, a[0].shape[1], a[0].shape[2]) &&
+               has_shape(&a[2], "keys", 1, a[0].shape[1], a[0].shape[2])) {
         Py_BEGIN_ALLOW_THREADS
         for (int64_t n = 0; n < a[0].shape[1]; n++)
-            wrong += loops->jaccard_steps(ROW(a[0], uint64_t, n), ROW(a[1], uint8_t, n), ROW(a[2], float, n), a[0].shape[2]);
+            loops->marked_keys(ROW(a[0], float, n), ROW(a[1], uint8_t, n), ROW(a[2], uint64_t, n), a[0].shape[2]);
         Py_END_ALLOW_THREADS
     }
-    return finish(a, 3, wrong);
+    return finish(a, 3, 0);
+}
+
+/* jaccard_steps(keys, steps), row by row: keys are sorted marked ones */
+static PyObject *jaccard_steps(PyObject *self, PyObject *const *args, Py_ssize_t given) {
+    static const Wanted wanted[] = {{"keys", UINT64, 0}, {"steps", FLOAT32, 1}};
+    Array a[2];
+    int64_t wrong = 0;
+    if (!take_all(args, given, a, wanted, 2)) return NULL;
+    if (a[0].shape[2] > INT32_MAX) {
+        PyErr_SetString(PyExc_ValueError, "keys has more entries in a row than fit 31 bits");
+    } else if (has_shape(&a[0], "keys", 1, -1, -1) && has_shape(&a[1], "steps", 1, a[0].shape[1], a[0].shape[2])) {
+        Py_BEGIN_ALLOW_THREADS
+        for (int64_t n = 0; n < a[0].shape[1]; n++)
+            wrong += loops->jaccard_steps(ROW(a[0], uint64_t, n), ROW(a[1], float, n), a[0].shape[2]);
+        Py_END_ALLOW_THREADS
+    }
+    return finish(a, 2, wrong);
+}
+
+/* tally(labels, counts, ignore_index or None, most): counts (4,) int64 are added to */
+static PyObject *tally(PyObject *self, PyObject *const *args, Py_ssize_t given) {
+    static const Wanted wanted[] = {{"labels", FLOAT32 | INT64 | INT32 | INT16 | UINT8, 0}, {"counts", INT64, 1}};
+    Array a[2];
+    if (given != 4) return PyErr_Format(PyExc_TypeError, "expected 4 arguments (got %zd)", given);
+    int masks = args[2] != Py_None;
+    double ignore = masks ? PyFloat_AsDouble(args[2]) : 0.0, most = PyFloat_AsDouble(args[3]);
+    if (PyErr_Occurred() || !take_all(args, 2, a, wanted, 2)) return NULL;
+    if (is_contiguous(&a[0], "labels") && has_shape(&a[1], "counts", 1, 1, 4)) {
+        Py_BEGIN_ALLOW_THREADS
+        loops->tally(a[0].data, a[0].kind, ignore, masks, most, (int64_t *)a[1].data, size_of(&a[0]));
+        Py_END_ALLOW_THREADS
+    }
+    return finish(a, 2, 0);
 }
 
 /* instruction_sets(): names of those that this processor has, the fastest first */
@@ -335,7 +432,9 @@ static PyObject *use(PyObject *self, PyObject *name) {
 static PyMethodDef methods[] = {
     FAST(softmax_parts), FAST(softmax_sums),    FAST(softplus_and_sigmoid), FAST(pick), FAST(subtract_at),
     FAST(class_sums),    FAST(sums),            FAST(descending_keys),      FAST(split_labels),
+    FAST(through_softmax), FAST(softmax_totals), FAST(relaxed_cross_entropy),
     FAST(cross_entropy), FAST(jaccard_steps),   FAST(binary_cross_entropy), FAST(differences),
+    FAST(marked_keys),   FAST(tally),
     {"instruction_sets", instruction_sets, METH_NOARGS, NULL},
     {"use", use, METH_O, NULL},
     {NULL, NULL, 0, NULL},

@@ -1,5 +1,6 @@
 /* The loops for each instruction set, and the set that this processor has. */
 
+#include <math.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -16,13 +17,21 @@ typedef struct {
     int64_t (*cross_entropy)(const float *, int64_t, const void *, int, float *, const float *, float *, int64_t, int64_t, int64_t);
     double (*binary_cross_entropy)(const float *, const void *, int, double, const float *, float *, int64_t);
     double (*differences)(const float *, const void *, int, double, int, int, float, float *, int64_t);
-    int64_t (*jaccard_steps)(const uint64_t *, const uint8_t *, float *, int64_t);
+    void (*through_softmax)(const float *, int64_t, const float *, int64_t, const float *, float *, int64_t, int64_t, int64_t);
+    int64_t (*softmax_totals)(const float *, int64_t, const void *, int, const float *, double *, float *, int64_t, int64_t);
+    void (*relaxed_cross_entropy)(const float *, int64_t, const uint8_t *, int64_t, float *, const float *, float *, int64_t,
+                                  int64_t, int64_t);
+    void (*marked_keys)(const float *, const uint8_t *, uint64_t *, int64_t);
+    int64_t (*jaccard_steps)(const uint64_t *, float *, int64_t);
+    void (*tally)(const void *, int, double, int, double, int64_t *, int64_t);
 } Loops;
 
 #define LOOPS_OF_SET(name)                                                                                             \
     {                                                                                                                  \
         name, NAMED(softmax_parts), NAMED(softplus_and_sigmoid), NAMED(sum), NAMED(descending_keys),                   \
-            NAMED(cross_entropy), NAMED(binary_cross_entropy), NAMED(differences), NAMED(jaccard_steps)                \
+            NAMED(cross_entropy), NAMED(binary_cross_entropy), NAMED(differences),                                     \
+            NAMED(through_softmax), NAMED(softmax_totals), NAMED(relaxed_cross_entropy), NAMED(marked_keys),           \
+            NAMED(jaccard_steps), NAMED(tally)                                                                         \
     }
 
 #if (defined(__x86_64__) || defined(_M_X64)) && defined(__GNUC__)

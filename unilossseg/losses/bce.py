@@ -129,22 +129,17 @@ class BCELoss(Loss):
         return keep_where(ops, mask, ops.cast(labels, dtype)), mask
 
     def _tally(self, ops: Backend, labels: Array, channels: int) -> Array:
-        """How many elements are counted, are positive, and are negative (as far as the parameters ask): int64 (3,)."""
-        xp = ops.xp
-        if ops.is_dtype(labels, "bool"):
-            labels = xp.astype(labels, xp.int8)
-        mask = differs(ops, labels, self.ignore_index)
-        valid, encoded = ops.count(mask), len(labels.shape) == 2
+        """How many elements are counted, are positive and are negative: int64 (3,)."""
+        xp, encoded = ops.xp, len(labels.shape) == 2
+        counts = ops.tally(labels, self.ignore_index, 1)
+        valid, positives, negatives = counts[0], counts[1], counts[2]
         each = channels if encoded else 1
-        if "dynamic" not in (self.weight, self.pos_weight):
-            return xp.stack([each * valid] * 3)
         ignored = size_of(labels) - valid if self.variant == "paddleseg" else xp.zeros_like(valid)
         if encoded:
             # The reference takes ignored pixels for class 0.
             positives, negatives = valid + ignored, (channels - 1) * (valid + ignored)
         else:
-            positives = ops.count(xp.equal(labels, 1) & mask)
-            negatives = ops.count(xp.equal(labels, 0) & mask) + ignored
+            negatives = negatives + ignored
         return xp.stack([each * valid, positives, negatives])
 
     def _shares(self, ops: Backend, tally: Array, size: int, dtype: Any) -> _Shares:

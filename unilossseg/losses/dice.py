@@ -134,13 +134,6 @@ class _Pass:
         self.chunks = ops.chunks(*shape_of(logits))
         self.slopes = ops.buffer_like(logits) if gradient else None
 
-    def probabilities(self, chunk: Chunk) -> Array:
-        """The softmax of one chunk, 0 where ignored."""
-        ops, (images, span) = self.ops, chunk
-        p, norm, _ = ops.softmax_parts(upcast(ops, self.logits[images, :, span]))
-        p *= (ops.xp.astype(self.pixels.valid[images, span], self.dtype) / norm)[:, None, :]
-        return p
-
     def sums(self) -> tuple[Array, Array]:
         """Of p in each image's true class, and of p and of the labels, in float64: (N, C)."""
         ops, xp = self.ops, self.ops.xp
@@ -148,9 +141,9 @@ class _Pass:
 
         def task(chunk: Chunk) -> tuple[Array, Array]:
             place, span = chunk
-            p, y = self.probabilities(chunk), self.pixels.index[place, span]
-            labelled = ops.class_sums(xp.astype(self.pixels.valid[place, span], self.dtype), y, channels)
-            return ops.class_sums(ops.pick(p, y), y, channels), ops.pixel_sums(p) + labelled
+            index, valid = self.pixels.index[chunk], xp.astype(self.pixels.valid[chunk], self.dtype)
+            mass, own = ops.softmax_totals(upcast(ops, self.logits[place, :, span]), index, valid)
+            return ops.class_sums(own, index, channels), mass + ops.class_sums(valid, index, channels)
 
         overlap = xp.zeros((images, channels), dtype=xp.float64, device=ops.device(self.logits))
         size = xp.zeros_like(overlap)
@@ -163,17 +156,18 @@ class _Pass:
         """From dL/dp, `by_size` (N, C) for every class and `by_overlap` more for the true one, back through the softmax."""
         ops, xp, slopes = self.ops, self.ops.xp, self.slopes
         assert slopes is not None
-        if upstream is not None:
-            by_overlap, by_size = by_overlap * upstream, by_size * upstream
 
         def task(chunk: Chunk) -> None:
             place, span = chunk
-            p, y = self.probabilities(chunk), self.pixels.index[place, span]
-            own = ops.pick(p, y) * xp.take_along_axis(by_overlap[place, :], y, axis=1)
-            slope = p * by_size[place, :, None]
-            mean = xp.sum(slope, axis=1) + own
-            slope -= p * mean[:, None, :]
-            slopes[place, :, span] = ops.cast(ops.subtract_at(slope, y, -own), slopes.dtype)
+            index, valid = self.pixels.index[chunk], xp.astype(self.pixels.valid[chunk], self.dtype)
+            z = upcast(ops, self.logits[place, :, span])
+            slope = xp.empty_like(z)
+            slope[:, :, :] = by_size[place, :, None]
+            slope = ops.subtract_at(slope, index, -ops.look_up(by_overlap[place, :], index))
+            room = slopes[place, :, span]
+            slope = ops.through_softmax(z, slope, valid if upstream is None else valid * upstream, room)
+            if slope is not room:
+                slopes[place, :, span] = ops.cast(slope, slopes.dtype)
 
         ops.run(task, self.chunks)
         return slopes

@@ -219,12 +219,16 @@ class _Pass:
 
         def backward(chunk: Chunk) -> None:
             place, span = chunk
-            top, norm = self.top[place, None, span], self.norm[place, None, span]
-            p = self._probabilities(upcast(ops, self.logits[place, :, span]), top, norm)
-            slope = slopes[place, :, span]
-            slope = slope * (1 - p) if self.binary else slope - xp.sum(p * slope, axis=1, keepdims=True)
-            p *= slope
-            out[place, :, span] = ops.cast(p if upstream is None else p * upstream, self.logits.dtype)
+            z, slope, room = upcast(ops, self.logits[place, :, span]), slopes[place, :, span], out[place, :, span]
+            if self.binary:
+                p = sigmoid(ops, z)
+                slope = slope * (1 - p) * p
+            else:
+                slope = ops.through_softmax(z, slope, None, room)
+            if upstream is not None:
+                slope = slope * upstream
+            if slope is not room:
+                out[place, :, span] = ops.cast(slope, self.logits.dtype)
 
         ops.run(backward, self.chunks)
         return out

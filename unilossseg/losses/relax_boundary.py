@@ -128,7 +128,7 @@ class RelaxBoundaryLoss(Loss):
         """Differentiable formula."""
         near, a = self._neighbourhood(ops, logits, labels)
         z = flat(ops, logits)
-        return total(ops, a * keep_where(ops, ops.xp.not_equal(a, 0), _Relaxed(ops, z, near).losses()))
+        return total(ops, a * keep_where(ops, ops.xp.not_equal(a, 0), _relaxed(ops, z, near)))
 
     def closed_form(  # type: ignore[override]
         self, ops: Backend, logits: Array, labels: Array, *, gradient: bool, upstream: Array | None
@@ -141,34 +141,25 @@ class RelaxBoundaryLoss(Loss):
 
         def task(chunk: Chunk) -> Array:
             place, span = chunk
-            relaxed = _Relaxed(ops, upcast(ops, z[place, :, span]), near[place, :, span])
-            weights = a[place, span]
-            if slopes is not None:
+            weights, part = a[chunk], (upcast(ops, z[place, :, span]), near[place, :, span])
+            if slopes is None:
+                losses, _ = ops.relaxed_cross_entropy(*part)
+            else:
+                room = slopes[place, :, span]
                 scaled = weights if upstream is None else weights * upstream
-                slopes[place, :, span] = ops.cast(relaxed.slope() * scaled[:, None, :], logits.dtype)
-            return xp.sum(weights * keep_where(ops, xp.not_equal(weights, 0), relaxed.losses()), dtype=xp.float64)
+                losses, slope = ops.relaxed_cross_entropy(*part, scaled, room)
+                if slope is not room:
+                    slopes[place, :, span] = ops.cast(slope, logits.dtype)
+            return xp.sum(weights * keep_where(ops, xp.not_equal(weights, 0), losses), dtype=xp.float64)
 
         value = xp.sum(xp.stack(ops.run(task, ops.chunks(*shape_of(z), small=True))))
         return xp.astype(value, a.dtype), slopes
 
 
-class _Relaxed:
+def _relaxed(ops: Backend, z: Array, near: Array) -> Array:
     """logsumexp over all classes minus logsumexp over those of the neighbourhood, each from its own largest logit."""
-
-    def __init__(self, ops: Backend, z: Array, near: Array) -> None:
-        xp = self.xp = ops.xp
-        masked = ops.keep_where(near, z, -math.inf)
-        top = ops.stop_gradient(xp.max(z, axis=1, keepdims=True))
-        near_top = ops.stop_gradient(xp.max(masked, axis=1, keepdims=True))
-        self.powers, self.near_powers = xp.exp(z - top), xp.exp(masked - near_top)
-        self.sums = xp.sum(self.powers, axis=1, keepdims=True)
-        self.near_sums = xp.sum(self.near_powers, axis=1, keepdims=True)
-        self.lead = top - near_top
-
-    def losses(self) -> Array:
-        """(N, S)."""
-        return (self.lead + self.xp.log(self.sums) - self.xp.log(self.near_sums))[:, 0, :]
-
-    def slope(self) -> Array:
-        """The derivative of the losses by the logits, (N, C, S)."""
-        return self.powers / self.sums - self.near_powers / self.near_sums
+    xp = ops.xp
+    masked = ops.keep_where(near, z, -math.inf)
+    top, near_top = (ops.stop_gradient(xp.max(x, axis=1, keepdims=True)) for x in (z, masked))
+    sums, near_sums = (xp.sum(xp.exp(x - t), axis=1, keepdims=True) for x, t in ((z, top), (masked, near_top)))
+    return (top - near_top + xp.log(sums) - xp.log(near_sums))[:, 0, :]
