@@ -27,6 +27,8 @@ from typing import Any
 
 import array_api_compat
 
+from unilossseg.backends._fused import FusedOperations
+
 Array = Any
 Chunk = tuple[slice, slice]
 # fused(x, need_gradient, upstream): the value and, if wanted, the gradient of sum(value * upstream).
@@ -38,7 +40,7 @@ LARGE_CHUNK = 1 << 26
 MOST_CONSTANTS = 256
 
 
-class Backend:
+class Backend(FusedOperations):
     """An Array API namespace and the operations beyond it, each with a fallback in the standard."""
 
     assignable: bool = False
@@ -176,102 +178,6 @@ class Backend:
         """x with `amount` (N, S) subtracted at class `index` (N, S) of axis 1 of x (N, C, S); may overwrite x."""
         return x - self.xp.where(self.one_hot(index, x.shape[1]), amount[:, None, :], self.xp.zeros_like(x))
 
-    def softmax_parts(self, x: Array, out: Array | None = None) -> tuple[Array, Array, Array]:
-        """exp(x - top) (N, C, S), its sum over the channels and top, the largest of them, (N, S) both; not for autograd.
-
-        A backend may put the powers into `out`, and returns it then.
-        """
-        top = self.xp.max(x, axis=1)
-        powers = self.exp_(x - top[:, None, :])
-        return powers, self.xp.sum(powers, axis=1), top
-
-    def softmax_sums(self, x: Array) -> tuple[Array, Array]:
-        """The last two of `softmax_parts`."""
-        return self.softmax_parts(x)[1:]
-
-    def cross_entropy(
-        self, x: Array, index: Array, weights: Array | None = None, out: Array | None = None
-    ) -> tuple[Array, Array | None]:
-        """logsumexp(x) - x[index] (N, S) of x (N, C, S); not for autograd.
-
-        With weights (N, S) also the gradient of the sum of weights * it, weights * (softmax(x) - onehot(index)), which a
-        backend may put into `out`, and returns that then.
-        """
-        slope, norm, top = self.softmax_parts(x, out)
-        losses = self.xp.log(norm) - (self.pick(x, index) - top)
-        if weights is None:
-            return losses, None
-        slope *= (weights / norm)[:, None, :]
-        return losses, self.subtract_at(slope, index, weights)
-
-    def relaxed_cross_entropy(
-        self, x: Array, near: Array, weights: Array | None = None, out: Array | None = None
-    ) -> tuple[Array, Array | None]:
-        """logsumexp(x) - logsumexp(x where near) (N, S), each from its own largest: near (N, C, S) bool, never none at a
-        pixel; not for autograd.
-
-        With weights (N, S) also the gradient of the sum of weights * it; see `cross_entropy`.
-        """
-        powers, norm, top = self.softmax_parts(x)
-        near_powers, near_norm, near_top = self.softmax_parts(self.keep_where(near, x, -math.inf))
-        losses = (top - near_top) + self.xp.log(norm) - self.xp.log(near_norm)
-        if weights is None:
-            return losses, None
-        powers *= (weights / norm)[:, None, :]
-        near_powers *= (weights / near_norm)[:, None, :]
-        return losses, powers - near_powers
-
-    def through_softmax(self, x: Array, slope: Array, weights: Array | None = None, out: Array | None = None) -> Array:
-        """weights * p * (slope - sum p * slope) with p = softmax(x): from the gradient by p that by x; not for autograd.
-
-        A backend may put it into `out`, which may be `slope`, and returns that then.
-        """
-        p, norm, _ = self.softmax_parts(x)
-        p /= norm[:, None, :]
-        p *= slope - self.xp.sum(p * slope, axis=1, keepdims=True)
-        return p if weights is None else p * weights[:, None, :]
-
-    def softmax_totals(self, x: Array, index: Array, weights: Array) -> tuple[Array, Array]:
-        """The sums over the pixels of weights * softmax(x), float64 (N, C), and that at class `index`, (N, S)."""
-        p, norm, _ = self.softmax_parts(x)
-        p *= (weights / norm)[:, None, :]
-        return self.pixel_sums(p), self.pick(p, index)
-
-    def binary_cross_entropy(
-        self,
-        x: Array,
-        labels: Array,
-        ignore_index: int,
-        weight: tuple[Array, Array],
-        slope_weight: tuple[Array, Array],
-        extra: Array,
-        out: Array | None,
-    ) -> Array | None:
-        """The sum of (v + w y) ((1 - y) x + (1 + e y) log(1 + exp(-x))) over the labels y that count, float64.
-
-        The derivative of each term, with a weight of its own, goes to `out`. None: the backend has no loop of its own for
-        this, or not for such arrays.
-        """
-        return None
-
-    def differences(
-        self, x: Array, labels: Array, ignore_index: int | None, squares: bool, share: Array, out: Array | None
-    ) -> Array | None:
-        """The sum of (x - y)^2, or of |x - y|, over the labels y that count, float64.
-
-        The derivative of each term times `share` goes to `out`. None: the backend has no loop of its own for this, or not
-        for such arrays.
-        """
-        return None
-
-    def softplus_and_sigmoid(self, x: Array) -> tuple[Array, Array]:
-        """log(1 + exp(x)) and its derivative from one exponential; not for autograd, which would have a kink at 0."""
-        xp = self.xp
-        power = self.exp_(-xp.abs(x))
-        above = xp.maximum(x, xp.zeros_like(x)) + xp.log1p(power)
-        # 1 / (1 + e) for positive x, e / (1 + e) for others, where e <= 1.
-        return above, xp.maximum(power, xp.astype(x > 0, x.dtype)) / (1 + power)
-
     # ------------------------------------------------------------------------------------------------ beyond the standard
     def pick(self, x: Array, index: Array) -> Array:
         """The values x[n, index[n, s], s] of x (N, C, S) for an index (N, S)."""
@@ -284,12 +190,6 @@ class Backend:
     def buffer_like(self, x: Array) -> Array:
         """An array for the gradient of x: its shape, dtype and device, and no values yet."""
         return self.xp.empty_like(x)
-
-    def sign(self, x: Array) -> Array:
-        """1, 0 or -1, and NaN for NaN."""
-        one = self.xp.ones_like(x)
-        # Not the namespace's: some write it through a mask, for which a device has to be waited for.
-        return self.xp.where(x > 0, one, self.xp.where(x < 0, -one, x))
 
     def keep_where(self, mask: Array, x: Array, other: float = 0) -> Array:
         """x where the mask holds, else a number; mask and array broadcast."""
@@ -319,24 +219,10 @@ class Backend:
                 return xp.ones_like(labels, dtype=xp.bool)
         return xp.not_equal(labels, number)
 
-    def tally(self, labels: Array, ignore_index: int | None, most: float) -> Array:
-        """How many labels count, and of those how many are 1, are 0, and lie outside [0, most] (NaN too): int64 (4,)."""
-        xp = self.xp
-        if self.is_dtype(labels, "bool"):
-            labels = xp.astype(labels, xp.int8)
-        mask = xp.ones_like(labels, dtype=xp.bool) if ignore_index is None else self.differs(labels, ignore_index)
-        # Not `>= limit`: soft labels are floats up to 1.
-        masks = [xp.equal(labels, 1), xp.equal(labels, 0), ~((labels >= 0) & (labels <= most))]
-        return xp.stack([self.count(mask), *(self.count(mask & which) for which in masks)])
-
     def split_labels(self, labels: Array, ignore_index: int) -> tuple[Array, Array]:
         """The class of integer labels in `index_dtype`, 0 where ignored; and a mask, False where ignored."""
         valid = self.differs(labels, ignore_index)
         return self.keep_where(valid, self.xp.astype(labels, self.index_dtype, copy=False)), valid
-
-    def pixel_sums(self, x: Array) -> Array:
-        """Sums over the last axis of (N, C, S): float64 (N, C)."""
-        return self.xp.sum(x, axis=2, dtype=self.xp.float64)
 
     def class_sums(self, values: Array, index: Array, classes: int) -> Array:
         """Sums of values (N, S) by the class `index` (N, S): float64 (N, C)."""
@@ -349,31 +235,6 @@ class Backend:
         """Indices that sort the last axis from large to small; equal values keep their order."""
         # Ascending order of the negated values: `descending=True, stable=True` is the least tested corner of namespaces.
         return self.xp.argsort(-x, axis=-1, stable=True)
-
-    def jaccard_steps(self, errors: Array, foreground: Array) -> Array:
-        """Of errors (rows, P) sorted from large to small, equal ones in their order: the step at each pixel, in its place.
-
-        With G foreground pixels in all, I the number of them still to come and U = G + the number of background pixels so
-        far, the Jaccard loss after k pixels is 1 - I/U. Its steps are 1/U at a foreground pixel and I/(U(U-1)) at a
-        background pixel: written so, nothing cancels, where differences of neighbouring quotients lose every digit of
-        float32 in a million pixels.
-        """
-        order = self.argsort_descending(errors)
-        hits = self.in_order(foreground, order)
-        xp, pixels = self.xp, int(hits.shape[-1])
-        # Narrow counts halve the memory that a million pixels pass through.
-        number = xp.int32 if pixels < 2**30 else xp.int64
-        found = xp.cumulative_sum(xp.astype(hits, number), axis=-1, dtype=number)
-        place = xp.arange(1, pixels + 1, dtype=number, device=self.device(hits))[None, :]
-
-        def step(hits: Array, found: Array, place: Array, whole: Array) -> Array:
-            union = xp.astype(whole + place - found, errors.dtype)
-            at_background = xp.astype(whole - found, errors.dtype) / xp.maximum(union - 1, xp.ones_like(union))
-            # Without foreground the Jaccard loss jumps to 1 at the first pixel.
-            jump = hits | (xp.equal(whole, 0) & xp.equal(place, 1))
-            return (xp.astype(jump, errors.dtype) + self.keep_where(~jump, at_background)) / union
-
-        return self.unsort(self.elementwise(step, hits, found, place, found[..., -1:]), order)
 
     def in_order(self, x: Array, order: Array) -> Array:
         """The last axis in the order of a sort: y[k] = x[order[k]]."""

@@ -15,7 +15,7 @@ import numpy as np
 Array = Any
 
 #: Below it the allocator keeps memory by itself.
-LEAST_BYTES = 1 << 20
+LEAST_BYTES = 1 << 16
 
 
 class Shelf:

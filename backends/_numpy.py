@@ -145,10 +145,6 @@ class NumPyBackend(Backend):
         """In memory that an earlier gradient had, if one is free."""
         return SHELF.empty(x.shape, x.dtype)
 
-    def sign(self, x: Array) -> Array:
-        """One pass."""
-        return np.sign(x)
-
     def keep_where(self, mask: Array, x: Array, other: float = 0) -> Array:
         """By the bits: `where` guesses each entry of a mask, and a random one costs it ten times as much."""
         kind = _SAME_SIZE.get(x.dtype)
@@ -247,4 +243,3 @@ def _descending_keys(x: Array, place: Array) -> Array:
     keys <<= np.uint64(32)
     keys |= place
     return keys
-

@@ -25,9 +25,9 @@ def _chosen() -> tuple[NumPyBackend, str]:
         if wanted is not None:
             raise ImportError(f"{VARIABLE} is {wanted!r} and this installation has no compiled loops: {error}") from error
         warnings.warn(
-            f"UniLossSeg has no compiled loops here ({error}): NumPy does their work, and losses on the CPU take two to five "
-            f"times as long. Install a wheel for this platform, or a C compiler and install again; {VARIABLE}=numpy says "
-            "that this is meant",
+            f"UniLossSeg has no compiled loops here ({error}): NumPy does their work, and losses on the CPU take two to "
+            f"five times as long. Install a wheel for this platform, or a C compiler and install again; {VARIABLE}=numpy "
+            "says that this is meant",
             RuntimeWarning,
             stacklevel=2,
         )

@@ -22,7 +22,8 @@ class PixelLabels:
 
 def shape_of(x: Array) -> tuple[int, ...]:
     """The shape as plain numbers, whatever the framework makes of it."""
-    return tuple(int(length) for length in x.shape)
+    shape = x.shape
+    return shape if type(shape) is tuple else tuple(map(int, shape))
 
 
 def size_of(x: Array) -> int:

@@ -34,15 +34,19 @@ static inline float NAMED(exp)(float x) {
     return p * first * second;
 }
 
-/* log(1 + e) for e in [0, 1]: 2 artanh(e / (2 + e)), a series in the square of a number that is at most 1/3. */
-static inline float NAMED(log1p)(float e) {
-    float s = e / (2.0f + e), q = s * s;
+/* log(1 + e) and 1 / (1 + e) for e in [0, 1], by one division. The logarithm is 2 artanh(e / (2 + e)), a series in the square
+ * of a number that is at most 1/3.
+ */
+static inline float NAMED(log1p)(float e, float *inverse) {
+    float one = 1.0f + e, two = 2.0f + e, share = 1.0f / (one * two);
+    float s = e * one * share, q = s * s;
     float p = 1.0f / 13.0f;
     p = p * q + 1.0f / 11.0f;
     p = p * q + 1.0f / 9.0f;
     p = p * q + 1.0f / 7.0f;
     p = p * q + 1.0f / 5.0f;
     p = p * q + 1.0f / 3.0f;
+    *inverse = two * share;
     return 2.0f * s + 2.0f * s * q * p;
 }
 
@@ -249,8 +253,9 @@ static void NAMED(softplus_and_sigmoid)(const float *x, float *above, float *ris
     for (int64_t i = 0; i < count; i++) {
         float z = x[i], positive = z < 0.0f ? 0.0f : z; /* NaN stays */
         float power = NAMED(exp)(z < 0.0f ? z : -z);
-        above[i] = positive + NAMED(log1p)(power);
-        rising[i] = (z > 0.0f ? 1.0f : power) / (1.0f + power);
+        float inverse, log1p = NAMED(log1p)(power, &inverse);
+        above[i] = positive + log1p;
+        rising[i] = (z > 0.0f ? 1.0f : power) * inverse;
     }
 }
 
@@ -314,8 +319,8 @@ static double NAMED(binary_cross_entropy)(const float *z, const void *labels, in
         NAMED(targets)(labels, kind, start, ignore, 1, y, kept, count);
         for (int i = 0; i < count; i++) {
             float x = z[start + i], power = NAMED(exp)(x > 0.0f ? -x : x), factor = f + g * y[i], away = 1.0f - y[i];
-            float above = (x > 0.0f ? 0.0f : -x) + NAMED(log1p)(power);
-            float rising = (x < 0.0f ? 1.0f : power) / (1.0f + power);
+            float inverse, log1p = NAMED(log1p)(power, &inverse);
+            float above = (x > 0.0f ? 0.0f : -x) + log1p, rising = (x < 0.0f ? 1.0f : power) * inverse;
             float found = (v + w * y[i]) * (away * x + factor * above), falls = (s + t * y[i]) * (away - factor * rising);
             loss[i] = kept[i] != 0.0f ? found : 0.0f;
             slope[i] = kept[i] != 0.0f ? falls : 0.0f;

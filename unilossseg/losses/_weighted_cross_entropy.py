@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from unilossseg._loss import Loss
 from unilossseg._pixels import (

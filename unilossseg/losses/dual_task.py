@@ -277,7 +277,7 @@ class _Planes:
 
         def to_samples(group: Chunk) -> None:
             edges, _, difference, weights = self._difference(group)
-            slope, top = weights * ops.sign(difference), self.tops[0][group[0], ...]
+            slope, top = weights * xp.sign(difference), self.tops[0][group[0], ...]
             highest = as_weights(ops, xp.equal(edges.magnitude, top), slope)
             slope = (slope - highest * shares[group[0], ...]) / (top * edges.magnitude)
             self.smooth[*group, ...] = self._back_to_samples(slope, edges)
@@ -302,7 +302,7 @@ class _Planes:
         def task(group: Chunk) -> Array:
             edges, predicted, difference, weights = self._difference(group)
             highest = xp.equal(edges.magnitude, self.tops[0][group[0], ...])
-            parts = (weights * ops.sign(difference) * predicted, xp.astype(highest, self.dtype))
+            parts = (weights * xp.sign(difference) * predicted, xp.astype(highest, self.dtype))
             return xp.stack([xp.sum(part, axis=(1, 2, 3), keepdims=True, dtype=xp.float64) for part in parts])
 
         sums = xp.zeros((2, *shape_of(self.tops[0])), dtype=xp.float64, device=ops.device(self.sample))

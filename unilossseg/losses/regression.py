@@ -176,7 +176,7 @@ class L1Loss(ElementLoss):
 
     def derivative(self, ops: Backend, difference: Array) -> Array:
         """The sign."""
-        return ops.sign(difference)
+        return ops.xp.sign(difference)
 
 
 @dataclass(eq=False)

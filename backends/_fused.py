@@ -1,0 +1,167 @@
+"""Operations of closed forms, each a handful of calls of the standard: a backend may have one loop for what takes several.
+
+What stands here is what each of them means: a loop of a backend's own is held against it. None is for autograd.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+Array = Any
+
+
+class FusedOperations:
+    """The part of a backend that losses with a closed form are written with."""
+
+    if TYPE_CHECKING:
+        # Of the backend that this is a part of.
+        xp: Any
+        device: Callable[[Array], Any]
+        is_dtype: Callable[..., bool]
+        exp_: Callable[[Array], Array]
+        pick: Callable[[Array, Array], Array]
+        subtract_at: Callable[[Array, Array, Array], Array]
+        keep_where: Callable[..., Array]
+        count: Callable[..., Array]
+        differs: Callable[[Array, int], Array]
+        argsort_descending: Callable[[Array], Array]
+        in_order: Callable[[Array, Array], Array]
+        unsort: Callable[[Array, Array], Array]
+        elementwise: Callable[..., Any]
+
+    def softmax_parts(self, x: Array, out: Array | None = None) -> tuple[Array, Array, Array]:
+        """exp(x - top) (N, C, S), its sum over the channels and top, the largest of them, (N, S) both.
+
+        A backend may put the powers into `out`, and returns it then.
+        """
+        top = self.xp.max(x, axis=1)
+        powers = self.exp_(x - top[:, None, :])
+        return powers, self.xp.sum(powers, axis=1), top
+
+    def softmax_sums(self, x: Array) -> tuple[Array, Array]:
+        """The last two of `softmax_parts`."""
+        return self.softmax_parts(x)[1:]
+
+    def cross_entropy(
+        self, x: Array, index: Array, weights: Array | None = None, out: Array | None = None
+    ) -> tuple[Array, Array | None]:
+        """logsumexp(x) - x[index] (N, S) of x (N, C, S).
+
+        With weights (N, S) also the gradient of the sum of weights * it, weights * (softmax(x) - onehot(index)), which a
+        backend may put into `out`, and returns that then.
+        """
+        slope, norm, top = self.softmax_parts(x, out)
+        losses = self.xp.log(norm) - (self.pick(x, index) - top)
+        if weights is None:
+            return losses, None
+        slope *= (weights / norm)[:, None, :]
+        return losses, self.subtract_at(slope, index, weights)
+
+    def relaxed_cross_entropy(
+        self, x: Array, near: Array, weights: Array | None = None, out: Array | None = None
+    ) -> tuple[Array, Array | None]:
+        """logsumexp(x) - logsumexp(x where near) (N, S), each from its own largest: near (N, C, S) bool, never none at a
+        pixel.
+
+        With weights (N, S) also the gradient of the sum of weights * it; see `cross_entropy`.
+        """
+        powers, norm, top = self.softmax_parts(x)
+        near_powers, near_norm, near_top = self.softmax_parts(self.keep_where(near, x, -math.inf))
+        losses = (top - near_top) + self.xp.log(norm) - self.xp.log(near_norm)
+        if weights is None:
+            return losses, None
+        powers *= (weights / norm)[:, None, :]
+        near_powers *= (weights / near_norm)[:, None, :]
+        return losses, powers - near_powers
+
+    def through_softmax(self, x: Array, slope: Array, weights: Array | None = None, out: Array | None = None) -> Array:
+        """weights * p * (slope - sum p * slope) with p = softmax(x): from the gradient by p that by x.
+
+        A backend may put it into `out`, which may be `slope`, and returns that then.
+        """
+        p, norm, _ = self.softmax_parts(x)
+        p /= norm[:, None, :]
+        p *= slope - self.xp.sum(p * slope, axis=1, keepdims=True)
+        return p if weights is None else p * weights[:, None, :]
+
+    def softmax_totals(self, x: Array, index: Array, weights: Array) -> tuple[Array, Array]:
+        """The sums over the pixels of weights * softmax(x), float64 (N, C), and that at class `index`, (N, S)."""
+        p, norm, _ = self.softmax_parts(x)
+        p *= (weights / norm)[:, None, :]
+        return self.pixel_sums(p), self.pick(p, index)
+
+    def binary_cross_entropy(
+        self,
+        x: Array,
+        labels: Array,
+        ignore_index: int,
+        weight: tuple[Array, Array],
+        slope_weight: tuple[Array, Array],
+        extra: Array,
+        out: Array | None,
+    ) -> Array | None:
+        """The sum of (v + w y) ((1 - y) x + (1 + e y) log(1 + exp(-x))) over the labels y that count, float64.
+
+        The derivative of each term, with a weight of its own, goes to `out`. None: the backend has no loop of its own for
+        this, or not for such arrays.
+        """
+        return None
+
+    def differences(
+        self, x: Array, labels: Array, ignore_index: int | None, squares: bool, share: Array, out: Array | None
+    ) -> Array | None:
+        """The sum of (x - y)^2, or of |x - y|, over the labels y that count, float64.
+
+        The derivative of each term times `share` goes to `out`. None: the backend has no loop of its own for this, or not
+        for such arrays.
+        """
+        return None
+
+    def softplus_and_sigmoid(self, x: Array) -> tuple[Array, Array]:
+        """log(1 + exp(x)) and its derivative from one exponential."""
+        xp = self.xp
+        power = self.exp_(-xp.abs(x))
+        above = xp.maximum(x, xp.zeros_like(x)) + xp.log1p(power)
+        # 1 / (1 + e) for positive x, e / (1 + e) for others, where e <= 1.
+        return above, xp.maximum(power, xp.astype(x > 0, x.dtype)) / (1 + power)
+
+    def pixel_sums(self, x: Array) -> Array:
+        """Sums over the last axis of (N, C, S): float64 (N, C)."""
+        return self.xp.sum(x, axis=2, dtype=self.xp.float64)
+
+    def tally(self, labels: Array, ignore_index: int | None, most: float) -> Array:
+        """How many labels count, and of those how many are 1, are 0, and lie outside [0, most] (NaN too): int64 (4,)."""
+        xp = self.xp
+        if self.is_dtype(labels, "bool"):
+            labels = xp.astype(labels, xp.int8)
+        mask = xp.ones_like(labels, dtype=xp.bool) if ignore_index is None else self.differs(labels, ignore_index)
+        # Not `>= limit`: soft labels are floats up to 1.
+        masks = [xp.equal(labels, 1), xp.equal(labels, 0), ~((labels >= 0) & (labels <= most))]
+        return xp.stack([self.count(mask), *(self.count(mask & which) for which in masks)])
+
+    def jaccard_steps(self, errors: Array, foreground: Array) -> Array:
+        """Of errors (rows, P) sorted from large to small, equal ones in their order: the step at each pixel, in its place.
+
+        With G foreground pixels in all, I the number of them still to come and U = G + the number of background pixels so
+        far, the Jaccard loss after k pixels is 1 - I/U. Its steps are 1/U at a foreground pixel and I/(U(U-1)) at a
+        background pixel: written so, nothing cancels, where differences of neighbouring quotients lose every digit of
+        float32 in a million pixels.
+        """
+        order = self.argsort_descending(errors)
+        hits = self.in_order(foreground, order)
+        xp, pixels = self.xp, int(hits.shape[-1])
+        # Narrow counts halve the memory that a million pixels pass through.
+        number = xp.int32 if pixels < 2**30 else xp.int64
+        found = xp.cumulative_sum(xp.astype(hits, number), axis=-1, dtype=number)
+        place = xp.arange(1, pixels + 1, dtype=number, device=self.device(hits))[None, :]
+
+        def step(hits: Array, found: Array, place: Array, whole: Array) -> Array:
+            union = xp.astype(whole + place - found, errors.dtype)
+            at_background = xp.astype(whole - found, errors.dtype) / xp.maximum(union - 1, xp.ones_like(union))
+            # Without foreground the Jaccard loss jumps to 1 at the first pixel.
+            jump = hits | (xp.equal(whole, 0) & xp.equal(place, 1))
+            return (xp.astype(jump, errors.dtype) + self.keep_where(~jump, at_background)) / union
+
+        return self.unsort(self.elementwise(step, hits, found, place, found[..., -1:]), order)
