@@ -72,8 +72,9 @@ def run(
 ) -> list[Any]:
     """Calls `task` on every item with the pool, each thread inside a context of its own; the caller's takes its share."""
     items = list(items)
-    count = min(num_threads(), len(items))
-    if count <= 1 or getattr(_inside, "busy", False):
+    # In this order: asking for the number of cores takes longer than a small task.
+    count = 1 if len(items) <= 1 or getattr(_inside, "busy", False) else min(num_threads(), len(items))
+    if count == 1:
         with around():
             return [task(item) for item in items]
     results: list[Any] = [None] * len(items)
