@@ -243,4 +243,3 @@ def _descending_keys(x: Array, place: Array) -> Array:
     keys <<= np.uint64(32)
     keys |= place
     return keys
-

@@ -36,16 +36,18 @@ static int take_all(PyObject *const *args, Py_ssize_t given, Array *arrays, cons
     return 1;
 }
 
-static PyObject *finish(Array *arrays, int count, int64_t wrong) {
-    int64_t channels = arrays[0].shape[1];
+/* Indices must be below `limit`; `wrong` of them were not. */
+static PyObject *finish_indexed(Array *arrays, int count, int64_t wrong, int64_t limit) {
     for (int i = 0; i < count; i++) PyBuffer_Release(&arrays[i].view);
     if (PyErr_Occurred()) return NULL;
     if (wrong) {
-        PyErr_Format(PyExc_IndexError, "%lld indices are not in [0, %lld)", (long long)wrong, (long long)channels);
+        PyErr_Format(PyExc_IndexError, "%lld indices are not in [0, %lld)", (long long)wrong, (long long)limit);
         return NULL;
     }
     Py_RETURN_NONE;
 }
+
+static PyObject *finish(Array *arrays, int count) { return finish_indexed(arrays, count, 0, 0); }
 
 #define IMAGE(array, type, n) ((type *)(array).data + (n) * (array).step[0])
 #define ROW(array, type, n) ((type *)(array).data + (n) * (array).step[1])
@@ -55,10 +57,16 @@ static int has_rows(const Array *array, const char *name, const Array *of) {
     return has_shape(array, name, 1, of->shape[0], of->shape[2]);
 }
 
+/* The loops begin with the first channel. */
+static int has_channels(const Array *array, const char *name) {
+    if (array->shape[1] == 0) PyErr_Format(PyExc_ValueError, "%s has no channels", name);
+    return array->shape[1] != 0;
+}
+
 /* softmax_parts(z, powers, norm, top) and softmax_sums(z, norm, top) */
 static PyObject *softmax(Array *a, Array *powers, Array *norm, Array *top, int count) {
-    if (has_rows(norm, "norm", a) && has_rows(top, "top", a) &&
-        (!powers || has_shape(powers, "powers", a->shape[0], a->shape[1], a->shape[2])) && a->shape[1] > 0) {
+    if (has_channels(a, "z") && has_rows(norm, "norm", a) && has_rows(top, "top", a) &&
+        (!powers || has_shape(powers, "powers", a->shape[0], a->shape[1], a->shape[2]))) {
         Py_BEGIN_ALLOW_THREADS
         for (int64_t n = 0; n < a->shape[0]; n++)
             loops->softmax_parts(IMAGE(*a, float, n), a->step[1], powers ? IMAGE(*powers, float, n) : NULL,
@@ -66,7 +74,7 @@ static PyObject *softmax(Array *a, Array *powers, Array *norm, Array *top, int c
                                  a->shape[2]);
         Py_END_ALLOW_THREADS
     }
-    return finish(a, count, 0);
+    return finish(a, count);
 }
 
 static PyObject *softmax_parts(PyObject *self, PyObject *const *args, Py_ssize_t given) {
@@ -95,7 +103,7 @@ static PyObject *softplus_and_sigmoid(PyObject *self, PyObject *const *args, Py_
         loops->softplus_and_sigmoid((float *)a[0].data, (float *)a[1].data, (float *)a[2].data, size_of(&a[0]));
         Py_END_ALLOW_THREADS
     }
-    return finish(a, 3, 0);
+    return finish(a, 3);
 }
 
 /* pick(x, index, out) */
@@ -104,14 +112,14 @@ static PyObject *pick(PyObject *self, PyObject *const *args, Py_ssize_t given) {
     Array a[3];
     int64_t wrong = 0;
     if (!take_all(args, given, a, wanted, 3)) return NULL;
-    if (has_rows(&a[1], "index", a) && has_rows(&a[2], "out", a)) {
+    if (has_channels(a, "x") && has_rows(&a[1], "index", a) && has_rows(&a[2], "out", a)) {
         Py_BEGIN_ALLOW_THREADS
-        for (int64_t n = 0; a[0].shape[1] && n < a[0].shape[0]; n++)
+        for (int64_t n = 0; n < a[0].shape[0]; n++)
             wrong += pick_pixels(IMAGE(a[0], float, n), a[0].step[1], INDEX_ROW(a[1], n), a[1].kind, ROW(a[2], float, n),
                                  a[0].shape[1], a[0].shape[2]);
         Py_END_ALLOW_THREADS
     }
-    return finish(a, 3, wrong);
+    return finish_indexed(a, 3, wrong, a[0].shape[1]);
 }
 
 /* subtract_at(x, index, amount) */
@@ -127,7 +135,7 @@ static PyObject *subtract_at(PyObject *self, PyObject *const *args, Py_ssize_t g
                                      ROW(a[2], float, n), a[0].shape[1], a[0].shape[2]);
         Py_END_ALLOW_THREADS
     }
-    return finish(a, 3, wrong);
+    return finish_indexed(a, 3, wrong, a[0].shape[1]);
 }
 
 /* class_sums(sums, values, index): sums (N, C, 1) float64 are added to */
@@ -136,7 +144,7 @@ static PyObject *class_sums(PyObject *self, PyObject *const *args, Py_ssize_t gi
     Array a[3];
     int64_t wrong = 0;
     if (!take_all(args, given, a, wanted, 3)) return NULL;
-    if (is_contiguous(&a[0], "sums") && has_shape(&a[1], "values", 1, a[0].shape[0], -1) &&
+    if (is_contiguous(&a[0], "sums") && has_shape(&a[0], "sums", -1, -1, 1) && has_shape(&a[1], "values", 1, a[0].shape[0], -1) &&
         has_shape(&a[2], "index", 1, a[0].shape[0], a[1].shape[2])) {
         Py_BEGIN_ALLOW_THREADS
         for (int64_t n = 0; n < a[0].shape[0]; n++)
@@ -144,7 +152,7 @@ static PyObject *class_sums(PyObject *self, PyObject *const *args, Py_ssize_t gi
                                     a[0].shape[1], a[1].shape[2]);
         Py_END_ALLOW_THREADS
     }
-    return finish(a, 3, wrong);
+    return finish_indexed(a, 3, wrong, a[0].shape[1]);
 }
 
 /* sums(out, x): out (N, C, 1) float64 */
@@ -159,7 +167,7 @@ static PyObject *sums(PyObject *self, PyObject *const *args, Py_ssize_t given) {
                 ((double *)a[0].data)[n * a[1].shape[1] + c] = loops->sum(IMAGE(a[1], float, n) + c * a[1].step[1], a[1].shape[2]);
         Py_END_ALLOW_THREADS
     }
-    return finish(a, 2, 0);
+    return finish(a, 2);
 }
 
 /* descending_keys(x, keys), row by row */
@@ -175,7 +183,7 @@ static PyObject *descending_keys(PyObject *self, PyObject *const *args, Py_ssize
             loops->descending_keys(ROW(a[0], float, n), ROW(a[1], uint64_t, n), a[0].shape[2]);
         Py_END_ALLOW_THREADS
     }
-    return finish(a, 2, 0);
+    return finish(a, 2);
 }
 
 /* split_labels(labels, index, valid, ignore_index), contiguous */
@@ -210,7 +218,7 @@ static PyObject *split_labels(PyObject *self, PyObject *const *args, Py_ssize_t 
         }
         Py_END_ALLOW_THREADS
     }
-    return finish(a, 3, 0);
+    return finish(a, 3);
 }
 
 /* cross_entropy(z, index, losses) or cross_entropy(z, index, losses, weights, slopes) */
@@ -224,8 +232,9 @@ static PyObject *cross_entropy(PyObject *self, PyObject *const *args, Py_ssize_t
     int count = given == 3 ? 3 : 5, slopes = count == 5;
     int64_t wrong = 0;
     if (!take_all(args, given, a, wanted, count)) return NULL;
-    if (has_rows(&a[1], "index", a) && has_rows(&a[2], "losses", a) && (!slopes || has_rows(&a[3], "weights", a)) &&
-        (!slopes || has_shape(&a[4], "slopes", a[0].shape[0], a[0].shape[1], a[0].shape[2])) && a[0].shape[1] > 0) {
+    if (has_channels(a, "z") && has_rows(&a[1], "index", a) && has_rows(&a[2], "losses", a) &&
+        (!slopes || has_rows(&a[3], "weights", a)) &&
+        (!slopes || has_shape(&a[4], "slopes", a[0].shape[0], a[0].shape[1], a[0].shape[2]))) {
         Py_BEGIN_ALLOW_THREADS
         for (int64_t n = 0; n < a[0].shape[0]; n++)
             wrong += loops->cross_entropy(IMAGE(a[0], float, n), a[0].step[1], INDEX_ROW(a[1], n), a[1].kind,
@@ -234,7 +243,7 @@ static PyObject *cross_entropy(PyObject *self, PyObject *const *args, Py_ssize_t
                                           a[0].shape[2]);
         Py_END_ALLOW_THREADS
     }
-    return finish(a, count, wrong);
+    return finish_indexed(a, count, wrong, a[0].shape[1]);
 }
 
 /* Of z, labels and, if it is wanted, a place for slopes: contiguous, and of one length. */
@@ -247,14 +256,14 @@ static int take_elements(PyObject *const *args, Array *a, int *count) {
         if (is_contiguous(&a[i], ELEMENTS[i].name) &&
             has_shape(&a[i], ELEMENTS[i].name, a[0].shape[0], a[0].shape[1], a[0].shape[2]))
             continue;
-        finish(a, *count, 0);
+        finish(a, *count);
         return 0;
     }
     return 1;
 }
 
 static PyObject *finish_sum(Array *arrays, int count, double sum) {
-    PyObject *none = finish(arrays, count, 0);
+    PyObject *none = finish(arrays, count);
     if (!none) return NULL;
     Py_DECREF(none);
     return PyFloat_FromDouble(sum);
@@ -306,7 +315,7 @@ static PyObject *jaccard_steps(PyObject *self, PyObject *const *args, Py_ssize_t
             wrong += loops->jaccard_steps(ROW(a[0], uint64_t, n), ROW(a[1], uint8_t, n), ROW(a[2], float, n), a[0].shape[2]);
         Py_END_ALLOW_THREADS
     }
-    return finish(a, 3, wrong);
+    return finish_indexed(a, 3, wrong, a[0].shape[2]);
 }
 
 /* instruction_sets(): names of those that this processor has, the fastest first */
@@ -321,9 +330,8 @@ static PyObject *instruction_sets(PyObject *self, PyObject *unused) {
 
 /* use(name): takes the loops of one instruction set, for tests */
 static PyObject *use(PyObject *self, PyObject *name) {
-    for (int i = 0; i < available_count; i++) {
-        int differs = PyUnicode_CompareWithASCIIString(name, available[i]->name);
-        if (differs == 0) {
+    for (int i = 0; PyUnicode_Check(name) && i < available_count; i++) {
+        if (PyUnicode_CompareWithASCIIString(name, available[i]->name) == 0) {
             loops = available[i];
             Py_RETURN_NONE;
         }
