@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 REPORT ?= conformance-report
 PYTEST := $(BIN)/python -m pytest
+# An editable install compiles them, once for all environments: the module lies in backends/.
+NATIVE := setup.py $(wildcard backends/_native/*.[ch])
 
 .PHONY: selftest help setup test conformance conformance-isolated bench bench-check lint format wheel clean
 
@@ -15,13 +17,13 @@ help:
 	@echo "make test          run the tests"
 	@echo "make bench         measure every loss against other libraries; renews docs/benchmarks.md (BENCH=--quick: some minutes)"
 	@echo "make bench-check   the regression gate: two minutes, ratios to other libraries in the same rounds"
-	@echo "make lint          ruff, and mypy --strict against the installed package"
+	@echo "make lint          ruff, the C compiler's warnings, and mypy --strict against the installed package"
 	@echo "make format        let ruff format and fix"
 	@echo "make wheel         build the wheel and use it outside the checkout"
 
 setup: $(STAMP)
 
-$(STAMP): constraints.txt pyproject.toml
+$(STAMP): constraints.txt pyproject.toml $(NATIVE)
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "UniLossSeg needs Python 3.11 or newer: make PYTHON=python3.11")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[torch,paddle,dev]'
@@ -50,7 +52,7 @@ conformance-isolated: .venv-torch/.installed .venv-paddle/.installed
 .venv-torch/.installed: EXTRAS = torch,report
 .venv-torch/.installed: FURTHER = array-api-strict
 .venv-paddle/.installed: EXTRAS = paddle,report
-.venv-torch/.installed .venv-paddle/.installed: constraints.txt pyproject.toml
+.venv-torch/.installed .venv-paddle/.installed: constraints.txt pyproject.toml $(NATIVE)
 	test -x $(@D)/bin/python || $(PYTHON) -m venv $(@D)
 	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
 		--editable '.[$(EXTRAS)]' $(FURTHER)
@@ -75,7 +77,7 @@ bench-check: setup $(BENCH_ENVS)
 .venv-bench-paddle/.installed: EXTRAS = paddle
 .venv-bench-paddle/.installed: PEERS = paddleseg
 .venv-bench-paddle/.installed: FURTHER = scipy
-$(BENCH_ENVS): constraints.txt benchmarks/constraints.txt pyproject.toml
+$(BENCH_ENVS): constraints.txt benchmarks/constraints.txt pyproject.toml $(NATIVE)
 	test -x $(@D)/bin/python || $(PYTHON) -m venv $(@D)
 	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
 		--editable '.[$(EXTRAS)]' $(FURTHER)
@@ -83,10 +85,12 @@ $(BENCH_ENVS): constraints.txt benchmarks/constraints.txt pyproject.toml
 	touch $@
 
 # mypy resolves the two mapped folders in an installed package only: it looks at a fresh copy, never at a stale one.
+CHECK_C = $(CC) -std=c11 -Wall -Wextra -Wshadow -Wconversion -Wno-unused-parameter -Werror -fsyntax-only -DPy_LIMITED_API=0x030B0000
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	rm -rf build/lint && $(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --target build/lint .
+	! command -v $(CC) > /dev/null || $(CHECK_C) -isystem $$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("include"))') backends/_native/module.c
+	rm -rf build/lint build/lib* && $(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --target build/lint .
 	cp -r benchmarks build/lint/
 	cd build/lint && MYPYPATH=. $(abspath $(BIN))/mypy --config-file $(CURDIR)/pyproject.toml -p unilossseg -p benchmarks
 
@@ -95,9 +99,9 @@ format: setup
 	$(BIN)/ruff format .
 
 wheel: setup
-	rm -rf build/lib build/bdist* dist
+	rm -rf build/lib* build/bdist* dist
 	$(BIN)/python -m build --wheel --outdir dist .
 	sh tests/wheel/check.sh $(BIN)/python dist
 
 clean:
-	rm -rf build dist $(REPORT) .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf build dist $(REPORT) .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info backends/_loops*.so

@@ -1,6 +1,9 @@
 """The compiled operations: pyproject.toml cannot give a compiler its own flags."""
 
+from pathlib import Path
+
 from setuptools import Extension, setup
+from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
 
 FLAGS = {
@@ -9,6 +12,7 @@ FLAGS = {
     "msvc": ["/O2"],
 }
 NATIVE = "backends/_native"
+LOOPS = "unilossseg.backends._loops"
 
 
 class BuildLoops(build_ext):
@@ -20,17 +24,26 @@ class BuildLoops(build_ext):
         super().build_extension(ext)
 
 
+class Wheel(bdist_wheel):
+    """Named after what is in it."""
+
+    def get_tag(self):
+        """Without the loops a wheel fits every platform, and must not pass for one that has them."""
+        built = Path(self.get_finalized_command("build_ext").get_ext_fullpath(LOOPS)).exists()
+        return super().get_tag() if built else ("py3", "none", "any")
+
+
 setup(
     ext_modules=[
         Extension(
-            "unilossseg.backends._loops",
+            LOOPS,
             sources=[f"{NATIVE}/module.c"],
-            depends=[f"{NATIVE}/{name}.h" for name in ("arrays", "labels", "loops", "sets")],
+            depends=sorted(str(header) for header in Path(NATIVE).glob("*.h")),
             define_macros=[("Py_LIMITED_API", "0x030B0000")],
             py_limited_api=True,
             optional=True,
         )
     ],
-    cmdclass={"build_ext": BuildLoops},
+    cmdclass={"build_ext": BuildLoops, "bdist_wheel": Wheel},
     options={"bdist_wheel": {"py_limited_api": "cp311"}},
 )

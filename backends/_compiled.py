@@ -45,7 +45,7 @@ class CompiledBackend(NumPyBackend):
             _loops.cross_entropy(x, index, losses)
             return losses, None
         out = _room(x, out)
-        _loops.cross_entropy(x, index, losses, np.ascontiguousarray(weights, np.float32), out)
+        _loops.cross_entropy(x, index, losses, _side_by_side(weights), out)
         return losses, out
 
     def relaxed_cross_entropy(
@@ -59,7 +59,7 @@ class CompiledBackend(NumPyBackend):
             _loops.relaxed_cross_entropy(x, near, losses)
             return losses, None
         out = _room(x, out)
-        _loops.relaxed_cross_entropy(x, near, losses, np.ascontiguousarray(weights, np.float32), out)
+        _loops.relaxed_cross_entropy(x, near, losses, _side_by_side(weights), out)
         return losses, out
 
     def through_softmax(self, x: Array, slope: Array, weights: Array | None = None, out: Array | None = None) -> Array:
@@ -67,7 +67,7 @@ class CompiledBackend(NumPyBackend):
         if not (_fits(x) and _fits(slope)):
             return super().through_softmax(x, slope, weights, out)
         out = _room(x, out)
-        _loops.through_softmax(x, slope, None if weights is None else np.ascontiguousarray(weights, np.float32), out)
+        _loops.through_softmax(x, slope, None if weights is None else _side_by_side(weights), out)
         return out
 
     def softmax_totals(self, x: Array, index: Array, weights: Array) -> tuple[Array, Array]:
@@ -75,7 +75,7 @@ class CompiledBackend(NumPyBackend):
         if not (_fits(x) and _indexes(index)):
             return super().softmax_totals(x, index, weights)
         totals, own = np.zeros((*x.shape[:2], 1)), np.empty(index.shape, np.float32)
-        _loops.softmax_totals(x, index, np.ascontiguousarray(weights, np.float32), totals, own)
+        _loops.softmax_totals(x, index, _side_by_side(weights), totals, own)
         return totals[:, :, 0], own
 
     def binary_cross_entropy(
@@ -104,9 +104,9 @@ class CompiledBackend(NumPyBackend):
 
     def softplus_and_sigmoid(self, x: Array) -> tuple[Array, Array]:
         """One pass."""
-        if x.dtype != np.float32 or x.ndim > 3:
+        if x.dtype != np.float32 or not _has_axes(x):
             return super().softplus_and_sigmoid(x)
-        x = np.ascontiguousarray(x)
+        x = _side_by_side(x)
         above, rising = np.empty_like(x), np.empty_like(x)
         _loops.softplus_and_sigmoid(x, above, rising)
         return above, rising
@@ -123,7 +123,7 @@ class CompiledBackend(NumPyBackend):
         """In place, in part of a larger array too."""
         if not (_fits(x) and x.flags.writeable and _indexes(index)):
             return super().subtract_at(x, index, amount)
-        _loops.subtract_at(x, index, np.ascontiguousarray(amount, np.float32))
+        _loops.subtract_at(x, index, _side_by_side(amount))
         return x
 
     def class_sums(self, values: Array, index: Array, classes: int) -> Array:
@@ -131,7 +131,7 @@ class CompiledBackend(NumPyBackend):
         if values.dtype != np.float32 or not _indexes(index):
             return super().class_sums(values, index, classes)
         sums = np.zeros((*values.shape[:1], classes, 1))
-        _loops.class_sums(sums, np.ascontiguousarray(values), index)
+        _loops.class_sums(sums, _side_by_side(values), index)
         return sums[:, :, 0]
 
     def pixel_sums(self, x: Array) -> Array:
@@ -144,9 +144,9 @@ class CompiledBackend(NumPyBackend):
 
     def split_labels(self, labels: Array, ignore_index: int) -> tuple[Array, Array]:
         """One pass."""
-        if labels.dtype not in _LABELS or not -(2**63) <= ignore_index < 2**63:
+        if labels.dtype not in _LABELS or not _has_axes(labels) or not -(2**63) <= ignore_index < 2**63:
             return super().split_labels(labels, ignore_index)
-        labels = np.ascontiguousarray(labels)
+        labels = _side_by_side(labels, labels.dtype)
         index, valid = np.empty(labels.shape, np.int32), np.empty(labels.shape, np.bool_)
         _loops.split_labels(labels, index, valid, ignore_index)
         return index, valid
@@ -156,7 +156,7 @@ class CompiledBackend(NumPyBackend):
         if errors.dtype != np.float32 or errors.ndim != 2 or errors.shape[1] >= 2**31:
             return super().jaccard_steps(errors, foreground)
         keys = np.empty(errors.shape, np.uint64)
-        _loops.marked_keys(np.ascontiguousarray(errors), np.ascontiguousarray(foreground), keys)
+        _loops.marked_keys(_side_by_side(errors), _side_by_side(foreground, np.bool_), keys)
         keys.sort(axis=-1)
         steps = np.empty(errors.shape, np.float32)
         _loops.jaccard_steps(keys, steps)
@@ -168,12 +168,12 @@ class CompiledBackend(NumPyBackend):
         if not (known and (ignore_index is None or _is_exact(ignore_index))):
             return super().tally(labels, ignore_index, most)
         counts = np.zeros(4, np.int64)
-        _loops.tally(np.ascontiguousarray(labels), counts, ignore_index, most)
+        _loops.tally(_side_by_side(labels, labels.dtype), counts, ignore_index, most)
         return counts
 
     def descending_keys(self, x: Array) -> Array:
         """One pass."""
-        if x.ndim > 2 or not x.flags.c_contiguous:
+        if x.ndim not in (1, 2) or not (x.flags.c_contiguous and x.flags.aligned):
             return super().descending_keys(x)
         keys = np.empty(x.shape, np.uint64)
         _loops.descending_keys(x, keys)
@@ -193,11 +193,26 @@ def _indexes(x: Any) -> bool:
     return x.dtype in (np.int32, np.int64) and x.flags.aligned and (x.strides[-1] == x.itemsize or x.shape[-1] == 1)
 
 
+def _has_axes(x: Any) -> bool:
+    """As many as the loops count with."""
+    return 1 <= x.ndim <= 3
+
+
+def _side_by_side(x: Any, dtype: Any = np.float32) -> Any:
+    """The array, or a copy: contiguous and aligned, as the loops read it."""
+    return np.require(x, dtype, ("C", "A"))
+
+
 def _lies_flat(x: Any, labels: Any) -> bool:
     """float32 and labels that the loops read, entry by entry in the order of memory."""
-    return x.dtype == np.float32 and labels.dtype in _ELEMENTS and x.flags.c_contiguous and labels.flags.c_contiguous
+    return (
+        x.dtype == np.float32
+        and labels.dtype in _ELEMENTS
+        and _has_axes(x)
+        and all(array.flags.c_contiguous and array.flags.aligned for array in (x, labels))
+    )
 
 
 def _is_exact(ignore_index: int) -> bool:
-    """The loops compare labels as double."""
-    return abs(ignore_index) <= 2**53
+    """The loops compare labels as double, where 2^53 + 1 is 2^53."""
+    return abs(ignore_index) < 2**53

@@ -8,7 +8,7 @@ import warnings
 
 import array_api_compat.numpy as xp
 
-from unilossseg.backends._numpy import NumPyBackend
+from unilossseg.backends._numpy import NumPyBackend as NumPyBackend
 
 #: 'numpy' leaves the compiled loops aside; the name of an instruction set takes those compiled for it; unset: the fastest.
 VARIABLE = "UNILOSSSEG_LOOPS"
@@ -26,8 +26,8 @@ def _chosen() -> tuple[NumPyBackend, str]:
             raise ImportError(f"{VARIABLE} is {wanted!r} and this installation has no compiled loops: {error}") from error
         warnings.warn(
             f"UniLossSeg has no compiled loops here ({error}): NumPy does their work, and losses on the CPU take two to "
-            f"five times as long. Install a wheel for this platform, or a C compiler and install again; {VARIABLE}=numpy "
-            "says that this is meant",
+            "five times as long. Install a wheel for this platform; or a C compiler, and then this package again with `pip "
+            f"install --force-reinstall --no-deps --no-cache-dir`. {VARIABLE}=numpy says that this is meant",
             RuntimeWarning,
             stacklevel=2,
         )

@@ -5,6 +5,10 @@ set -eu
 python=$(cd "$(dirname "$1")" && pwd)/$(basename "$1")
 here=$(cd "$(dirname "$0")" && pwd)
 wheel=$(ls "$(cd "$2" && pwd)"/*.whl)
+case $wheel in
+*-cp311-abi3-*.whl) ;;
+*) echo "expected a wheel for the stable ABI of Python 3.11 and one platform (got $(basename "$wheel"))" >&2 && exit 1 ;;
+esac
 away=$(mktemp -d)
 trap 'rm -rf "$away"' EXIT
 cd "$away"

@@ -1,0 +1,124 @@
+/* Loops over elements, each for itself. See loops.h. */
+
+static void NAMED(softplus_and_sigmoid)(const float *x, float *above, float *rising, int64_t count) {
+    for (int64_t i = 0; i < count; i++) {
+        float z = x[i], positive = z < 0.0f ? 0.0f : z; /* NaN stays */
+        float power = NAMED(exp)(z < 0.0f ? z : -z);
+        float inverse, log1p = NAMED(log1p)(power, &inverse);
+        above[i] = positive + log1p;
+        rising[i] = (z > 0.0f ? 1.0f : power) * inverse;
+    }
+}
+
+/* Labels as numbers, 0 where they are not counted, and whether they are. */
+static inline void NAMED(targets)(const void *labels, int kind, int64_t start, double ignore, int masks, float *y, float *kept,
+                                  int count) {
+#define READ(type)                                                                                                     \
+    {                                                                                                                  \
+        const type *from = (const type *)labels + start;                                                               \
+        for (int i = 0; i < count; i++) {                                                                              \
+            float number = (float)from[i];                                                                             \
+            int counts = !masks | ((double)from[i] != ignore);                                                         \
+            kept[i] = counts ? 1.0f : 0.0f;                                                                            \
+            y[i] = counts ? number : 0.0f;                                                                             \
+        }                                                                                                              \
+    }
+    switch (kind) {
+    case FLOAT32:
+        READ(float)
+        break;
+    case INT64:
+        READ(int64_t)
+        break;
+    case INT32:
+        READ(int32_t)
+        break;
+    default:
+        READ(uint8_t)
+    }
+#undef READ
+}
+
+/* The sum of (v + w y) ((1 - y) z + (f + g y) softplus(-z)) over the labels that count; with slopes, the derivative of
+ * (s + t y) ((1 - y) z + (f + g y) softplus(-z)) for each. `by` is v, w, f, g, s, t. */
+static double NAMED(binary_cross_entropy)(const float *z, const void *labels, int kind, double ignore, const float *by,
+                                          float *slopes, int64_t count_all) {
+    const float v = by[0], w = by[1], f = by[2], g = by[3], s = by[4], t = by[5];
+    double total = 0.0;
+    for (int64_t start = 0; start < count_all; start += BLOCK) {
+        int count = (int)(count_all - start < BLOCK ? count_all - start : BLOCK);
+        float y[BLOCK], kept[BLOCK], loss[BLOCK], slope[BLOCK];
+        NAMED(targets)(labels, kind, start, ignore, 1, y, kept, count);
+        for (int i = 0; i < count; i++) {
+            float x = z[start + i], power = NAMED(exp)(x > 0.0f ? -x : x), factor = f + g * y[i], away = 1.0f - y[i];
+            float inverse, log1p = NAMED(log1p)(power, &inverse);
+            float above = (x > 0.0f ? 0.0f : -x) + log1p, rising = (x < 0.0f ? 1.0f : power) * inverse;
+            float found = (v + w * y[i]) * (away * x + factor * above), falls = (s + t * y[i]) * (away - factor * rising);
+            loss[i] = kept[i] != 0.0f ? found : 0.0f;
+            slope[i] = kept[i] != 0.0f ? falls : 0.0f;
+        }
+        total += NAMED(sum)(loss, count);
+        if (slopes) memcpy(slopes + start, slope, (size_t)count * sizeof(float));
+    }
+    return total;
+}
+
+/* The sum of |z - y| or (z - y)^2 over the labels that count; with slopes, the derivative of each times `by`. */
+static double NAMED(differences)(const float *z, const void *labels, int kind, double ignore, int masks, int squares, float by,
+                                 float *slopes, int64_t count_all) {
+    double total = 0.0;
+    for (int64_t start = 0; start < count_all; start += BLOCK) {
+        int count = (int)(count_all - start < BLOCK ? count_all - start : BLOCK);
+        float y[BLOCK], kept[BLOCK], loss[BLOCK];
+        NAMED(targets)(labels, kind, start, ignore, masks, y, kept, count);
+        for (int i = 0; i < count; i++) {
+            float difference = z[start + i] - y[i], d = kept[i] != 0.0f ? difference : 0.0f;
+            float away = d < 0.0f ? -d : d, sign = d > 0.0f ? 1.0f : d;
+            sign = d < 0.0f ? -1.0f : sign;
+            loss[i] = squares ? d * d : away;
+            y[i] = by * (squares ? 2.0f * d : sign);
+        }
+        total += NAMED(sum)(loss, count);
+        if (slopes) memcpy(slopes + start, y, (size_t)count * sizeof(float));
+    }
+    return total;
+}
+
+/* Adds up how many labels count, and of those how many are 1, are 0, and lie outside [0, most]. */
+static void NAMED(tally)(const void *labels, int kind, double ignore, int masks, double most, int64_t *counts, int64_t count) {
+    int64_t counted = 0, ones = 0, zeros = 0, outside = 0;
+#define COUNT(type, wide)                                                                                              \
+    {                                                                                                                  \
+        const type *from = (const type *)labels;                                                                       \
+        const wide skipped = (wide)ignore, last = (wide)most;                                                          \
+        for (int64_t i = 0; i < count; i++) {                                                                          \
+            wide label = (wide)from[i];                                                                                \
+            int counts_here = !masks | (label != skipped);                                                             \
+            counted += counts_here;                                                                                    \
+            ones += counts_here & (label == 1);                                                                        \
+            zeros += counts_here & (label == 0);                                                                       \
+            outside += counts_here & !((label >= 0) & (label <= last));                                                \
+        }                                                                                                              \
+    }
+    switch (kind) {
+    case FLOAT32:
+        COUNT(float, double)
+        break;
+    case INT64:
+        COUNT(int64_t, int64_t)
+        break;
+    case INT32:
+        COUNT(int32_t, int64_t)
+        break;
+    case INT16:
+        COUNT(int16_t, int64_t)
+        break;
+    default:
+        COUNT(uint8_t, int64_t)
+    }
+#undef COUNT
+    counts[0] += counted;
+    counts[1] += ones;
+    counts[2] += zeros;
+    counts[3] += outside;
+}

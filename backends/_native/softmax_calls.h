@@ -1,0 +1,117 @@
+/* Calls of the loops over softmaxes. */
+
+/* softmax_parts(z, powers, norm, top) and softmax_sums(z, norm, top) */
+static PyObject *softmax(Array *a, Array *powers, Array *norm, Array *top, int count) {
+    if (has_channels(a, "z") && has_rows(norm, "norm", a) && has_rows(top, "top", a) &&
+        (!powers || has_shape(powers, "powers", a->shape[0], a->shape[1], a->shape[2]))) {
+        Py_BEGIN_ALLOW_THREADS
+        for (int64_t n = 0; n < a->shape[0]; n++)
+            loops->softmax_parts(IMAGE(*a, float, n), a->step[1], powers ? IMAGE(*powers, float, n) : NULL,
+                                 powers ? powers->step[1] : 0, ROW(*norm, float, n), ROW(*top, float, n), a->shape[1],
+                                 a->shape[2]);
+        Py_END_ALLOW_THREADS
+    }
+    return finish(a, count);
+}
+
+static PyObject *softmax_parts(PyObject *self, PyObject *const *args, Py_ssize_t given) {
+    static const Wanted wanted[] = {{"z", FLOAT32, 0}, {"powers", FLOAT32, 1}, {"norm", FLOAT32, 1}, {"top", FLOAT32, 1}};
+    Array a[4];
+    return take_all(args, given, a, wanted, 4) ? softmax(a, &a[1], &a[2], &a[3], 4) : NULL;
+}
+
+static PyObject *softmax_sums(PyObject *self, PyObject *const *args, Py_ssize_t given) {
+    static const Wanted wanted[] = {{"z", FLOAT32, 0}, {"norm", FLOAT32, 1}, {"top", FLOAT32, 1}};
+    Array a[3];
+    return take_all(args, given, a, wanted, 3) ? softmax(a, NULL, &a[1], &a[2], 3) : NULL;
+}
+
+/* cross_entropy(z, index, losses) or cross_entropy(z, index, losses, weights, slopes) */
+static PyObject *cross_entropy(PyObject *self, PyObject *const *args, Py_ssize_t given) {
+    static const Wanted wanted[] = {{"z", FLOAT32, 0},
+                                    {"index", INT32 | INT64, 0},
+                                    {"losses", FLOAT32, 1},
+                                    {"weights", FLOAT32, 0},
+                                    {"slopes", FLOAT32, 1}};
+    Array a[5];
+    int count = given == 3 ? 3 : 5, slopes = count == 5;
+    int64_t wrong = 0;
+    if (!take_all(args, given, a, wanted, count)) return NULL;
+    if (has_channels(a, "z") && has_rows(&a[1], "index", a) && has_rows(&a[2], "losses", a) &&
+        (!slopes || has_rows(&a[3], "weights", a)) &&
+        (!slopes || has_shape(&a[4], "slopes", a[0].shape[0], a[0].shape[1], a[0].shape[2]))) {
+        Py_BEGIN_ALLOW_THREADS
+        for (int64_t n = 0; n < a[0].shape[0]; n++)
+            wrong += loops->cross_entropy(IMAGE(a[0], float, n), a[0].step[1], INDEX_ROW(a[1], n), a[1].kind,
+                                          ROW(a[2], float, n), slopes ? ROW(a[3], float, n) : NULL,
+                                          slopes ? IMAGE(a[4], float, n) : NULL, slopes ? a[4].step[1] : 0, a[0].shape[1],
+                                          a[0].shape[2]);
+        Py_END_ALLOW_THREADS
+    }
+    return finish_indexed(a, count, wrong, a[0].shape[1]);
+}
+
+/* through_softmax(z, slope, weights or None, out) */
+static PyObject *through_softmax(PyObject *self, PyObject *const *args, Py_ssize_t given) {
+    static const Wanted wanted[] = {{"z", FLOAT32, 0}, {"slope", FLOAT32, 0}, {"out", FLOAT32, 1}, {"weights", FLOAT32, 0}};
+    Array a[4];
+    if (given != 4) return PyErr_Format(PyExc_TypeError, "expected 4 arguments (got %zd)", given);
+    int count = args[2] == Py_None ? 3 : 4;
+    PyObject *ordered[] = {args[0], args[1], args[3], args[2]};
+    if (!take_all(ordered, count, a, wanted, count)) return NULL;
+    int fits = has_channels(a, "z") && (count == 3 || has_rows(&a[3], "weights", a));
+    for (int i = 1; fits && i < 3; i++)
+        fits = has_shape(&a[i], wanted[i].name, a[0].shape[0], a[0].shape[1], a[0].shape[2]);
+    if (fits) {
+        Py_BEGIN_ALLOW_THREADS
+        for (int64_t n = 0; n < a[0].shape[0]; n++)
+            loops->through_softmax(IMAGE(a[0], float, n), a[0].step[1], IMAGE(a[1], float, n), a[1].step[1],
+                                   count == 4 ? ROW(a[3], float, n) : NULL, IMAGE(a[2], float, n), a[2].step[1],
+                                   a[0].shape[1], a[0].shape[2]);
+        Py_END_ALLOW_THREADS
+    }
+    return finish(a, count);
+}
+
+/* softmax_totals(z, index, weights, totals, own): totals (N, C, 1) float64 are added to */
+static PyObject *softmax_totals(PyObject *self, PyObject *const *args, Py_ssize_t given) {
+    static const Wanted wanted[] = {{"z", FLOAT32, 0},
+                                    {"index", INT32 | INT64, 0},
+                                    {"weights", FLOAT32, 0},
+                                    {"totals", FLOAT64, 1},
+                                    {"own", FLOAT32, 1}};
+    Array a[5];
+    int64_t wrong = 0;
+    if (!take_all(args, given, a, wanted, 5)) return NULL;
+    if (has_channels(a, "z") && has_rows(&a[1], "index", a) && has_rows(&a[2], "weights", a) && has_rows(&a[4], "own", a) &&
+        is_contiguous(&a[3], "totals") && has_shape(&a[3], "totals", a[0].shape[0], a[0].shape[1], 1)) {
+        Py_BEGIN_ALLOW_THREADS
+        for (int64_t n = 0; n < a[0].shape[0]; n++)
+            wrong += loops->softmax_totals(IMAGE(a[0], float, n), a[0].step[1], INDEX_ROW(a[1], n), a[1].kind,
+                                           ROW(a[2], float, n), (double *)a[3].data + n * a[0].shape[1], ROW(a[4], float, n),
+                                           a[0].shape[1], a[0].shape[2]);
+        Py_END_ALLOW_THREADS
+    }
+    return finish_indexed(a, 5, wrong, a[0].shape[1]);
+}
+
+/* relaxed_cross_entropy(z, near, losses) or relaxed_cross_entropy(z, near, losses, weights, slopes) */
+static PyObject *relaxed_cross_entropy(PyObject *self, PyObject *const *args, Py_ssize_t given) {
+    static const Wanted wanted[] = {
+        {"z", FLOAT32, 0}, {"near", BOOL, 0}, {"losses", FLOAT32, 1}, {"weights", FLOAT32, 0}, {"slopes", FLOAT32, 1}};
+    Array a[5];
+    int count = given == 3 ? 3 : 5, slopes = count == 5;
+    if (!take_all(args, given, a, wanted, count)) return NULL;
+    if (has_channels(a, "z") && has_shape(&a[1], "near", a[0].shape[0], a[0].shape[1], a[0].shape[2]) && has_rows(&a[2], "losses", a) &&
+        (!slopes || has_rows(&a[3], "weights", a)) &&
+        (!slopes || has_shape(&a[4], "slopes", a[0].shape[0], a[0].shape[1], a[0].shape[2]))) {
+        Py_BEGIN_ALLOW_THREADS
+        for (int64_t n = 0; n < a[0].shape[0]; n++)
+            loops->relaxed_cross_entropy(IMAGE(a[0], float, n), a[0].step[1], IMAGE(a[1], uint8_t, n), a[1].step[1],
+                                         ROW(a[2], float, n), slopes ? ROW(a[3], float, n) : NULL,
+                                         slopes ? IMAGE(a[4], float, n) : NULL, slopes ? a[4].step[1] : 0, a[0].shape[1],
+                                         a[0].shape[2]);
+        Py_END_ALLOW_THREADS
+    }
+    return finish(a, count);
+}

@@ -1,0 +1,172 @@
+/* Loops over the softmax of each pixel. See loops.h. */
+
+static inline void NAMED(largest)(const float *z, int64_t z_step, float *largest, int64_t channels, int count) {
+    for (int i = 0; i < count; i++) largest[i] = z[i];
+    for (int64_t c = 1; c < channels; c++) {
+        const float *row = z + c * z_step;
+        /* Not <=: a NaN in either stays, and so every power of its pixel is NaN, as in the fallback. */
+        for (int i = 0; i < count; i++) largest[i] = (row[i] > largest[i]) | (row[i] != row[i]) ? row[i] : largest[i];
+    }
+}
+
+/* Of one block: the largest of each pixel, exp of what is below it, and the sum of those. */
+static inline void NAMED(block)(const float *z, int64_t z_step, float *powers, int64_t powers_step, float *sum, float *largest,
+                                int64_t channels, int count) {
+    NAMED(largest)(z, z_step, largest, channels, count);
+    for (int i = 0; i < count; i++) sum[i] = 0.0f;
+    for (int64_t c = 0; c < channels; c++) {
+        const float *row = z + c * z_step;
+        if (powers) {
+            float *out = powers + c * powers_step;
+            for (int i = 0; i < count; i++) {
+                float power = NAMED(exp)(row[i] - largest[i]);
+                out[i] = power;
+                sum[i] += power;
+            }
+        } else {
+            for (int i = 0; i < count; i++) sum[i] += NAMED(exp)(row[i] - largest[i]);
+        }
+    }
+}
+
+static void NAMED(softmax_parts)(const float *z, int64_t z_step, float *powers, int64_t powers_step, float *norm, float *top,
+                                 int64_t channels, int64_t pixels) {
+    for (int64_t start = 0; start < pixels; start += BLOCK) {
+        int count = (int)(pixels - start < BLOCK ? pixels - start : BLOCK);
+        float largest[BLOCK], sum[BLOCK];
+        NAMED(block)(z + start, z_step, powers ? powers + start : NULL, powers_step, sum, largest, channels, count);
+        memcpy(norm + start, sum, (size_t)count * sizeof(float));
+        memcpy(top + start, largest, (size_t)count * sizeof(float));
+    }
+}
+
+/* losses = logsumexp(z) - z[index]; with slopes, slopes = weights * (softmax(z) - onehot(index)). How many indices are out of
+ * range. */
+static int64_t NAMED(cross_entropy)(const float *z, int64_t z_step, const void *index, int kind, float *losses,
+                                    const float *weights, float *slopes, int64_t slopes_step, int64_t channels, int64_t pixels) {
+    int64_t wrong = 0;
+    for (int64_t start = 0; start < pixels; start += BLOCK) {
+        int count = (int)(pixels - start < BLOCK ? pixels - start : BLOCK);
+        float largest[BLOCK], sum[BLOCK], picked[BLOCK];
+        int64_t place[BLOCK];
+        NAMED(block)(z + start, z_step, slopes ? slopes + start : NULL, slopes_step, sum, largest, channels, count);
+        for (int i = 0; i < count; i++) {
+            int64_t at = label_at(index, kind, start + i);
+            int outside = (uint64_t)at >= (uint64_t)channels;
+            wrong += outside;
+            place[i] = outside ? 0 : at;
+            picked[i] = z[place[i] * z_step + start + i];
+        }
+        for (int i = 0; i < count; i++) losses[start + i] = NAMED(log)(sum[i]) - (picked[i] - largest[i]);
+        if (!slopes) continue;
+        for (int i = 0; i < count; i++) sum[i] = weights[start + i] / sum[i];
+        for (int64_t c = 0; c < channels; c++) {
+            float *out = slopes + c * slopes_step + start;
+            for (int i = 0; i < count; i++) out[i] *= sum[i];
+        }
+        for (int i = 0; i < count; i++) slopes[place[i] * slopes_step + start + i] -= weights[start + i];
+    }
+    return wrong;
+}
+
+/* out = weights * p * (slope - sum p * slope) with p = softmax(z): from the gradient by the softmax that by its logits. `out`
+ * may be `slope`. */
+static void NAMED(through_softmax)(const float *z, int64_t z_step, const float *slope, int64_t slope_step, const float *weights,
+                                   float *out, int64_t out_step, int64_t channels, int64_t pixels) {
+    for (int64_t start = 0; start < pixels; start += BLOCK) {
+        int count = (int)(pixels - start < BLOCK ? pixels - start : BLOCK);
+        float largest[BLOCK], sum[BLOCK], mean[BLOCK];
+        NAMED(largest)(z + start, z_step, largest, channels, count);
+        for (int i = 0; i < count; i++) sum[i] = mean[i] = 0.0f;
+        for (int64_t c = 0; c < channels; c++) {
+            const float *row = z + c * z_step + start, *by = slope + c * slope_step + start;
+            for (int i = 0; i < count; i++) {
+                float power = NAMED(exp)(row[i] - largest[i]);
+                sum[i] += power;
+                mean[i] += power * by[i];
+            }
+        }
+        for (int i = 0; i < count; i++) {
+            mean[i] /= sum[i];
+            sum[i] = (weights ? weights[start + i] : 1.0f) / sum[i];
+        }
+        for (int64_t c = 0; c < channels; c++) {
+            const float *row = z + c * z_step + start, *by = slope + c * slope_step + start;
+            float *to = out + c * out_step + start;
+            for (int i = 0; i < count; i++) to[i] = NAMED(exp)(row[i] - largest[i]) * sum[i] * (by[i] - mean[i]);
+        }
+    }
+}
+
+/* totals[c] += the sum over the pixels of weights * softmax(z)[c]; own = weights * softmax(z)[index]. How many indices are out
+ * of range. */
+static int64_t NAMED(softmax_totals)(const float *z, int64_t z_step, const void *index, int kind, const float *weights,
+                                     double *totals, float *own, int64_t channels, int64_t pixels) {
+    int64_t wrong = 0;
+    for (int64_t start = 0; start < pixels; start += BLOCK) {
+        int count = (int)(pixels - start < BLOCK ? pixels - start : BLOCK);
+        float largest[BLOCK], sum[BLOCK], p[BLOCK];
+        NAMED(block)(z + start, z_step, NULL, 0, sum, largest, channels, count);
+        for (int i = 0; i < count; i++) sum[i] = weights[start + i] / sum[i];
+        for (int64_t c = 0; c < channels; c++) {
+            const float *row = z + c * z_step + start;
+            for (int i = 0; i < count; i++) p[i] = NAMED(exp)(row[i] - largest[i]) * sum[i];
+            totals[c] += NAMED(sum)(p, count);
+        }
+        for (int i = 0; i < count; i++) {
+            int64_t at = label_at(index, kind, start + i);
+            int outside = (uint64_t)at >= (uint64_t)channels;
+            wrong += outside;
+            p[i] = z[(outside ? 0 : at) * z_step + start + i];
+        }
+        for (int i = 0; i < count; i++) own[start + i] = NAMED(exp)(p[i] - largest[i]) * sum[i];
+    }
+    return wrong;
+}
+
+/* losses = logsumexp(z) - logsumexp(z where near); with slopes, their derivative times weights. */
+static void NAMED(relaxed_cross_entropy)(const float *z, int64_t z_step, const uint8_t *near, int64_t near_step, float *losses,
+                                         const float *weights, float *slopes, int64_t slopes_step, int64_t channels,
+                                         int64_t pixels) {
+    for (int64_t start = 0; start < pixels; start += BLOCK) {
+        int count = (int)(pixels - start < BLOCK ? pixels - start : BLOCK);
+        float largest[BLOCK], sum[BLOCK], near_largest[BLOCK], near_sum[BLOCK];
+        NAMED(block)(z + start, z_step, NULL, 0, sum, largest, channels, count);
+        for (int i = 0; i < count; i++) {
+            near_largest[i] = -INFINITY;
+            near_sum[i] = 0.0f;
+        }
+        for (int64_t c = 0; c < channels; c++) {
+            const float *row = z + c * z_step + start;
+            const uint8_t *in = near + c * near_step + start;
+            for (int i = 0; i < count; i++) {
+                float larger = row[i] > near_largest[i] ? row[i] : near_largest[i];
+                near_largest[i] = in[i] ? larger : near_largest[i];
+            }
+        }
+        for (int64_t c = 0; c < channels; c++) {
+            const float *row = z + c * z_step + start;
+            const uint8_t *in = near + c * near_step + start;
+            for (int i = 0; i < count; i++) {
+                float power = NAMED(exp)(row[i] - near_largest[i]);
+                near_sum[i] += in[i] ? power : 0.0f;
+            }
+        }
+        for (int i = 0; i < count; i++)
+            losses[start + i] = (largest[i] - near_largest[i]) + NAMED(log)(sum[i]) - NAMED(log)(near_sum[i]);
+        if (!slopes) continue;
+        for (int i = 0; i < count; i++) {
+            sum[i] = weights[start + i] / sum[i];
+            near_sum[i] = weights[start + i] / near_sum[i];
+        }
+        for (int64_t c = 0; c < channels; c++) {
+            const float *row = z + c * z_step + start;
+            const uint8_t *in = near + c * near_step + start;
+            float *out = slopes + c * slopes_step + start;
+            for (int i = 0; i < count; i++) {
+                float power = NAMED(exp)(row[i] - largest[i]), near_power = NAMED(exp)(row[i] - near_largest[i]);
+                out[i] = power * sum[i] - (in[i] ? near_power * near_sum[i] : 0.0f);
+            }
+        }
+    }
+}
