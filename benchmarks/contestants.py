@@ -60,8 +60,13 @@ class Field:
         return self.framework.tensors(arrays(row, shape), shape.dtype)
 
     def step(self, name: str, row: Row, shape: Shape, inputs: Mapping[str, Any]) -> Callable[[], None]:
-        """Forward and backward of a contestant."""
-        return self.framework.step(self.value(name, row, shape, inputs), inputs["logits"])
+        """Forward and backward of a contestant, which leave a gradient on the logits."""
+        value, logits = self.value(name, row, shape, inputs), inputs["logits"]
+
+        def run() -> None:
+            value(logits).backward()
+
+        return run
 
     def timed(self, step: Callable[[], Any], inputs: Mapping[str, Any], clock: Callable[[], float]) -> Callable[[], float]:
         """A step that returns its seconds and starts without a gradient: freeing the last one is not its work."""

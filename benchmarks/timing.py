@@ -27,6 +27,21 @@ def by_clock(
     return timed
 
 
+def by_events(step: Callable[[], Any], cuda: Any) -> Callable[[], float]:
+    """A step that returns the seconds it took on a GPU; `cuda` is a framework's module with its events."""
+
+    def timed() -> float:
+        start, end = cuda.Event(enable_timing=True), cuda.Event(enable_timing=True)
+        cuda.synchronize()
+        start.record()
+        step()
+        end.record()
+        end.synchronize()
+        return float(start.elapsed_time(end)) / 1000
+
+    return timed
+
+
 def interleave(
     steps: Mapping[str, Callable[[], float]], *, anchor: str, rounds: int, seconds: float, rest: float = REST
 ) -> dict[str, list[float | None]]:

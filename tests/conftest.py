@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -52,3 +53,27 @@ def driver(request):
     from checks.drivers import ArrayDriver
 
     return ArrayDriver(request.param)
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """A user's project as the current directory; its modules are forgotten afterwards."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    before = set(sys.modules)
+    yield tmp_path
+    for name in set(sys.modules) - before:
+        if name.startswith("project_"):
+            del sys.modules[name]
+
+
+@pytest.fixture(scope="module")
+def users_folder(tmp_path_factory):
+    """A user's folder: losses and backends of their own, and a test that has nothing to do with them."""
+    from checks.pytest_runs import BACKENDS, LOSSES
+
+    place = tmp_path_factory.mktemp("project")
+    (place / "own.py").write_text(LOSSES)
+    (place / "mine.py").write_text(BACKENDS)
+    (place / "test_other.py").write_text("def test_other():\n    pass\n")
+    return place

@@ -6,11 +6,11 @@ from datetime import date, timedelta
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
+from checks.conformance_cli import unilossseg
 
 from unilossseg import LOSSES
 from unilossseg.backends import KNOWN, installed_backends
-from unilossseg.conformance import capabilities, cases, cli, probes, protocol
+from unilossseg.conformance import capabilities, cases, probes, protocol
 from unilossseg.conformance.capabilities import EXCEPTIONS, EXPECTED_FAILURE, UNSUPPORTED, Exemption, find
 from unilossseg.conformance.capability_table import BEGIN, END, markdown, replaced, text
 from unilossseg.conformance.known import Known
@@ -45,13 +45,6 @@ def with_exception(monkeypatch):
     return install
 
 
-def command(*arguments):
-    result = CliRunner().invoke(cli.app, list(arguments))
-    if result.exception and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return result
-
-
 # --- the table ----------------------------------------------------------------------------------------------------------
 
 
@@ -68,9 +61,9 @@ def test_a_page_without_markers_is_an_error():
 
 
 def test_the_command_prints_every_backend_feature_loss_and_exception():
-    plain = command("capabilities").stdout
+    plain = unilossseg("capabilities").stdout
     assert plain == text()
-    assert command("capabilities", "--markdown").stdout == markdown()
+    assert unilossseg("capabilities", "--markdown").stdout == markdown()
     for name in (*capabilities.FEATURES, *LOSSES, *(column.title for column in capabilities.COLUMNS)):
         assert name in plain
     for entry in EXCEPTIONS:
@@ -161,7 +154,7 @@ def test_what_is_declared_unsupported_is_not_judged(with_exception):
 
 def test_an_expected_failure_that_conforms_fails_the_run(with_exception, tmp_path):
     with_exception(losses=("DiceLoss",))
-    done = command("conformance", "run", "--out", str(tmp_path), *ONE)
+    done = unilossseg("conformance", "run", "--out", str(tmp_path), *ONE)
     assert done.exit_code == 1
     assert "conforms, and was expected to fail (a made-up reason): remove the exception" in " ".join(done.stdout.split())
     outcome = run(cases.selected(["DiceLoss"], "paddleseg/plain/float32"), ["numpy"])
@@ -187,7 +180,7 @@ def test_an_exception_past_its_expiry_is_a_warning_in_a_run(with_exception, tmp_
     """An installed release must not fail of age; whoever maintains it learns it from `capabilities --check`."""
     kind = UNSUPPORTED if features == ("closed form",) else EXPECTED_FAILURE
     with_exception(kind=kind, features=features, losses=("DiceLoss",), expires=capabilities.today())
-    done = command("conformance", "run", "--out", str(tmp_path), *ONE)
+    done = unilossseg("conformance", "run", "--out", str(tmp_path), *ONE)
     assert done.exit_code == 0, done.stdout
     message = f"warning: the exception for {features[0]} on numpy expired on"
     assert message in " ".join(done.stdout.split())
@@ -198,7 +191,7 @@ def test_an_exception_past_its_expiry_is_a_warning_in_a_run(with_exception, tmp_
 
 def test_an_exception_past_its_expiry_fails_the_check(with_exception):
     with_exception(kind=UNSUPPORTED, features=("backward twice",), expires=capabilities.today())
-    done = command("capabilities", "--check", "--backend", "numpy")
+    done = unilossseg("capabilities", "--check", "--backend", "numpy")
     assert done.exit_code == 1
     assert "the exception for backward twice on numpy expired on" in done.stdout
 
@@ -261,7 +254,7 @@ def test_a_process_that_dies_is_a_failure_of_what_it_tried(monkeypatch):
 
 
 def test_the_check_command_tells_what_was_tried():
-    done = command("capabilities", "--check", "--backend", "numpy")
+    done = unilossseg("capabilities", "--check", "--backend", "numpy")
     assert done.exit_code == 0
     assert "tried: numpy" in done.stdout
-    assert command("capabilities", "--check", "--backend", "nmupy").exit_code == 2
+    assert unilossseg("capabilities", "--check", "--backend", "nmupy").exit_code == 2

@@ -9,6 +9,7 @@ import textwrap
 
 import numpy as np
 import pytest
+from checks.conformance_cli import unilossseg
 from typer.testing import CliRunner
 
 from unilossseg import __main__, __version__
@@ -23,10 +24,7 @@ ONE = ["--loss", "L1Loss", "-k", "plain/float32"]
 
 
 def command(out, *arguments):
-    result = CliRunner().invoke(cli.app, ["conformance", "run", "--out", str(out), *arguments])
-    if result.exception and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return result
+    return unilossseg("conformance", "run", "--out", out, *arguments)
 
 
 def rows_of(out):

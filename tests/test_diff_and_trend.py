@@ -6,19 +6,15 @@ import xml.etree.ElementTree as ET
 from dataclasses import replace
 
 import pytest
+from checks.conformance_cli import unilossseg
 from checks.stored_runs import made, plain_cases, result, stored
-from typer.testing import CliRunner
 
-from unilossseg.conformance import cli
 from unilossseg.conformance.reports import diff, trend
 from unilossseg.conformance.verdict import DIFFERS, EXPECTED, UNSUPPORTED, Verdict
 
 
 def conformance(*arguments):
-    done = CliRunner().invoke(cli.app, ["conformance", *(str(argument) for argument in arguments)])
-    if done.exception and not isinstance(done.exception, SystemExit):
-        raise done.exception
-    return done
+    return unilossseg("conformance", *arguments)
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 import typer
+from checks.conformance_cli import unilossseg
 from checks.stored_runs import made, plain_cases, result
 from typer.testing import CliRunner
 
@@ -41,10 +42,7 @@ COMMANDS = commands()
 
 
 def exit_code(*arguments):
-    done = CliRunner().invoke(cli.app, [str(argument) for argument in arguments])
-    if done.exception and not isinstance(done.exception, SystemExit):
-        raise done.exception
-    return done.exit_code
+    return unilossseg(*arguments).exit_code
 
 
 def test_every_command_has_exit_codes_and_no_other_has():

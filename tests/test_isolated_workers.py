@@ -9,7 +9,7 @@ import textwrap
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
+from checks.conformance_cli import unilossseg
 
 from unilossseg import __version__
 from unilossseg.conformance import cli, environment, interpreters
@@ -18,10 +18,7 @@ ONE = ["--loss", "L1Loss", "-k", "plain/float32"]
 
 
 def command(out, *arguments):
-    done = CliRunner().invoke(cli.app, ["conformance", "run", "--out", str(out / "report"), *ONE, *arguments])
-    if done.exception and not isinstance(done.exception, SystemExit):
-        raise done.exception
-    return done
+    return unilossseg("conformance", "run", "--out", out / "report", *ONE, *arguments)
 
 
 @pytest.fixture

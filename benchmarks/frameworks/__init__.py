@@ -21,9 +21,6 @@ class Framework(Protocol):
     def tensors(self, arrays: Mapping[str, Any], dtype: str) -> dict[str, Any]:
         """Tensors on the device; logits and numbers in the dtype, and the logits want a gradient."""
 
-    def step(self, value: Callable[[Any], Any], logits: Any) -> Callable[[], None]:
-        """One forward and backward, which leaves a gradient on the logits."""
-
     def drop_gradient(self, logits: Any) -> None:
         """Frees the last call's gradient."""
 

@@ -8,6 +8,7 @@ from typing import Any
 import paddle
 
 from benchmarks import memory
+from benchmarks.timing import by_events
 from unilossseg.backends import num_threads
 
 
@@ -34,21 +35,13 @@ class Here:
         made["logits"].stop_gradient = False
         return made
 
-    def step(self, value: Callable[[Any], Any], logits: Any) -> Callable[[], None]:
-        """One forward and backward."""
-
-        def run() -> None:
-            value(logits).backward()
-
-        return run
-
     def drop_gradient(self, logits: Any) -> None:
         """Frees the last call's gradient, so that the next call makes a fresh one."""
         logits.clear_gradient(False)
 
     def on_device(self, step: Callable[[], Any]) -> Callable[[], float]:
         """By events on the GPU."""
-        return _by_events(step)
+        return by_events(step, paddle.device.cuda)
 
     def numbers(self, tensor: Any) -> Any:
         """A tensor as float64."""
@@ -75,17 +68,3 @@ class Here:
         """Paddle does not say how many threads an operation takes: FLAGS_paddle_num_threads is its setting."""
         flag = "FLAGS_paddle_num_threads"
         return {"framework": int(paddle.get_flags(flag)[flag]), "kernels": num_threads()}
-
-
-def _by_events(step: Callable[[], Any]) -> Callable[[], float]:
-    def timed() -> float:
-        cuda = paddle.device.cuda
-        start, end = cuda.Event(enable_timing=True), cuda.Event(enable_timing=True)
-        cuda.synchronize()
-        start.record()
-        step()
-        end.record()
-        end.synchronize()
-        return float(start.elapsed_time(end)) / 1000
-
-    return timed

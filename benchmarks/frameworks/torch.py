@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from benchmarks import memory
+from benchmarks.timing import by_events
 
 
 class Here:
@@ -34,21 +35,13 @@ class Here:
         made["logits"].requires_grad_()
         return made
 
-    def step(self, value: Callable[[Any], Any], logits: Any) -> Callable[[], None]:
-        """One forward and backward."""
-
-        def run() -> None:
-            value(logits).backward()
-
-        return run
-
     def drop_gradient(self, logits: Any) -> None:
         """Frees the last call's gradient, so that the next call makes a fresh one."""
         logits.grad = None
 
     def on_device(self, step: Callable[[], Any]) -> Callable[[], float]:
         """By events on the GPU."""
-        return _by_events(step)
+        return by_events(step, torch.cuda)
 
     def numbers(self, tensor: Any) -> Any:
         """A tensor as float64."""
@@ -83,16 +76,3 @@ class Here:
     def threads(self) -> dict[str, int]:
         """Both follow torch's setting."""
         return {"framework": torch.get_num_threads(), "kernels": torch.get_num_threads()}
-
-
-def _by_events(step: Callable[[], Any]) -> Callable[[], float]:
-    def timed() -> float:
-        start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-        torch.cuda.synchronize()
-        start.record()
-        step()
-        end.record()
-        end.synchronize()
-        return float(start.elapsed_time(end)) / 1000
-
-    return timed

@@ -27,3 +27,13 @@ class Peer:
     largest: int | None = None
     #: What was done to make it run here.
     note: str = ""
+
+
+def of_labels(loss: Callable[[Any, Any], Any]) -> Build:
+    """A loss that takes the logits and the labels as they are."""
+
+    def build(row: Row, shape: Shape, inputs: Mapping[str, Any]) -> Callable[[Any], Any]:
+        labels = inputs["labels"]
+        return lambda logits: loss(logits, labels)
+
+    return build

@@ -8,7 +8,7 @@ from typing import Any
 import paddle
 import paddle.nn.functional as F
 
-from benchmarks.peers import Peer, paddleseg
+from benchmarks.peers import Peer, of_labels, paddleseg
 from benchmarks.rows import ROWS, Row, Shape
 
 Inputs = Mapping[str, Any]
@@ -44,23 +44,13 @@ def _bce(row: Row, shape: Shape, inputs: Inputs) -> Value:
     return lambda logits: F.binary_cross_entropy_with_logits(logits, labels)
 
 
-def _l1(row: Row, shape: Shape, inputs: Inputs) -> Value:
-    labels = inputs["labels"]
-    return lambda logits: F.l1_loss(logits, labels)
-
-
-def _mse(row: Row, shape: Shape, inputs: Inputs) -> Value:
-    labels = inputs["labels"]
-    return lambda logits: F.mse_loss(logits, labels)
-
-
 _FUNCTIONAL: dict[str, tuple[Peer, ...]] = {
     "CrossEntropyLoss": (Peer("paddle cross_entropy", _cross_entropy),),
     "CrossEntropyLoss top-k": (Peer("paddle cross_entropy and topk", _top_k),),
     "DiceLoss": (Peer("paddle dice_loss", _dice, "one overlap of all classes together", ""),),
     "BCELoss": (Peer("paddle binary_cross_entropy_with_logits", _bce),),
-    "L1Loss": (Peer("paddle l1_loss", _l1),),
-    "MSELoss": (Peer("paddle mse_loss", _mse),),
+    "L1Loss": (Peer("paddle l1_loss", of_labels(F.l1_loss)),),
+    "MSELoss": (Peer("paddle mse_loss", of_labels(F.mse_loss)),),
 }
 PEERS: dict[str, tuple[Peer, ...]] = {name: (*_FUNCTIONAL.get(name, ()), paddleseg.peer(row)) for name, row in ROWS.items()}
 #: The packages whose versions are recorded.

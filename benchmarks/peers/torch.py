@@ -9,7 +9,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from benchmarks.peers import Peer
+from benchmarks.peers import Peer, of_labels
 from benchmarks.peers.loading import part_of
 from benchmarks.rows import Row, Shape
 
@@ -137,16 +137,6 @@ def _bce_dynamic(row: Row, shape: Shape, inputs: Inputs) -> Value:
     return value
 
 
-def _l1(row: Row, shape: Shape, inputs: Inputs) -> Value:
-    labels = inputs["labels"]
-    return lambda logits: F.l1_loss(logits, labels)
-
-
-def _mse(row: Row, shape: Shape, inputs: Inputs) -> Value:
-    labels = inputs["labels"]
-    return lambda logits: F.mse_loss(logits, labels)
-
-
 def _mixed(row: Row, shape: Shape, inputs: Inputs) -> Value:
     first, second = row.arguments(shape)["coef"]
     entropy, lovasz = _cross_entropy(row, shape, inputs), _smp_lovasz(row, shape, inputs)
@@ -173,8 +163,8 @@ PEERS: dict[str, tuple[Peer, ...]] = {
     ),
     "BCELoss": (Peer("torch binary_cross_entropy_with_logits", _bce), Peer("smp SoftBCEWithLogitsLoss", _smp_bce)),
     "BCELoss dynamic": (Peer("torch binary_cross_entropy_with_logits, weighted", _bce_dynamic),),
-    "L1Loss": (Peer("torch l1_loss", _l1),),
-    "MSELoss": (Peer("torch mse_loss", _mse),),
+    "L1Loss": (Peer("torch l1_loss", of_labels(F.l1_loss)),),
+    "MSELoss": (Peer("torch mse_loss", of_labels(F.mse_loss)),),
     "MixedLoss": (Peer("torch cross_entropy and smp LovaszLoss", _mixed),),
 }
 #: The packages whose versions are recorded.

@@ -6,26 +6,14 @@ Closed forms run in Paddle's own namespace, as on a device, while methods and fu
 import numpy as np
 import paddle
 import pytest
-from checks.cases import ROWS, batch_of_row, named
-from checks.compare import assert_close, reference_of
+from checks.cases import ROWS, named
 from checks.devices import accelerator  # noqa: F401  a fixture
+from checks.host_reads import METHODS, HostAccessError, check_two_steps, forbidden
 
 OLD = paddle.__version__.startswith("2.")
-METHODS = ("item", "tolist", "numpy", "cpu", "__array__", "__bool__", "__int__", "__float__", "__index__", "nonzero")
 FUNCTIONS = ("nonzero", "masked_select", "unique", "unique_consecutive", "bincount", "equal_all", "allclose", "is_empty")
 # What copies numbers of the host to a device, allowed in a first call.
 WRITING = ("to_tensor",)
-
-
-class HostAccessError(AssertionError):
-    """A value was read, or written, by the host."""
-
-
-def _forbidden(name):
-    def function(*args, **kwargs):
-        raise HostAccessError(f"the host reads or writes a device's values in {name}")
-
-    return function
 
 
 def _without_masks(original):
@@ -47,11 +35,11 @@ def no_host(monkeypatch):
     def run(function, writing):
         with monkeypatch.context() as patch:
             for name in METHODS:
-                patch.setattr(paddle.Tensor, name, _forbidden(f"Tensor.{name}"))
+                patch.setattr(paddle.Tensor, name, forbidden(f"Tensor.{name}"))
             for name in ("__getitem__", "__setitem__"):
                 patch.setattr(paddle.Tensor, name, _without_masks(getattr(paddle.Tensor, name)))
             for name in (*FUNCTIONS, *(() if writing else WRITING)):
-                patch.setattr(paddle, name, _forbidden(f"paddle.{name}"))
+                patch.setattr(paddle, name, forbidden(f"paddle.{name}"))
             return function()
 
     return run
@@ -60,26 +48,9 @@ def no_host(monkeypatch):
 @pytest.mark.parametrize("row", ROWS, ids=named)
 @pytest.mark.parametrize("way", ["closed", "plain"])
 def test_no_value_is_read_and_none_written_after_the_first_call(driver, accelerator, no_host, row, way):  # noqa: F811
-    batch = batch_of_row(row)
-    loss = driver.make(*row)
-    logits, labels, further = driver.inputs(batch, "float64")
-
-    def step():
-        leaf = logits.detach()
-        leaf.stop_gradient = False
-        value = driver.call(loss, leaf, labels, further)
-        value = sum(value) if isinstance(value, list) else value.sum()
-        value.backward()
-        return value, leaf.grad
-
-    with getattr(driver, way)():
-        no_host(step, writing=True)
-        # Indexing itself makes tensors of numbers in Paddle 2.
-        value, gradient = no_host(step, writing=OLD)
+    # Indexing itself makes tensors of numbers in Paddle 2.
+    check_two_steps(driver, no_host, row, way, writing=OLD)
     assert accelerator == []
-    exact_value, exact = reference_of(*row, batch)
-    assert_close(driver.numpy(value), np.sum(exact_value), 1e-11)
-    assert_close(driver.numpy(gradient), exact, 1e-10)
 
 
 @pytest.mark.parametrize(

@@ -7,14 +7,13 @@ from pathlib import Path
 import numpy as np
 import paddle
 import pytest
-from checks.record_cli import run, run_apart, write_module
+from checks.record_cli import SMALL, run, run_apart, write_module
 
 from unilossseg.conformance.records import file
 from unilossseg.conformance.records.record import Stored
 from unilossseg.conformance.records.runners import PaddleRunner
 
 needs_torch = pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="torch is not installed")
-SMALL = ("--shape", "2,3,4,5")
 PROJECT = """
 import paddle
 import paddle.nn.functional as F

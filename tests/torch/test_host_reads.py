@@ -6,9 +6,9 @@ Closed forms run in torch's own namespace, as on a device, while every operation
 import numpy as np
 import pytest
 import torch
-from checks.cases import ROWS, batch_of_row, named
-from checks.compare import assert_close, reference_of
+from checks.cases import ROWS, named
 from checks.devices import accelerator  # noqa: F401  a fixture
+from checks.host_reads import METHODS, HostAccessError, check_two_steps, forbidden
 from torch.utils._python_dispatch import TorchDispatchMode
 
 aten = torch.ops.aten
@@ -27,11 +27,6 @@ READING = {
 }
 # What copies numbers of the host to a device; not scalar_tensor, which fills its number in by a kernel.
 WRITING = {aten.lift_fresh, aten.lift_fresh_copy}
-METHODS = ("item", "tolist", "numpy", "cpu", "__array__", "__bool__", "__int__", "__float__", "__index__", "nonzero")
-
-
-class HostAccessError(AssertionError):
-    """A value was read, or written, by the host."""
 
 
 class NoHost(TorchDispatchMode):
@@ -57,43 +52,18 @@ def no_host(monkeypatch):
     def run(function, writing):
         with monkeypatch.context() as patch, NoHost(writing):
             for name in METHODS:
-                patch.setattr(torch.Tensor, name, _forbidden(name))
+                patch.setattr(torch.Tensor, name, forbidden(f"Tensor.{name}"))
             return function()
 
     return run
-
-
-def _forbidden(name):
-    def method(self, *args, **kwargs):
-        raise HostAccessError(f"the host reads a device's values in Tensor.{name}")
-
-    return method
 
 
 @pytest.mark.parametrize("row", ROWS, ids=named)
 @pytest.mark.parametrize("way", ["closed", "plain"])
 @pytest.mark.parametrize("dtype", ["bfloat16", "float64"])
 def test_no_value_is_read_and_none_written_after_the_first_call(driver, accelerator, no_host, row, way, dtype):  # noqa: F811
-    batch = batch_of_row(row)
-    loss = driver.make(*row)
-    logits, labels, further = driver.inputs(batch, dtype)
-
-    def step():
-        leaf = logits.detach().requires_grad_(True)
-        value = driver.call(loss, leaf, labels, further)
-        value = sum(value) if isinstance(value, list) else value.sum()
-        value.backward()
-        return value, leaf.grad
-
-    with getattr(driver, way)():
-        no_host(step, writing=True)
-        value, gradient = no_host(step, writing=False)
+    check_two_steps(driver, no_host, row, way, dtype)
     assert accelerator == []
-    assert torch.isfinite(value).all()
-    if dtype == "float64":
-        exact_value, exact = reference_of(*row, batch)
-        assert_close(value.detach().numpy(), np.sum(exact_value), 1e-11)
-        assert_close(gradient.numpy(), exact, 1e-10)
 
 
 @pytest.mark.parametrize(

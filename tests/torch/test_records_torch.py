@@ -7,14 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from checks.record_cli import run, run_apart, write_module
+from checks.record_cli import SMALL, run, run_apart, write_module
 
 from unilossseg.conformance.records import file, inputs, recording
 from unilossseg.conformance.records.record import Stored
 from unilossseg.conformance.records.runners import TorchRunner
 
 needs_paddle = pytest.mark.skipif(importlib.util.find_spec("paddle") is None, reason="paddle is not installed")
-SMALL = ("--shape", "2,3,4,5")
 PROJECT = """
 import torch
 from torch.nn import functional as F

@@ -11,6 +11,9 @@ from typer.testing import CliRunner
 
 from unilossseg.conformance.records import commands
 
+#: Options for inputs that are quickly recorded.
+SMALL = ("--shape", "2,3,4,5")
+
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 for name, epilog in commands.EPILOGS.items():
     app.command(epilog=epilog)(getattr(commands, name))

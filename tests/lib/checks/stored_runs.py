@@ -10,7 +10,7 @@ from unilossseg.conformance.protocol import Outcome
 from unilossseg.conformance.reference import value_and_gradient
 from unilossseg.conformance.reports import reader
 from unilossseg.conformance.results import Result, Run
-from unilossseg.conformance.verdict import Reference, Verdict, judge
+from unilossseg.conformance.verdict import EXPECTED, UNSUPPORTED, Reference, Verdict, judge
 
 GREETING = {
     "backend": "numpy",
@@ -67,3 +67,16 @@ def stored(results, **changes):
 def plain_cases(*losses, dtype="float32"):
     """Three or so cases of each loss."""
     return cases.selected(list(losses) or ["DiceLoss", "MSELoss"], f"plain/{dtype}")
+
+
+def of_every_status():
+    """Results of every status."""
+    dice, other = plain_cases("DiceLoss")
+    return [
+        result(dice),
+        result(dice, mode="plain formula", spoil=scaled(1.001)),
+        result(dice, "torch", spoil=lambda outcome: replace(outcome, error="ValueError: first\nsecond")),
+        result(other, spoil=lambda outcome: Verdict(UNSUPPORTED, "has none", link="https://example.org/why")),
+        result(other, "torch", spoil=lambda outcome: Verdict(EXPECTED, "known: off", link="docs/precision.md")),
+        result(other, "torch", "face", spoil=lambda outcome: replace(outcome, value=outcome.value * np.float32("nan"))),
+    ]

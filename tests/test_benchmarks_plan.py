@@ -1,0 +1,76 @@
+"""The benchmarks' own logic, with made-up numbers: rows, plans, targets and marks."""
+
+import numpy as np
+import pytest
+
+from benchmarks import marks, plan, targets
+from benchmarks.rows import ROWS, Shape, arrays, row
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_inputs_have_the_configuration_and_no_ignored_pixel(name):
+    shape = Shape(2, 5, 32)
+    found = arrays(row(name), shape)
+    channels = row(name).channels(shape)
+    assert found["logits"].shape == (2, channels, 32, 32)
+    if row(name).kind != "values":
+        assert found["labels"].min() >= 0
+        assert found["labels"].max() < max(channels, 2)
+    assert all(np.array_equal(a, b) for a, b in zip(found.values(), arrays(row(name), shape).values(), strict=True))
+
+
+def test_every_row_has_a_target_and_every_reason_a_row():
+    assert list(targets.TARGETS) == list(ROWS)
+    for name, backend, what in targets.REASONS:
+        assert name in ROWS
+        assert backend in ("torch", "paddle")
+        assert what in ("speed", "memory", "first call", "floor", "small", "linear")
+
+
+def test_met_or_short():
+    assert targets.at_least(2.5, 2.5) is True
+    assert targets.at_least(2.4, 2.5) is False
+    assert targets.at_least(2.4, None) is None
+    assert targets.at_most(None, 1.3) is None
+    assert targets.at_most(1.31, 1.3) is False
+
+
+def test_a_plan_has_each_cell_once():
+    wanted = plan.Plan(plan.rows(()), *plan.star(quick=False), ("torch", "paddle"), 1, 1.0)
+    cells = [(backend, one.name, one.channels(s), s.batch, s.size, s.dtype) for backend, one, s, _ in wanted.cells()]
+    assert len(cells) == len(set(cells))
+    assert not [cell for cell in cells if cell[-1] == "bfloat16" and not ROWS[cell[1]].half]
+
+
+def test_a_quick_plan_still_measures_the_slow_reference_at_a_small_size():
+    wanted = plan.Plan(plan.rows(("DualTaskLoss",)), *plan.star(quick=True), ("torch", "paddle"), 1, 1.0)
+    assert [(backend, shape.size) for backend, _, shape, _ in wanted.cells()] == [
+        ("torch", 512),
+        ("paddle", 512),
+        ("paddle", 32),
+    ]
+
+
+def test_the_full_matrix_has_every_combination():
+    shapes, _ = plan.selected(False, True, None, None, None, None)
+    assert len(shapes) == 4 * 3 * 3 * 2
+
+
+def test_a_class_name_means_all_its_rows():
+    assert [one.name for one in plan.rows(("BCELoss",))] == ["BCELoss", "BCELoss dynamic"]
+
+
+@pytest.mark.parametrize(
+    ("errors", "expected"),
+    [
+        (("", 1e-7, 1e-7), marks.SAME),
+        (("", 1e-1, 1e-7), marks.WRONG),
+        (("", 1e-7, 1e-1), marks.WRONG),
+        (("", float("nan"), 1e-7), marks.WRONG),
+        (("per image", 1e-7, 1e-7), marks.ANOTHER),
+        (("per image", 1e-1, 1e-7), marks.WRONG),
+        (("draws noise", None, None), marks.UNCHECKED),
+    ],
+)
+def test_marks(errors, expected):
+    assert marks.mark(*errors)[0] == expected

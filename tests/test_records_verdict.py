@@ -1,0 +1,111 @@
+"""When two records are the same: errors, units in the last place, structure and tolerances."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+from checks.record_cli import SMALL, run
+
+from unilossseg.conformance.records import comparison
+from unilossseg.conformance.records.record import Stored
+
+
+def stored(numbers, dtype="float32"):
+    return Stored.of(np.asarray(numbers, dtype=dtype))
+
+
+def part(reference, candidate, quantity="gradient"):
+    return comparison.compared(quantity, reference, candidate)
+
+
+def test_errors_are_shares_of_the_references_largest_entry():
+    found = part(stored([4.0, 1.0, 0.0]), stored([4.0, 1.0, 1e-6]))
+    assert found.error == pytest.approx(2.5e-7)
+    assert (found.scale, found.index, found.candidate) == (4.0, (2,), pytest.approx(1e-6))
+    assert found.rtol == np.inf
+    assert found.atol == pytest.approx(1e-6)
+    assert found.same
+    assert not part(stored([4.0, 1.0, 0.0]), stored([4.0, 1.0, 1e-4])).same
+
+
+def test_a_gradient_that_must_be_zero_is_zero():
+    assert part(stored([0.0, 0.0]), stored([0.0, -0.0])).same
+    assert not part(stored([0.0, 0.0]), stored([0.0, 1e-30])).same
+
+
+@pytest.mark.parametrize(
+    ("dtype", "steps"),
+    [("float16", 3), ("float32", 5), ("float64", 7)],
+)
+def test_ulp_counts_representable_numbers(dtype, steps):
+    start = np.asarray(1.0, dtype)
+    end = start
+    for _ in range(steps):
+        end = np.nextafter(end, np.asarray(2.0, dtype))
+    assert part(stored(start, dtype), stored(end, dtype)).ulp == steps
+    # Over zero as well, and from one end to the other.
+    small = np.nextafter(np.asarray(0, dtype), np.asarray(1, dtype))
+    assert part(stored(-small, dtype), stored(small, dtype)).ulp == 2
+    most = np.finfo(dtype).max
+    assert part(stored([-most], dtype), stored([most], dtype)).ulp > 2 ** (8 * np.dtype(dtype).itemsize - 2)
+
+
+def test_ulp_of_bfloat16():
+    one, next_one = (Stored(np.array([bits], np.uint16), "bfloat16") for bits in (0x3F80, 0x3F81))
+    found = part(one, next_one)
+    assert (found.ulp, found.error) == (1, 2.0**-7)
+    assert found.same
+    assert not part(one, Stored(np.array([0x3F82], np.uint16), "bfloat16")).same
+
+
+@pytest.mark.parametrize(
+    ("reference", "candidate", "said"),
+    [
+        (stored([1.0, 2.0]), stored([1.0, 2.0], "float64"), "dtype float32 in the reference, float64"),
+        (stored([1.0, 2.0]), stored([[1.0, 2.0]]), r"shape \(2,\) in the reference, \(1, 2\)"),
+        (stored([1.0, 2.0]), stored([1.0, np.nan]), r"NaN in other places: 1 of 2, the first at \(1,\), 2 in .*, nan in"),
+        (stored([np.inf, 2.0]), stored([-np.inf, 2.0]), "inf in other places"),
+        (stored([np.inf, 2.0]), stored([1.0, 2.0]), "inf in other places"),
+    ],
+)
+def test_structure_comes_first(reference, candidate, said):
+    found = part(reference, candidate)
+    assert re.search(said, found.structure)
+    assert not found.same
+
+
+def test_nan_and_infinity_at_the_same_places_agree():
+    numbers = stored([np.nan, np.inf, -np.inf, 1.0])
+    assert part(numbers, numbers).same
+    assert not part(numbers, stored([np.nan, np.inf, -np.inf, 1.1])).same
+
+
+def test_one_number_is_one_number():
+    assert part(stored(1.5), stored([1.5]), "value").same
+
+
+def test_a_small_loss_is_a_difference_of_numbers_of_order_one():
+    assert part(stored(1e-6), stored(1e-6 + 2e-7), "value").same
+    assert not part(stored(1e-6), stored(1e-6 + 2e-7), "gradient").same
+
+
+def test_records_of_other_inputs_are_not_compared(project):
+    for name, seed in (("one.uls", 1), ("two.uls", 2)):
+        run("record", "unilossseg:DiceLoss", "--seed", seed, "--out", name, *SMALL)
+    assert "case 'plain' has other logits" in run("compare", "one.uls", "two.uls", expect=2)
+    run("record", "unilossseg:DiceLoss", "--case", "plain", "--out", "three.uls", *SMALL)
+    assert "in one of the two records only" in run("compare", "one.uls", "three.uls", expect=2)
+
+
+def test_a_tolerance_of_ones_own_is_shown(project):
+    run("record", "unilossseg:DiceLoss", "--out", "ref.uls", *SMALL)
+    run("replay", "ref.uls", "unilossseg:DiceLoss", "--kwargs", '{"smooth": 1e-4}', "--out", "cand.uls")
+    run("compare", "ref.uls", "cand.uls", expect=1)
+    loose = ("--value-tolerance", "1e-3", "--gradient-tolerance", "1e-3")
+    said = run("compare", "ref.uls", "cand.uls", *loose, "--html", "page.html", "--json", "page.json")
+    assert "allowed by the user for gradients: 0.001 of the scale" in said
+    assert "was allowed for gradients by the user" in (project / "page.html").read_text()
+    assert json.loads((project / "page.json").read_text())["allowed_by_the_user"] == {"value": 1e-3, "gradient": 1e-3}
+    for bad in ("nan", "inf", "-1", "1"):
+        assert "a share of the scale" in run("compare", "ref.uls", "cand.uls", "--value-tolerance", bad, expect=2)
