@@ -8,9 +8,12 @@ import pytest
 from typer.testing import CliRunner
 
 from unilossseg import LOSSES
+from unilossseg.backends import Backend
+from unilossseg.backends._numpy import NumPyBackend
 from unilossseg.conformance import cli
-from unilossseg.conformance.cases import selected
-from unilossseg.conformance.defects import DEFECTS, Defect, PlantingError, dice, hard_pixels, lovasz, planted
+from unilossseg.conformance.cases import all_cases, selected
+from unilossseg.conformance.defects import DEFECTS, Defect, PlantingError, dice, hard_pixels, loops, lovasz, planted
+from unilossseg.conformance.defects._changes import NUMPY
 from unilossseg.conformance.frameworks import FRAMEWORKS
 from unilossseg.conformance.protocol import PLAIN_FORMULA
 from unilossseg.conformance.run import Prepared
@@ -99,27 +102,57 @@ def test_a_defect_that_fits_nothing_is_no_defect():
 
 # Some defects are copies of a method with one thing changed: the copy itself must be right.
 COPIES = {
-    "bootstrapped": (BootstrappedCrossEntropyLoss, "pixel_weights", hard_pixels.bootstrapped_weights),
-    "ohem": (OhemSelection, "kept", hard_pixels.kept_pixels),
-    "dice": (DiceLoss, "_from_sums", dice.from_sums),
-    "lovasz": (lovasz_softmax, "lovasz_weights", lovasz.jaccard_steps),
-    "hinge": (lovasz_hinge, "lovasz_weights", lovasz.jaccard_steps),
-    "hinge loss": (LovaszHingeLoss, "_loss", lovasz.hinge_loss),
+    "bootstrapped": (
+        "BootstrappedCrossEntropyLoss",
+        BootstrappedCrossEntropyLoss,
+        "pixel_weights",
+        hard_pixels.bootstrapped_weights,
+    ),
+    "ohem": ("OhemCrossEntropyLoss", OhemSelection, "kept", hard_pixels.kept_pixels),
+    "dice": ("DiceLoss", DiceLoss, "_from_sums", dice.from_sums),
+    "lovasz": ("LovaszSoftmaxLoss", lovasz_softmax, "lovasz_weights", lovasz.jaccard_steps),
+    "hinge": ("LovaszHingeLoss", lovasz_hinge, "lovasz_weights", lovasz.jaccard_steps),
+    "hinge loss": ("LovaszHingeLoss", LovaszHingeLoss, "_loss", lovasz.hinge_loss),
+    "binary loop": ("BCELoss", NUMPY, "binary_cross_entropy", loops.binary_loop),
+    "loop of distances": ("L1Loss", NUMPY, "differences", loops.difference_loop),
+    "loop of squares": ("MSELoss", NUMPY, "differences", loops.difference_loop),
 }
 
 
 @pytest.mark.parametrize("name", COPIES)
 def test_a_copy_without_its_change_conforms(name, tmp_path, monkeypatch):
-    owner, attribute, copy = COPIES[name]
+    loss, owner, attribute, copy = COPIES[name]
     monkeypatch.setattr(owner, attribute, copy())
-    loss = {"ohem": "OhemCrossEntropyLoss", "lovasz": "LovaszSoftmaxLoss"}.get(name)
-    loss = loss or {"bootstrapped": "BootstrappedCrossEntropyLoss", "dice": "DiceLoss"}.get(name, "LovaszHingeLoss")
     numpy = FRAMEWORKS["numpy"]("numpy")
     for number, case in enumerate(selected([loss], "float64")):
         item = Prepared(number, case, tmp_path)
         for outcome in numpy.run(item.request("numpy"), dict(case.arrays)).values():
             verdict = judge(case, outcome, item.reference())
             assert verdict.status == CONFORM, (case.id, verdict.message)
+
+
+def _showing(defect, cases, folder):
+    """The cases whose closed form shows the defect."""
+    numpy = FRAMEWORKS["numpy"]("numpy")
+    for number, case in enumerate(cases):
+        item = Prepared(number, case, folder)
+        with planted(defect):
+            outcome = numpy.run(item.request("numpy"), {key: x.copy() for key, x in case.arrays.items()})["closed form"]
+        if judge(case, outcome, item.reference()).status == DIFFERS or (defect.crashes and outcome.error):
+            yield case.id
+
+
+@pytest.mark.skipif(NUMPY is NumPyBackend, reason="there are no compiled loops here")
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("defect", ON_NUMPY, ids=lambda defect: defect.name)
+def test_compiled_loops_do_not_pass_a_defect_by(defect, tmp_path, monkeypatch):
+    # The loops take float32: elsewhere a defect shows that they never meet.
+    cases = [case for case in all_cases(defect.losses) if case.dtype == "float32" and case.quick]
+    with_loops = list(_showing(defect, cases, tmp_path))
+    for name in set(vars(NUMPY)) & set(dir(Backend)):
+        if not name.startswith("_"):
+            monkeypatch.setattr(NUMPY, name, getattr(NumPyBackend, name))
+    assert list(_showing(defect, cases, tmp_path)) == with_loops
 
 
 # --- the command ------------------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from unilossseg.conformance.defects import (
     dual_task,
     elements,
     hard_pixels,
+    loops,
     lovasz,
     shared,
 )
@@ -23,6 +24,6 @@ from unilossseg.conformance.defects._patching import planted as planted
 from unilossseg.conformance.defects._patching import registered
 
 # Importing them registers their defects.
-_MODULES = (shared, cross_entropy, hard_pixels, dice, lovasz, binary, elements, boundaries, dual_task, adapters)
+_MODULES = (shared, cross_entropy, hard_pixels, dice, lovasz, binary, elements, boundaries, dual_task, adapters, loops)
 
 DEFECTS: dict[str, Defect] = registered()

@@ -5,11 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from unilossseg.backends import Array
+from unilossseg.backends import Array, Backend
+from unilossseg.backends.numpy import BACKEND
 from unilossseg.conformance.defects._patching import Patches
+
+#: The class of NumPy's backend that is in use, with compiled loops or without: what is replaced here is what runs.
+NUMPY = type(BACKEND)
 
 #: What becomes of a gradient, given the loss, the backend, the logits and the labels of the closed form.
 Change = Callable[[Array, Any, Any, Array, Array], Array]
+
+
+def without_loops(patches: Patches, *names: str) -> None:
+    """Operations of NumPy's backend in their parts, as the standard has them: a wrong part is then wrong in the whole."""
+    for name in names:
+        patches.replace(NUMPY, name, getattr(Backend, name))
 
 
 def gradient(patches: Patches, loss: type, change: Change) -> None:

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from unilossseg.backends import Array, _bfloat16
-from unilossseg.backends.numpy import NumPyBackend
 from unilossseg.conformance.defects import _changes as changes
 from unilossseg.conformance.defects._patching import Patches, defect
 
@@ -22,7 +21,8 @@ def numpy_sort_unstable(patches: Patches) -> None:
     def wrong(self: Any, x: Array) -> Array:
         return np.argsort(x, axis=-1, kind="stable")[..., ::-1]
 
-    patches.replace(NumPyBackend, "argsort_descending", wrong)
+    changes.without_loops(patches, "jaccard_steps")
+    patches.replace(changes.NUMPY, "argsort_descending", wrong)
 
 
 @defect("CrossEntropyLoss", "OhemCrossEntropyLoss", "BootstrappedCrossEntropyLoss")
@@ -32,25 +32,27 @@ def numpy_kth_smallest(patches: Patches) -> None:
     def wrong(self: Any, x: Array, k: Any) -> Array:
         return np.take_along_axis(np.sort(x, axis=-1), np.broadcast_to(np.asarray(k) - 1, (*x.shape[:-1], 1)), axis=-1)
 
-    patches.replace(NumPyBackend, "kth_largest", wrong)
+    patches.replace(changes.NUMPY, "kth_largest", wrong)
 
 
 @defect("LovaszSoftmaxLoss")
 def numpy_unsort_sorts(patches: Patches) -> None:
     """Undoing a sort sorts once more."""
-    patches.replace(NumPyBackend, "unsort", lambda self, x, order: np.take_along_axis(x, order, axis=-1))
+    changes.without_loops(patches, "jaccard_steps")
+    patches.replace(changes.NUMPY, "unsort", lambda self, x, order: np.take_along_axis(x, order, axis=-1))
 
 
 @defect("DiceLoss")
 def numpy_class_sums_of_the_batch(patches: Patches) -> None:
     """Sums by class are those of the first image."""
-    changes.result(patches, NumPyBackend, "class_sums", lambda sums: np.repeat(sums[:1], sums.shape[0], axis=0))
+    changes.result(patches, changes.NUMPY, "class_sums", lambda sums: np.repeat(sums[:1], sums.shape[0], axis=0))
 
 
 @defect("CrossEntropyLoss", "DiceLoss")
 def numpy_picks_of_the_first_image(patches: Patches) -> None:
     """Every image is read with the first one's classes."""
-    changes.argument(patches, NumPyBackend, "pick", 2, lambda index: np.repeat(index[:1], index.shape[0], axis=0))
+    changes.without_loops(patches, "cross_entropy")
+    changes.argument(patches, changes.NUMPY, "pick", 2, lambda index: np.repeat(index[:1], index.shape[0], axis=0))
 
 
 # ---------------------------------------------------------------------------------------------------- autograd

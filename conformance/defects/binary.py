@@ -20,18 +20,15 @@ Function = Callable[[Any, Array], Array]
 
 def _functions(patches: Patches, above: Function = softplus, rising: Function = sigmoid) -> None:
     """Another softplus in formula and closed form, or another sigmoid in the closed form, both of x = -z."""
+    changes.without_loops(patches, "binary_cross_entropy")
     patches.replace(module, "softplus", above)
-    patches.replace(module, "softplus_and_sigmoid", lambda ops, x: (above(ops, x), rising(ops, x)))
+    patches.replace(changes.NUMPY, "softplus_and_sigmoid", lambda self, x: (above(self, x), rising(self, x)))
 
 
 def _targets(patches: Patches, change: Callable[[Array, Array], tuple[Array, Array]]) -> None:
     """Other targets, or another mask."""
+    changes.without_loops(patches, "binary_cross_entropy")
     changes.result(patches, BCELoss, "_target", lambda found: change(*found))
-
-
-def _factors(patches: Patches, change: Callable[[Array], Array | None]) -> None:
-    """Another factor of the softplus, where there is one."""
-    changes.result(patches, BCELoss, "_weights", lambda found: (found[0], None if found[1] is None else change(found[1])))
 
 
 def _parameter(patches: Patches, key: str, change: Callable[[Any], Any]) -> None:
@@ -92,13 +89,19 @@ def bce_targets_swapped(patches: Patches) -> None:
 @defect("BCELoss")
 def bce_pos_weight_everywhere(patches: Patches) -> None:
     """pos_weight multiplies the softplus of negatives too."""
-    _factors(patches, lambda factor: np.full_like(factor, np.max(factor)))
+
+    def everywhere(found: tuple[Array, Array | None]) -> tuple[Array, Array | None]:
+        a, factor = found
+        return a, None if factor is None else np.full_like(factor, np.max(factor))
+
+    changes.without_loops(patches, "binary_cross_entropy")
+    changes.result(patches, BCELoss, "_weights", everywhere)
 
 
 @defect("BCELoss")
 def bce_pos_weight_dropped(patches: Patches) -> None:
     """pos_weight changes nothing."""
-    _factors(patches, lambda factor: None)
+    changes.result(patches, BCELoss, "_lines", lambda lines: replace(lines, extra=np.zeros_like(lines.extra)))
 
 
 @defect("BCELoss")

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 
 from unilossseg.backends import Array
-from unilossseg.backends.numpy import NumPyBackend
 from unilossseg.conformance.defects import _changes as changes
 from unilossseg.conformance.defects._patching import Patches, defect
 from unilossseg.losses import CrossEntropyLoss
@@ -254,33 +253,36 @@ def ignored_pixels_weigh_nothing_in_top_k(patches: Patches) -> None:
 @defect(*_KERNEL)
 def onehot_missing(patches: Patches) -> None:
     """The gradient is the softmax alone."""
-    patches.replace(NumPyBackend, "subtract_at", lambda self, x, index, amount, places=None: x)
+    changes.without_loops(patches, "cross_entropy")
+    patches.replace(changes.NUMPY, "subtract_at", lambda self, x, index, amount: x)
 
 
 @defect(*_KERNEL)
 def onehot_added(patches: Patches) -> None:
     """The one-hot labels are added to the softmax: the wrong sign."""
-    changes.argument(patches, NumPyBackend, "subtract_at", 3, lambda amount: -amount)
+    changes.without_loops(patches, "cross_entropy")
+    changes.argument(patches, changes.NUMPY, "subtract_at", 3, lambda amount: -amount)
 
 
 @defect(*_KERNEL)
 def upstream_dropped_by_the_kernel(patches: Patches) -> None:
     """The cross entropies' gradient is not multiplied by the upstream gradient."""
-    changes.argument(patches, kernel._Pass, "scaled", 2, lambda upstream: None)
+
+    def make(original: Any) -> Any:
+        return lambda self, chunk, weights=None, upstream=None: original(self, chunk, weights)
+
+    patches.wrap(kernel._Pass, "of", make)
 
 
 @defect(*_KERNEL)
 def probabilities_clipped(patches: Patches) -> None:
     """log(p + 1e-12) in place of the log of the softmax."""
 
-    def make(original: Any) -> Any:
-        def wrong(self: Any, chunk: Any, places: Any) -> Any:
-            powers, norm, losses = original(self, chunk, places)
-            return powers, norm, -np.log(np.exp(-losses) + losses.dtype.type(1e-12))
+    def clipped(found: tuple[Array, Array | None]) -> tuple[Array, Array | None]:
+        losses, slope = found
+        return -np.log(np.exp(-losses) + losses.dtype.type(1e-12)), slope
 
-        return wrong
-
-    patches.wrap(kernel._Pass, "powers", make)
+    changes.result(patches, changes.NUMPY, "cross_entropy", clipped)
 
 
 @defect(*_KERNEL)
@@ -294,4 +296,4 @@ def last_chunk_dropped(patches: Patches) -> None:
 
         return wrong
 
-    patches.wrap(NumPyBackend, "chunks", make)
+    patches.wrap(changes.NUMPY, "chunks", make)

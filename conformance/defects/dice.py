@@ -9,7 +9,6 @@ import numpy as np
 
 from unilossseg._pixels import keep_where, total
 from unilossseg.backends import Array
-from unilossseg.backends.numpy import NumPyBackend
 from unilossseg.conformance.defects import _changes as changes
 from unilossseg.conformance.defects._patching import Patches, defect
 from unilossseg.losses import DiceLoss
@@ -135,7 +134,7 @@ def dice_gradient_by_overlap_sign(patches: Patches) -> None:
 @defect("DiceLoss")
 def dice_softmax_not_differentiated(patches: Patches) -> None:
     """The last term of the softmax's derivative is missing."""
-    patches.replace(NumPyBackend, "subtract_at", lambda self, x, index, amount, places=None: x)
+    patches.replace(changes.NUMPY, "subtract_at", lambda self, x, index, amount: x)
 
 
 @defect("DiceLoss")
@@ -147,7 +146,7 @@ def dice_upstream_dropped(patches: Patches) -> None:
 @defect("DiceLoss")
 def dice_chunks_in_another_order(patches: Patches) -> None:
     """The thread pool returns its results in another order."""
-    changes.result(patches, NumPyBackend, "run", lambda results: results[::-1])
+    changes.result(patches, changes.NUMPY, "run", lambda results: results[::-1])
 
 
 @defect("DiceLoss")

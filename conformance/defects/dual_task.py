@@ -8,7 +8,7 @@ import numpy as np
 
 from unilossseg._pixels import shifted_logits, softmax
 from unilossseg.backends import Array, Backend
-from unilossseg.backends.numpy import BACKEND, NumPyBackend
+from unilossseg.backends.numpy import BACKEND
 from unilossseg.conformance.defects import _changes as changes
 from unilossseg.conformance.defects._patching import Patches, defect
 from unilossseg.losses import DualTaskLoss
@@ -173,7 +173,7 @@ def dual_first_of_the_maxima(patches: Patches) -> None:
         return wrong
 
     # All planes at once: which maximum is the first is seen in no single one.
-    patches.replace(NumPyBackend, "planes", Backend.planes)
+    patches.replace(changes.NUMPY, "planes", Backend.planes)
     patches.wrap(module._Planes, "_relative", make)
 
 

@@ -81,6 +81,8 @@ def ignored_number_fixed(patches: Patches) -> None:
 
     for place in (bce, regression):
         changes.argument(patches, place, "differs", 2, lambda number: 255)
+    for name in ("binary_cross_entropy", "differences"):
+        changes.argument(patches, changes.NUMPY, name, 3, lambda number: None if number is None else 255)
 
 
 @defect("LovaszHingeLoss")
@@ -101,15 +103,13 @@ def no_largest_logit_subtracted(patches: Patches) -> None:
     """The softmax takes exp of the logits as they are."""
     patches.everywhere(_pixels, "shifted_logits", lambda original: lambda ops, logits: logits)
 
-    def make(original: Any) -> Any:
-        def wrong(x: Array, **rest: Any) -> Array:
-            most = original(x, **rest)
-            return np.zeros_like(most) if rest.get("axis") == 1 else most
+    def wrong(self: Any, x: Array, out: Array | None = None) -> tuple[Array, Array, Array]:
+        powers = np.exp(x)
+        return powers, np.sum(powers, axis=1), np.zeros_like(powers[:, 0])
 
-        return wrong
-
-    # Closed forms look for the largest themselves.
-    patches.wrap(BACKEND.xp, "max", make)
+    # Closed forms have a softmax of their own.
+    patches.replace(changes.NUMPY, "softmax_parts", wrong)
+    changes.without_loops(patches, "softmax_sums")
 
 
 @defect("CrossEntropyLoss", "DiceLoss", "MSELoss")
@@ -125,6 +125,7 @@ def _sums(patches: Patches, change: Any) -> None:
         return lambda x, **rest: change(original, x, **rest)
 
     right = BACKEND.xp.sum
+    changes.without_loops(patches, "binary_cross_entropy", "differences", "pixel_sums")
     patches.everywhere(
         _pixels,
         "total",
@@ -256,12 +257,14 @@ def labels_with_a_channel_axis_refused(patches: Patches) -> None:
 
 @defect("CrossEntropyLoss", "DiceLoss", "LovaszSoftmaxLoss")
 def unsigned_labels_wrap(patches: Patches) -> None:
-    """Narrow labels are read as signed: 255 becomes -1."""
+    """Narrow labels are read as signed: 255 becomes -1, is not ignored, and counts as class 0."""
 
     def change(original: Any) -> Any:
         def wrong(ops: Any, labels: Array, ignore_index: int) -> Any:
             narrow = labels.astype(np.int8) if labels.dtype == np.uint8 else labels
-            return original(ops, narrow, ignore_index)
+            found = original(ops, narrow, ignore_index)
+            # As -1 it would be refused where NumPy is not left to take it for the last class.
+            return _pixels.PixelLabels(ops.xp.where(found.index < 0, 0, found.index), found.valid)
 
         return wrong
 

@@ -1,0 +1,188 @@
+"""Defects of the operations that NumPy's backend has compiled loops for, each as one whole, loop or not.
+
+What is wrong goes in or comes out of whatever computes the operation; where only the loops do, a copy takes their place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from unilossseg.backends import Array
+from unilossseg.conformance.defects import _changes as changes
+from unilossseg.conformance.defects._patching import Patches, defect
+
+_KERNEL = ("CrossEntropyLoss", "BootstrappedCrossEntropyLoss", "OhemCrossEntropyLoss", "EdgeAttentionLoss")
+_ELEMENTS = ("L1Loss", "MSELoss")
+
+
+# ---------------------------------------------------------------------------------------------------- cross entropy
+def _cross_entropy(patches: Patches, change: Callable[[Array, Array | None], tuple[Array, Array | None]]) -> None:
+    """Other logits and weights for the cross entropy of a chunk."""
+
+    def make(original: Any) -> Any:
+        def wrong(self: Any, x: Array, index: Array, weights: Array | None = None, out: Array | None = None) -> Any:
+            x, weights = change(x, weights)
+            return original(self, x, index, weights, out)
+
+        return wrong
+
+    patches.wrap(changes.NUMPY, "cross_entropy", make)
+
+
+@defect(*_KERNEL)
+def loop_ignores_the_weights(patches: Patches) -> None:
+    """The cross entropy's gradient is not multiplied by the pixels' weights."""
+    _cross_entropy(patches, lambda x, weights: (x, None if weights is None else np.ones_like(weights)))
+
+
+@defect("CrossEntropyLoss", "OhemCrossEntropyLoss")
+def loop_forgets_the_steps(patches: Patches) -> None:
+    """A chunk of the logits is read as if its channels lay side by side in memory."""
+
+    def packed(x: Array, weights: Array | None) -> tuple[Array, Array | None]:
+        near = np.empty(x.shape, x.dtype).strides
+        # Closer than they are: the memory read is the array's own.
+        inside = all(a >= b for a, b in zip(x.strides, near, strict=True))
+        return np.lib.stride_tricks.as_strided(x, x.shape, near) if inside else x, weights
+
+    _cross_entropy(patches, packed)
+
+
+# ---------------------------------------------------------------------------------------------------- softmax and sums
+@defect("DiceLoss", "LovaszSoftmaxLoss")
+def loop_leaves_the_last_pixel(patches: Patches) -> None:
+    """The softmax of a row's last pixel is not divided by its sum: a loop that ends too early."""
+
+    def undivided(found: tuple[Array, ...]) -> tuple[Array, ...]:
+        found[-2][..., -1] = 1
+        return found
+
+    for name in ("softmax_parts", "softmax_sums"):
+        changes.result(patches, changes.NUMPY, name, undivided)
+
+
+@defect("DiceLoss")
+def loop_sums_the_first_image(patches: Patches) -> None:
+    """Sums over the pixels are those of the first image."""
+    changes.result(patches, changes.NUMPY, "pixel_sums", lambda sums: np.repeat(sums[:1], sums.shape[0], axis=0))
+
+
+# ---------------------------------------------------------------------------------------------------- Lovász
+@defect("LovaszSoftmaxLoss", "LovaszHingeLoss")
+def loop_reverses_ties(patches: Patches) -> None:
+    """The steps of the Jaccard loss come to equal errors in the reverse order of the pixels."""
+
+    def make(original: Any) -> Any:
+        def wrong(self: Any, errors: Array, foreground: Array) -> Array:
+            turned = (np.ascontiguousarray(x[:, ::-1]) for x in (errors, foreground))
+            return np.ascontiguousarray(original(self, *turned)[:, ::-1])
+
+        return wrong
+
+    patches.wrap(changes.NUMPY, "jaccard_steps", make)
+
+
+@defect("LovaszSoftmaxLoss", "LovaszHingeLoss")
+def loop_shifts_the_steps(patches: Patches) -> None:
+    """The steps of the Jaccard loss come to the pixel after their own."""
+    changes.result(patches, changes.NUMPY, "jaccard_steps", lambda steps: np.roll(steps, 1, axis=-1))
+
+
+# ---------------------------------------------------------------------------------------------------- binary, differences
+def _is_wide(x: Array) -> bool:
+    return x.dtype in (np.float32, np.float64)
+
+
+def binary_loop(masked: bool = True, own_weight: bool = True, end: int | None = None) -> Callable[..., Array | None]:
+    """The loop of the binary cross entropy, in NumPy and with one thing changed."""
+
+    def wrong(
+        self: Any,
+        x: Array,
+        labels: Array,
+        ignore_index: int,
+        weight: tuple[Array, Array],
+        slope_weight: tuple[Array, Array],
+        extra: Array,
+        out: Array | None,
+    ) -> Array | None:
+        if not _is_wide(x):
+            return None
+        mask = self.differs(labels, ignore_index)
+        y = np.where(mask, self.cast(labels, x.dtype), x.dtype.type(0))
+        mask = mask if masked else np.ones_like(mask)
+        above, rising = self.softplus_and_sigmoid(-x)
+        factor = 1 + extra * y
+        if out is not None:
+            base, rise = slope_weight if own_weight else weight
+            out[...] = np.where(mask, (base + rise * y) * ((1 - y) - factor * rising), 0)
+        terms = np.where(mask, (weight[0] + weight[1] * y) * ((1 - y) * x + factor * above), 0)
+        return np.sum(terms[..., :end], dtype=np.float64)
+
+    return wrong
+
+
+def difference_loop(masked: bool = True, sign: int = 1, end: int | None = None) -> Callable[..., Array | None]:
+    """The loop of the differences, in NumPy and with one thing changed."""
+
+    def wrong(
+        self: Any, x: Array, labels: Array, ignore_index: int | None, squares: bool, share: Array, out: Array | None
+    ) -> Array | None:
+        if not _is_wide(x):
+            return None
+        difference = x - self.cast(labels, x.dtype)
+        if ignore_index is not None and masked:
+            difference = np.where(self.differs(labels, ignore_index), difference, x.dtype.type(0))
+        if out is not None:
+            out[...] = sign * share * (2 * difference if squares else np.sign(difference))
+        terms = difference * difference if squares else np.abs(difference)
+        return np.sum(terms[..., :end], dtype=np.float64)
+
+    return wrong
+
+
+def _binary(patches: Patches, **changed: Any) -> None:
+    patches.replace(changes.NUMPY, "binary_cross_entropy", binary_loop(**changed))
+
+
+def _differences(patches: Patches, **changed: Any) -> None:
+    patches.replace(changes.NUMPY, "differences", difference_loop(**changed))
+
+
+@defect("BCELoss")
+def binary_loop_without_a_mask(patches: Patches) -> None:
+    """The loop of the binary cross entropy takes ignored elements for negatives."""
+    _binary(patches, masked=False)
+
+
+@defect("BCELoss")
+def binary_loop_of_one_weight(patches: Patches) -> None:
+    """The loop's derivative has the weight of the value: neither the denominator nor the upstream gradient."""
+    _binary(patches, own_weight=False)
+
+
+@defect("BCELoss")
+def binary_loop_ends_early(patches: Patches) -> None:
+    """The loop's sum lacks the last element of each piece."""
+    _binary(patches, end=-1)
+
+
+@defect(*_ELEMENTS)
+def difference_loop_without_a_mask(patches: Patches) -> None:
+    """The loop of the differences counts ignored elements."""
+    _differences(patches, masked=False)
+
+
+@defect(*_ELEMENTS)
+def difference_loop_sign(patches: Patches) -> None:
+    """The loop's derivative is that of y - x."""
+    _differences(patches, sign=-1)
+
+
+@defect(*_ELEMENTS)
+def difference_loop_ends_early(patches: Patches) -> None:
+    """The loop's sum lacks the last element of each piece."""
+    _differences(patches, end=-1)
