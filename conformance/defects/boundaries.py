@@ -139,28 +139,44 @@ def relax_absent_classes_weigh_most(patches: Patches) -> None:
 def relax_one_maximum(patches: Patches) -> None:
     """The neighbourhood's probabilities are taken from the maximum of all classes, and may vanish."""
 
-    def make(original: Any) -> Any:
-        def wrong(self: Any, ops: Any, z: Array, near: Array) -> None:
-            original(self, ops, z, near)
-            self.near_powers = np.where(near, self.powers, 0)
-            self.near_sums = np.sum(self.near_powers, axis=1, keepdims=True)
-            self.lead = np.zeros_like(self.lead)
+    def wrong(
+        self: Any, x: Array, near: Array, weights: Array | None = None, out: Array | None = None
+    ) -> tuple[Array, Array | None]:
+        powers, norm, _ = self.softmax_parts(x)
+        near_powers = np.where(near, powers, 0)
+        near_norm = np.sum(near_powers, axis=1)
+        slope = powers / norm[:, None, :] - near_powers / near_norm[:, None, :]
+        return np.log(norm) - np.log(near_norm), None if weights is None else slope * weights[:, None, :]
 
-        return wrong
-
-    patches.wrap(module._Relaxed, "__init__", make)
+    patches.replace(changes.NUMPY, "relaxed_cross_entropy", wrong)
 
 
 @defect("RelaxBoundaryLoss")
 def relax_gradient_sign(patches: Patches) -> None:
     """The gradient has the wrong sign."""
-    changes.result(patches, module._Relaxed, "slope", lambda slope: -slope)
+
+    def turned(found: tuple[Array, Array | None]) -> tuple[Array, Array | None]:
+        losses, slope = found
+        return losses, None if slope is None else np.negative(slope, out=slope)
+
+    changes.result(patches, changes.NUMPY, "relaxed_cross_entropy", turned)
 
 
 @defect("RelaxBoundaryLoss")
 def relax_gradient_over_all(patches: Patches) -> None:
     """The gradient lacks the softmax over the neighbourhood."""
-    patches.replace(module._Relaxed, "slope", lambda self: self.powers / self.sums)
+
+    def make(original: Any) -> Any:
+        def wrong(self: Any, x: Array, near: Array, weights: Array | None = None, out: Array | None = None) -> Any:
+            losses, _ = original(self, x, near)
+            if weights is None:
+                return losses, None
+            powers, norm, _ = self.softmax_parts(x)
+            return losses, powers * (weights / norm)[:, None, :]
+
+        return wrong
+
+    patches.wrap(changes.NUMPY, "relaxed_cross_entropy", make)
 
 
 @defect("RelaxBoundaryLoss")
