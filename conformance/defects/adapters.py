@@ -51,7 +51,7 @@ def numpy_class_sums_of_the_batch(patches: Patches) -> None:
 @defect("CrossEntropyLoss", "DiceLoss")
 def numpy_picks_of_the_first_image(patches: Patches) -> None:
     """Every image is read with the first one's classes."""
-    changes.without_loops(patches, "cross_entropy")
+    changes.without_loops(patches, "cross_entropy", "softmax_totals")
     changes.argument(patches, changes.NUMPY, "pick", 2, lambda index: np.repeat(index[:1], index.shape[0], axis=0))
 
 

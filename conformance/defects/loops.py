@@ -60,6 +60,7 @@ def loop_leaves_the_last_pixel(patches: Patches) -> None:
         found[-2][..., -1] = 1
         return found
 
+    changes.without_loops(patches, "softmax_totals", "through_softmax")
     for name in ("softmax_parts", "softmax_sums"):
         changes.result(patches, changes.NUMPY, name, undivided)
 
@@ -67,7 +68,12 @@ def loop_leaves_the_last_pixel(patches: Patches) -> None:
 @defect("DiceLoss")
 def loop_sums_the_first_image(patches: Patches) -> None:
     """Sums over the pixels are those of the first image."""
-    changes.result(patches, changes.NUMPY, "pixel_sums", lambda sums: np.repeat(sums[:1], sums.shape[0], axis=0))
+
+    def first(found: tuple[Array, Array]) -> tuple[Array, Array]:
+        totals, own = found
+        return np.repeat(totals[:1], totals.shape[0], axis=0), own
+
+    changes.result(patches, changes.NUMPY, "softmax_totals", first)
 
 
 # ---------------------------------------------------------------------------------------------------- Lovász

@@ -109,7 +109,7 @@ def no_largest_logit_subtracted(patches: Patches) -> None:
 
     # Closed forms have a softmax of their own.
     patches.replace(changes.NUMPY, "softmax_parts", wrong)
-    changes.without_loops(patches, "softmax_sums")
+    changes.without_loops(patches, "softmax_sums", "softmax_totals", "through_softmax")
 
 
 @defect("CrossEntropyLoss", "DiceLoss", "MSELoss")
@@ -125,7 +125,7 @@ def _sums(patches: Patches, change: Any) -> None:
         return lambda x, **rest: change(original, x, **rest)
 
     right = BACKEND.xp.sum
-    changes.without_loops(patches, "binary_cross_entropy", "differences", "pixel_sums")
+    changes.without_loops(patches, "binary_cross_entropy", "differences", "pixel_sums", "softmax_totals", "through_softmax")
     patches.everywhere(
         _pixels,
         "total",
