@@ -173,7 +173,7 @@ class CompiledBackend(NumPyBackend):
 
     def descending_keys(self, x: Array) -> Array:
         """One pass."""
-        if x.ndim not in (1, 2) or not (x.flags.c_contiguous and x.flags.aligned):
+        if x.ndim not in (1, 2) or not _in_rows(x):
             return super().descending_keys(x)
         keys = np.empty(x.shape, np.uint64)
         _loops.descending_keys(x, keys)
@@ -182,7 +182,7 @@ class CompiledBackend(NumPyBackend):
 
 def _fits(x: Any) -> bool:
     """float32 (N, C, S) with pixels side by side."""
-    return x.dtype == np.float32 and x.ndim == 3 and x.flags.aligned and (x.strides[2] == 4 or x.shape[2] == 1)
+    return x.dtype == np.float32 and x.ndim == 3 and _in_rows(x)
 
 
 def _room(x: Array, out: Array | None) -> Array:
@@ -190,7 +190,12 @@ def _room(x: Array, out: Array | None) -> Array:
 
 
 def _indexes(x: Any) -> bool:
-    return x.dtype in (np.int32, np.int64) and x.flags.aligned and (x.strides[-1] == x.itemsize or x.shape[-1] == 1)
+    return x.dtype in (np.int32, np.int64) and _in_rows(x)
+
+
+def _in_rows(x: Any) -> bool:
+    """The entries of the last axis lie side by side."""
+    return x.flags.aligned and (x.strides[-1] == x.itemsize or x.shape[-1] == 1)
 
 
 def _has_axes(x: Any) -> bool:

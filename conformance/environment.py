@@ -105,6 +105,7 @@ def described(backend: str) -> dict[str, Any]:
         "flags": [
             *(flags(importlib.import_module(KNOWN[backend][0])) if flags else ()),
             f"kernel_threads={_threads.num_threads()}",
+            f"kernel_loops={importlib.import_module('unilossseg.backends.numpy').LOOPS}",
             *_variables(),
         ],
         "sources": sources(),

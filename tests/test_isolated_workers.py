@@ -12,6 +12,7 @@ import pytest
 from checks.conformance_cli import unilossseg
 
 from unilossseg import __version__
+from unilossseg.backends.numpy import LOOPS
 from unilossseg.conformance import cli, environment, interpreters
 
 ONE = ["--loss", "L1Loss", "-k", "plain/float32"]
@@ -43,7 +44,9 @@ def interpreter(tmp_path):
 
 
 def test_a_backend_runs_in_another_environment_and_says_so(tmp_path, interpreter):
-    python = interpreter({"sitecustomize.py": "import os\nos.environ['OMP_NUM_THREADS'] = '1'\n"})
+    python = interpreter(
+        {"sitecustomize.py": "import os\nos.environ.update(OMP_NUM_THREADS='1', UNILOSSSEG_LOOPS='numpy')\n"}
+    )
     done = command(tmp_path, "--backend", "numpy", "--backend", "strict", "--worker", f"numpy={python}")
     assert done.exit_code == 0, done.stdout + done.stderr
     header = json.loads((tmp_path / "report" / "results.jsonl").read_text().splitlines()[0])
@@ -56,6 +59,8 @@ def test_a_backend_runs_in_another_environment_and_says_so(tmp_path, interpreter
         assert worker["implementation"] == f"{sys.implementation.name} {sys.version.split()[0]}"
         assert worker["unilossseg"] == __version__
         assert any(flag.startswith("kernel_threads=") for flag in worker["flags"])
+    assert "kernel_loops=numpy" in there["flags"]
+    assert f"kernel_loops={LOOPS}" in here["flags"]
     page = (tmp_path / "report" / "index.html").read_text()
     assert "OMP_NUM_THREADS=1" in page
     assert environment.sources() in page

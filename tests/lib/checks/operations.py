@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from checks import plain_loops as plain
 
 from unilossseg.backends import get_backend
 
@@ -20,6 +21,14 @@ def rng():
 
 def same(driver, got, wanted):
     np.testing.assert_array_equal(driver.numpy(got), wanted)
+
+
+def near(driver, got, wanted, dtype, scale=1.0):
+    """Some roundings off: of a sum of a few channels, an exponential, a logarithm and a difference of two numbers."""
+    eps = float(np.finfo(dtype).eps)
+    got = driver.numpy(got)
+    assert got.dtype == dtype
+    np.testing.assert_allclose(got, wanted, rtol=8 * eps, atol=8 * eps * scale)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -99,6 +108,123 @@ def test_class_sums(driver, ops, rng):
     values, index = rng.integers(0, 9, size=(2, 30)).astype("float32"), rng.integers(0, 4, size=(2, 30))
     wanted = [[np.sum(v[i == c]) for c in range(5)] for v, i in zip(values, index, strict=True)]
     same(driver, ops.class_sums(driver.array(values), driver.array(index), 5), wanted)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("room", [False, True])
+def test_softmax_parts(driver, ops, rng, dtype, room):
+    x = plain.grid(rng, (2, 5, 12), dtype)
+    out = driver.array(np.full(x.shape, 7.0, dtype)) if room else None
+    powers, norm, top = ops.softmax_parts(driver.array(x), out)
+    for got, wanted in zip((powers, norm, top), plain.softmax_parts(x), strict=True):
+        near(driver, got, wanted, dtype)
+    same(driver, top, x.max(axis=1))
+    for got, wanted in zip(ops.softmax_sums(driver.array(x)), (norm, top), strict=True):
+        same(driver, got, driver.numpy(wanted))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("weighted", ["no weights", "weights", "weights and room"])
+@pytest.mark.parametrize("classes", [1, 2, 5])
+def test_cross_entropy(driver, ops, rng, dtype, weighted, classes):
+    x, index = plain.grid(rng, (3, classes, 11), dtype), rng.integers(0, classes, size=(3, 11))
+    weights = rng.random((3, 11)).astype(dtype)
+    given = () if weighted == "no weights" else (driver.array(weights),)
+    if weighted == "weights and room":
+        # Part of a larger array, as a chunk's place in the gradient is.
+        given += (driver.array(np.full((3, classes, 20), 7.0, dtype))[:, :, 4:15],)
+    losses, slopes = ops.cross_entropy(driver.array(x), driver.array(index), *given)
+    wanted = plain.cross_entropy(x, index, weights.astype(np.float64))
+    near(driver, losses, wanted[0], dtype, scale=16)
+    assert (slopes is None) == (not given)
+    if given:
+        near(driver, slopes, wanted[1], dtype)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("shape", [(7,), (2, 3), (2, 3, 4), (2, 1, 3, 2)])
+def test_softplus_and_sigmoid(driver, ops, rng, dtype, shape):
+    x = plain.grid(rng, shape, dtype, most=40.0)
+    above, rising = ops.softplus_and_sigmoid(driver.array(x))
+    near(driver, above, plain.softplus(x), dtype, scale=0)
+    near(driver, rising, plain.sigmoid(x), dtype, scale=0)
+
+
+LABEL_DTYPES = ("bool", "uint8", "int8", "int16", "int32", "int64")
+#: Held by all, by none but the signed, by int16 and wider, and by int64 alone.
+IGNORED = (1, -1, 1000, 2**40)
+
+
+@pytest.mark.parametrize("dtype", LABEL_DTYPES)
+@pytest.mark.parametrize("ignored", IGNORED)
+def test_split_labels_and_differs(driver, ops, rng, dtype, ignored):
+    labels = rng.integers(0, 5, size=(2, 40)).astype(dtype)
+    if dtype != "bool" and np.iinfo(dtype).min <= ignored <= np.iinfo(dtype).max:
+        labels[rng.random(labels.shape) < 0.3] = ignored
+    kept = plain.counted(labels, ignored)
+    same(driver, ops.differs(driver.array(labels), ignored), kept)
+    index, valid = ops.split_labels(driver.array(labels), ignored)
+    assert driver.numpy(index).dtype in (np.int32, np.int64)
+    same(driver, valid, kept)
+    same(driver, index, np.where(kept, labels, 0))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("values", ["normal", "ties", "all equal"])
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_jaccard_steps(driver, ops, rng, dtype, values, share):
+    errors = {
+        "normal": rng.normal(size=(3, 60)),
+        "ties": rng.integers(-2, 3, size=(3, 60)) / 2,
+        "all equal": np.zeros((3, 60)),
+    }[values].astype(dtype)
+    foreground = rng.random((3, 60)) < share
+    # A row of its own without any, beside others.
+    foreground[1] = False
+    steps = ops.jaccard_steps(driver.array(errors), driver.array(foreground))
+    near(driver, steps, plain.jaccard_steps(errors, foreground), dtype, scale=0.1)
+
+
+def test_operations_on_part_of_a_larger_array(driver, ops, rng):
+    whole, index = rng.normal(size=(2, 4, 30)).astype("float32"), rng.integers(0, 4, size=(2, 12))
+    amount = rng.normal(size=(2, 12)).astype("float32")
+    array = driver.array(whole)
+    part, x = array[:, :, 5:17], whole[:, :, 5:17]
+    same(driver, ops.pick(part, driver.array(index)), plain.at(x, index))
+    sums = ops.pixel_sums(part)
+    assert driver.numpy(sums).dtype == np.float64
+    np.testing.assert_allclose(driver.numpy(sums), x.astype(np.float64).sum(axis=2), rtol=1e-12, atol=1e-14)
+    wanted = np.where(plain.one_hot(index, 4) == 1, x - amount[:, None, :], x)
+    same(driver, ops.subtract_at(part, driver.array(index), driver.array(amount)), wanted)
+    same(driver, array[:, :, :5], whole[:, :, :5])
+    same(driver, array[:, :, 17:], whole[:, :, 17:])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "int64", "int32", "uint8"])
+@pytest.mark.parametrize("room", [False, True])
+def test_sums_of_whole_losses(driver, ops, rng, dtype, room):
+    """A backend may lack these two; one that has them computes what their docstrings say."""
+    x, labels = plain.grid(rng, (2, 3, 50), "float32"), rng.integers(0, 2, size=(2, 3, 50)).astype(dtype)
+    labels[rng.random(labels.shape) < 0.2] = 255
+    weight, slope_weight, extra = (0.5, 0.25), (2.0, -0.75), 3.0
+    numbers = [driver.array(np.asarray(number, "float32")) for number in (*weight, *slope_weight, extra)]
+    place = (lambda: driver.array(np.full(x.shape, 7.0, "float32"))) if room else (lambda: None)
+    z, y, out = driver.array(x), driver.array(labels), place()
+    found = ops.binary_cross_entropy(z, y, 255, tuple(numbers[:2]), tuple(numbers[2:4]), numbers[4], out)
+    if found is None:
+        pytest.skip(f"{ops} leaves it to the loss")
+    wanted = plain.binary_cross_entropy(x, labels, 255, weight, slope_weight, extra)
+    np.testing.assert_allclose(driver.numpy(found), wanted[0], rtol=1e-6)
+    if room:
+        near(driver, out, wanted[1], "float32", scale=8)
+    for ignored in (255, None):
+        for squares in (False, True):
+            out = place()
+            found = ops.differences(z, y, ignored, squares, driver.array(np.asarray(0.125, "float32")), out)
+            wanted = plain.differences(x, labels, ignored, squares, 0.125)
+            np.testing.assert_allclose(driver.numpy(found), wanted[0], rtol=1e-6)
+            if room:
+                near(driver, out, wanted[1], "float32")
 
 
 def test_elementwise_takes_pieces_for_the_whole(driver, ops, rng):

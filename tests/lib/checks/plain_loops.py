@@ -1,0 +1,85 @@
+"""What the operations of a backend compute, in float64 and a pixel at a time where that is plainest."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+
+def grid(rng, shape, dtype, most=8.0):
+    """Logits that are multiples of 1/64: their differences are exact in float32: an operation adds its own error alone."""
+    return (rng.integers(-64 * most, 64 * most + 1, size=shape) / 64).astype(dtype)
+
+
+def softmax_parts(x):
+    """exp(x - top), its sum and top, of x (N, C, S)."""
+    x = x.astype(np.float64)
+    top = x.max(axis=1)
+    powers = np.exp(x - top[:, None, :])
+    return powers, powers.sum(axis=1), top
+
+
+def at(x, index):
+    """x[n, index[n, s], s]."""
+    images, pixels = index.shape
+    return np.asarray([[x[n, index[n, s], s] for s in range(pixels)] for n in range(images)], x.dtype).reshape(index.shape)
+
+
+def one_hot(index, classes):
+    return (np.arange(classes)[None, :, None] == index[:, None, :]).astype(np.float64)
+
+
+def cross_entropy(x, index, weights=None):
+    """The losses (N, S) and, with weights, the gradient of their weighted sum."""
+    powers, norm, top = softmax_parts(x)
+    losses = np.log(norm) + top - at(x.astype(np.float64), index)
+    if weights is None:
+        return losses, None
+    return losses, weights[:, None, :] * (powers / norm[:, None, :] - one_hot(index, x.shape[1]))
+
+
+def softplus(x):
+    x = np.asarray(x, np.float64)
+    return np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x)))
+
+
+def sigmoid(x):
+    x = np.asarray(x, np.float64)
+    power = np.exp(-np.abs(x))
+    return np.where(x > 0, 1, power) / (1 + power)
+
+
+def counted(labels, ignore):
+    """Which labels count, as Python compares numbers."""
+    return np.asarray([ignore is None or label != ignore for label in labels.ravel().tolist()], bool).reshape(labels.shape)
+
+
+def binary_cross_entropy(x, labels, ignore, weight, slope_weight, extra):
+    """The sum and the derivatives of `Backend.binary_cross_entropy`."""
+    kept = counted(labels, ignore)
+    z, y = x.astype(np.float64), np.where(kept, labels, 0).astype(np.float64)
+    factor = 1 + extra * y
+    losses = (weight[0] + weight[1] * y) * ((1 - y) * z + factor * softplus(-z))
+    slopes = (slope_weight[0] + slope_weight[1] * y) * ((1 - y) - factor * sigmoid(-z))
+    return math.fsum(losses[kept]), np.where(kept, slopes, 0)
+
+
+def differences(x, labels, ignore, squares, share):
+    """The sum and the derivatives of `Backend.differences`."""
+    kept = counted(labels, ignore)
+    d = x.astype(np.float64) - np.where(kept, labels, 0).astype(np.float64)
+    losses, slopes = (d * d, 2 * d) if squares else (np.abs(d), np.sign(d))
+    return math.fsum(losses[kept]), np.where(kept, share * slopes, 0)
+
+
+def jaccard_steps(errors, foreground):
+    """Differences of the Jaccard loss along the sorted errors, row by row and pixel by pixel."""
+    steps = np.zeros(errors.shape)
+    for errors_of_row, hits, out in zip(errors, foreground, steps, strict=True):
+        whole, hit, missed, before = int(hits.sum()), 0, 0, 0.0
+        for place in sorted(range(len(hits)), key=lambda pixel: -errors_of_row[pixel]):
+            hit, missed = hit + int(hits[place]), missed + int(not hits[place])
+            loss = 1 - (whole - hit) / (whole + missed)
+            out[place], before = loss - before, loss
+    return steps

@@ -1,0 +1,217 @@
+"""The compiled loops, for every instruction set of this processor, against float64 and against what they stand in for."""
+
+from __future__ import annotations
+
+import array_api_compat.numpy as xp
+import numpy as np
+import pytest
+from checks import plain_loops as plain
+
+from unilossseg.backends import numpy as chosen
+from unilossseg.backends._numpy import NumPyBackend
+
+_loops = pytest.importorskip("unilossseg.backends._loops", reason="this installation has no compiled loops")
+from unilossseg.backends._compiled import CompiledBackend  # noqa: E402  it imports the loops
+
+SETS = _loops.instruction_sets()
+#: Around a block of the loops, and less than a vector.
+SIZES = (1, 3, 511, 512, 513, 1025)
+EPS = float(np.finfo(np.float32).eps)
+
+FALLBACK = NumPyBackend("numpy", xp)
+COMPILED = CompiledBackend("numpy", xp)
+
+
+@pytest.fixture(autouse=True, params=SETS)
+def instruction_set(request):
+    _loops.use(request.param)
+    yield request.param
+    _loops.use(chosen.LOOPS if chosen.LOOPS in SETS else SETS[0])
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(23)
+
+
+@pytest.fixture
+def fallback(monkeypatch):
+    """Refuses the fallback's operations inside the compiled backend: a test would compare them with themselves."""
+
+    def refusing(operation):
+        def refuse(self, *arguments):
+            assert type(self) is NumPyBackend, "the compiled backend went round its loop"
+            return operation(self, *arguments)
+
+        return refuse
+
+    for name in vars(CompiledBackend):
+        if not name.startswith("__"):
+            monkeypatch.setattr(NumPyBackend, name, refusing(getattr(NumPyBackend, name)))
+    return FALLBACK
+
+
+def near(got, wanted, roundings=8.0, scale=1.0):
+    """Not more roundings off than that, of the number itself or of what it is the difference of."""
+    np.testing.assert_allclose(got, wanted, rtol=roundings * EPS, atol=roundings * EPS * scale)
+
+
+def strided(x):
+    """The same numbers as part of a larger array, as a chunk of pixels is."""
+    whole = np.full((*x.shape[:-1], x.shape[-1] + 9), 7, x.dtype)
+    whole[..., 4 : 4 + x.shape[-1]] = x
+    return whole[..., 4 : 4 + x.shape[-1]]
+
+
+@pytest.mark.parametrize("channels", [1, 2, 19])
+@pytest.mark.parametrize("pixels", SIZES)
+def test_softmax(rng, fallback, pixels, channels):
+    x = plain.grid(rng, (2, channels, pixels), np.float32)
+    wanted, room = plain.softmax_parts(x), strided(np.zeros_like(x))
+    # A sum of nineteen terms is rounded nineteen times.
+    for z in (x, strided(x)):
+        for out in (None, room):
+            found = COMPILED.softmax_parts(z, out)
+            assert out is None or found[0] is out
+            for got, exact, plainly in zip(found, wanted, fallback.softmax_parts(x), strict=True):
+                assert got.dtype == np.float32
+                near(got, exact, 12, scale=0)
+                near(got, plainly, 24, scale=0)
+        sums = COMPILED.softmax_sums(z)
+        assert all(np.array_equal(a, b) for a, b in zip(sums, found[1:], strict=True))
+    assert np.all(room.base[..., :4] == 7)
+    assert np.all(room.base[..., -5:] == 7)
+
+
+@pytest.mark.parametrize("kind", [np.int32, np.int64])
+@pytest.mark.parametrize("channels", [1, 2, 19])
+@pytest.mark.parametrize("pixels", SIZES)
+def test_cross_entropy(rng, fallback, pixels, channels, kind):
+    x, index = plain.grid(rng, (2, channels, pixels), np.float32), rng.integers(0, channels, (2, pixels)).astype(kind)
+    weights = rng.random((2, pixels)).astype(np.float32)
+    losses, slopes = plain.cross_entropy(x, index, weights.astype(np.float64))
+    room = strided(np.zeros_like(x))
+    for z, at, out in ((x, index, None), (strided(x), strided(index), room)):
+        alone, nothing = COMPILED.cross_entropy(z, at)
+        found, slope = COMPILED.cross_entropy(z, at, weights, out)
+        assert nothing is None
+        assert out is None or slope is out
+        assert np.array_equal(alone, found)
+        near(found, losses, 8, scale=16)
+        near(slope, slopes, 12)
+        for got, plainly in zip((found, slope), fallback.cross_entropy(x, index, weights), strict=True):
+            near(got, plainly, 16, scale=16)
+    assert np.all(room.base[..., :4] == 7)
+    assert np.all(room.base[..., -5:] == 7)
+
+
+@pytest.mark.parametrize("kind", [np.int32, np.int64])
+@pytest.mark.parametrize("pixels", SIZES)
+def test_pick_subtract_and_sums(rng, fallback, pixels, kind):
+    x, index = rng.normal(size=(2, 5, pixels)).astype(np.float32), rng.integers(0, 5, (2, pixels)).astype(kind)
+    amount = rng.normal(size=(2, pixels)).astype(np.float32)
+    for make in (np.copy, strided):
+        z, at = make(x), make(index)
+        picked = COMPILED.pick(z, at)
+        assert np.array_equal(picked, plain.at(x, index))
+        assert np.array_equal(picked, fallback.pick(x, index))
+        near(COMPILED.pixel_sums(z), x.astype(np.float64).sum(axis=2), 1e-6, scale=pixels)
+        sums = COMPILED.class_sums(make(amount), at, 7)
+        exact = (plain.one_hot(index, 7) * amount.astype(np.float64)[:, None, :]).sum(axis=2)
+        near(sums, exact, 1e-6, scale=pixels)
+        near(sums, fallback.class_sums(amount, index, 7), 1e-6, scale=pixels)
+        assert COMPILED.subtract_at(z, at, make(amount)) is z
+        assert np.array_equal(z, fallback.subtract_at(x.copy(), index, amount))
+        assert z.base is None or np.all(z.base[..., [0, 1, 2, 3, -5, -4, -3, -2, -1]] == 7)
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.int32, np.int16, np.uint8])
+@pytest.mark.parametrize("ignored", [255, -1, 0, 2**40, -(2**63), 2**63 - 1])
+def test_split_labels(rng, fallback, dtype, ignored):
+    limits = np.iinfo(dtype)
+    labels = rng.choice([0, 1, 18, limits.max, limits.min], size=(2, 513)).astype(dtype)
+    for x in (labels, strided(labels), labels[:, ::2]):
+        found, wanted = COMPILED.split_labels(x, ignored), fallback.split_labels(x, ignored)
+        assert [part.dtype for part in found] == [np.int32, np.bool_]
+        assert all(np.array_equal(a, b) for a, b in zip(found, wanted, strict=True))
+
+
+@pytest.mark.parametrize("pixels", SIZES)
+def test_softplus_and_sigmoid(rng, fallback, pixels):
+    x = plain.grid(rng, (2, 3, pixels), np.float32, most=80)
+    for z in (x, strided(x), x[0, 0], x[:, 0]):
+        found, plainly = COMPILED.softplus_and_sigmoid(z), fallback.softplus_and_sigmoid(z.copy())
+        for got, wanted, other in zip(found, (plain.softplus(z), plain.sigmoid(z)), plainly, strict=True):
+            assert got.shape == z.shape
+            near(got, wanted, 3, scale=0)
+            near(got, other, 6, scale=0)
+
+
+@pytest.mark.parametrize("values", ["normal", "ties", "zeros"])
+@pytest.mark.parametrize("pixels", SIZES)
+def test_jaccard_steps(rng, fallback, pixels, values):
+    errors = {
+        "normal": rng.normal(size=(4, pixels)),
+        "ties": rng.integers(-2, 3, (4, pixels)) / 2,
+        "zeros": rng.choice([0.0, -0.0, 1e-40, -1e-40, np.inf, -np.inf], (4, pixels)),
+    }[values].astype(np.float32)
+    foreground = rng.random((4, pixels)) < np.array([[0.3], [0.0], [1.0], [0.01]])
+    exact = plain.jaccard_steps(errors, foreground)
+    for x, hits in ((errors, foreground), (strided(errors), strided(foreground))):
+        steps = COMPILED.jaccard_steps(x, hits)
+        near(steps, exact, 4, scale=0.01)
+        near(steps, fallback.jaccard_steps(errors, foreground), 4, scale=0)
+        assert np.array_equal(COMPILED.argsort_descending(errors), np.argsort(-errors, axis=-1, kind="stable"))
+
+
+def test_keys_of_nan_are_those_of_the_fallback(fallback):
+    x = np.array([[np.nan, -np.nan, np.inf, 1e-45, 0.0, -0.0, -1e-45, -np.inf] * 3], np.float32)
+    assert np.array_equal(COMPILED.descending_keys(x), fallback.descending_keys(x))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.int64, np.int32, np.uint8])
+@pytest.mark.parametrize("pixels", SIZES)
+def test_sums_of_whole_losses(rng, pixels, dtype):
+    x, labels = plain.grid(rng, (3, 1, pixels), np.float32), rng.integers(0, 2, (3, 1, pixels)).astype(dtype)
+    labels[rng.random(labels.shape) < 0.2] = 255
+    x[labels == 255] = np.nan
+    weight, slope_weight, extra = (0.5, 0.25), (2.0, -0.75), 3.0
+    numbers = tuple(np.float32(number) for number in (*weight, *slope_weight, extra))
+    exact = plain.binary_cross_entropy(x, labels, 255, weight, slope_weight, extra)
+    for out in (None, np.empty_like(x)):
+        found = COMPILED.binary_cross_entropy(x, labels, 255, numbers[:2], numbers[2:4], numbers[4], out)
+        near(found, exact[0], 8, scale=0)
+    near(out, exact[1], 8, scale=4)
+    x[labels == 255] = 3.0
+    for ignored in (255, None, -1):
+        for squares in (False, True):
+            exact = plain.differences(x, labels, ignored, squares, 0.125)
+            for out in (None, np.empty_like(x)):
+                near(COMPILED.differences(x, labels, ignored, squares, np.float32(0.125), out), exact[0], 4, scale=0)
+            near(out, exact[1], 4, scale=0)
+
+
+def test_arrays_that_the_loops_do_not_read_are_the_fallbacks(rng):
+    """Unaligned, of four axes, of another byte order: slower, never an error."""
+    x, labels = rng.normal(size=(2, 3, 8)).astype(np.float32), rng.integers(0, 3, (2, 8))
+
+    def unaligned(x):
+        moved = np.empty(x.nbytes + 1, np.uint8)[1:].view(x.dtype).reshape(x.shape)
+        moved[...] = x
+        assert not moved.flags.aligned
+        return moved
+
+    for z, y in ((unaligned(x), unaligned(labels)), (x.astype(">f4"), labels.astype(">i8"))):
+        for got, wanted in zip(COMPILED.cross_entropy(z, y), FALLBACK.cross_entropy(x, labels), strict=True):
+            assert (got is None and wanted is None) or np.allclose(got, wanted, rtol=1e-6)
+        for got, wanted in zip(COMPILED.softplus_and_sigmoid(z), FALLBACK.softplus_and_sigmoid(x), strict=True):
+            near(got, wanted, 6, scale=0)
+        for got, wanted in zip(COMPILED.split_labels(y, 255), FALLBACK.split_labels(labels, 255), strict=True):
+            assert np.array_equal(got, wanted)
+        assert np.array_equal(COMPILED.argsort_descending(z[0]), FALLBACK.argsort_descending(x[0]))
+        ones = COMPILED.binary_cross_entropy(z, z, 255, (1, 0), (1, 0), 0, None)
+        assert ones is None or np.isfinite(ones)
+    near(COMPILED.class_sums(unaligned(x[:, 0]), labels, 3), FALLBACK.class_sums(x[:, 0], labels, 3), 1)
+    four = labels.reshape(2, 1, 2, 4)
+    assert np.array_equal(COMPILED.split_labels(four, 1)[0], FALLBACK.split_labels(four, 1)[0])
+    assert COMPILED.differences(x.reshape(2, 3, 2, 4), x.reshape(2, 3, 2, 4), None, True, np.float32(1), None) is None

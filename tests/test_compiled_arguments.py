@@ -1,0 +1,331 @@
+"""Whatever the compiled loops are called with: an answer or an error, and nothing written outside of their arrays."""
+
+from __future__ import annotations
+
+import math
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from unilossseg.backends import numpy as chosen
+
+_loops = pytest.importorskip("unilossseg.backends._loops", reason="this installation has no compiled loops")
+
+SETS = _loops.instruction_sets()
+REFUSED = (ValueError, BufferError, TypeError)
+F, D, I, U, B = np.float32, np.float64, np.int32, np.uint64, np.bool_  # noqa: E741  the kinds of a table
+N, C, S = 2, 3, 70
+
+#: For each function its arguments: (shape, dtype, whether it is written to), or a plain value.
+CALLS = {
+    "softmax_parts": (((N, C, S), F, 0), ((N, C, S), F, 1), ((N, S), F, 1), ((N, S), F, 1)),
+    "softmax_sums": (((N, C, S), F, 0), ((N, S), F, 1), ((N, S), F, 1)),
+    "softplus_and_sigmoid": (((N, C, S), F, 0), ((N, C, S), F, 1), ((N, C, S), F, 1)),
+    "pick": (((N, C, S), F, 0), ((N, S), I, 0), ((N, S), F, 1)),
+    "subtract_at": (((N, C, S), F, 1), ((N, S), I, 0), ((N, S), F, 0)),
+    "class_sums": (((N, C, 1), D, 1), ((N, S), F, 0), ((N, S), I, 0)),
+    "sums": (((N, C, 1), D, 1), ((N, C, S), F, 0)),
+    "descending_keys": (((N, S), F, 0), ((N, S), U, 1)),
+    "split_labels": (((N, S), np.int64, 0), ((N, S), I, 1), ((N, S), B, 1), 255),
+    "cross_entropy": (((N, C, S), F, 0), ((N, S), I, 0), ((N, S), F, 1), ((N, S), F, 0), ((N, C, S), F, 1)),
+    "jaccard_steps": (((N, S), U, 0), ((N, S), B, 0), ((N, S), F, 1)),
+    "binary_cross_entropy": (((N, C, S), F, 0), ((N, C, S), I, 0), ((N, C, S), F, 1), 255, 1, 0, 1, 0, 1, 0),
+    "differences": (((N, C, S), F, 0), ((N, C, S), I, 0), ((N, C, S), F, 1), 255, True, 0.5),
+}
+#: Where a function reads class numbers, or places, and how many there are.
+INDICES = {"pick": (1, C), "subtract_at": (1, C), "class_sums": (2, C), "cross_entropy": (1, C), "jaccard_steps": (0, S)}
+ARGUMENTS = [(name, i) for name, wanted in CALLS.items() for i, one in enumerate(wanted) if isinstance(one, tuple)]
+OUTPUTS = [(name, i) for name, i in ARGUMENTS if CALLS[name][i][2]]
+
+MARGIN = 256
+
+
+@pytest.fixture(autouse=True)
+def the_set_in_use():
+    yield
+    _loops.use(chosen.LOOPS if chosen.LOOPS in SETS else SETS[0])
+
+
+class Guarded:
+    """An array in the middle of a larger piece of memory: everything of it that is not the array must stay."""
+
+    def __init__(self, shape, dtype, stride=1, off=0):
+        dtype = np.dtype(dtype)
+        length = math.prod(shape) * dtype.itemsize * stride
+        self.memory = np.full(2 * MARGIN + length + off, 0xA5, np.uint8)
+        inner = self.memory[MARGIN + off : MARGIN + off + length].view(dtype)[::stride]
+        self.array = inner.reshape(shape)
+        assert np.shares_memory(self.array, self.memory) or self.array.size == 0
+        self.array[...] = 0
+        gaps = np.ones(self.memory.shape, bool)
+        gaps[MARGIN + off : MARGIN + off + length] = np.arange(length) // dtype.itemsize % stride > 0
+        self.gaps = gaps
+
+    def whole(self):
+        return bool(np.all(self.memory[self.gaps] == 0xA5))
+
+
+def arguments(name):
+    return [Guarded(*one[:2]) if isinstance(one, tuple) else one for one in CALLS[name]]
+
+
+def called(name, given):
+    """The call; then, nothing outside of the arrays has changed."""
+    try:
+        return getattr(_loops, name)(*(one.array if isinstance(one, Guarded) else one for one in given))
+    finally:
+        for one in given:
+            assert not isinstance(one, Guarded) or one.whole()
+
+
+@pytest.mark.parametrize("name", CALLS)
+@pytest.mark.parametrize("instruction_set", SETS)
+def test_good_arguments(name, instruction_set):
+    _loops.use(instruction_set)
+    given = arguments(name)
+    if name == "jaccard_steps":
+        given[0].array[...] = np.arange(S)
+    called(name, given)
+    for one, wanted in zip(given, CALLS[name], strict=True):
+        if isinstance(wanted, tuple) and not wanted[2] and name != "jaccard_steps":
+            assert not np.any(one.array), "an argument that is read was written to"
+
+
+def test_every_function_is_tried():
+    assert set(CALLS) == {name for name in dir(_loops) if not name.startswith("_")} - {"use", "instruction_sets"}
+
+
+@pytest.mark.parametrize("number", [C, -1, 2**31 - 1, -(2**31)])
+@pytest.mark.parametrize("place", [0, 1, S - 1])
+@pytest.mark.parametrize("kind", [np.int32, np.int64])
+@pytest.mark.parametrize("name", INDICES)
+@pytest.mark.parametrize("instruction_set", SETS)
+def test_an_index_out_of_range(name, kind, place, number, instruction_set):
+    _loops.use(instruction_set)
+    given, (i, limit) = arguments(name), INDICES[name]
+    if name == "jaccard_steps":
+        number = limit if number == C else number % 2**32
+    else:
+        given[i] = Guarded((N, S), kind)
+    given[i].array[1, place] = number
+    with pytest.raises(IndexError, match=rf"^[0-9]+ indices are not in \[0, {limit}\)$"):
+        called(name, given)
+
+
+@pytest.mark.parametrize("number", [2**32, 2**32 + 1, -(2**63), 2**63 - 1])
+@pytest.mark.parametrize("name", ["pick", "subtract_at", "class_sums", "cross_entropy"])
+def test_an_index_that_32_bits_would_fold_into_the_range(name, number):
+    given, (i, _) = arguments(name), INDICES[name]
+    given[i] = Guarded((N, S), np.int64)
+    given[i].array[0, 5] = number
+    with pytest.raises(IndexError, match=r"^1 indices are not in"):
+        called(name, given)
+
+
+DTYPES = (
+    "f2",
+    "f4",
+    "f8",
+    "g",
+    "F",
+    "D",
+    "i1",
+    "u1",
+    "i2",
+    "u2",
+    "i4",
+    "u4",
+    "i8",
+    "u8",
+    "?",
+    ">f4",
+    ">i4",
+    ">i8",
+    "S4",
+    "U1",
+    "V4",
+)
+TAKEN = {F: "f4", D: "f8", I: "i4", U: "u8", B: "?", np.int64: "i8"}
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("name", "i"), ARGUMENTS)
+def test_another_dtype(name, i, dtype):
+    shape, wanted, _ = CALLS[name][i]
+    labels = {"split_labels": ("i8", "i4", "i2", "u1"), "binary_cross_entropy": ("f4", "i8", "i4", "u1")}
+    labels["differences"] = labels["binary_cross_entropy"]
+    taken = labels[name] if (name, i) in (("split_labels", 0), ("binary_cross_entropy", 1), ("differences", 1)) else ()
+    if INDICES.get(name, (None,))[0] == i and name != "jaccard_steps":
+        taken = ("i4", "i8")
+    given = arguments(name)
+    given[i] = Guarded(shape, np.uint8 if dtype in ("S4", "U1", "V4") else dtype)
+    if dtype in ("S4", "U1", "V4"):
+        given[i] = np.zeros(shape, dtype)
+    if dtype in (*taken, TAKEN[wanted]):
+        called(name, given)
+    else:
+        with pytest.raises(ValueError, match=r"has a dtype that this operation does not take|cannot include dtype"):
+            called(name, given)
+
+
+OTHER_SHAPES = ((), (S,), (N, S), (N, S + 1), (N, S - 1), (N + 1, S), (N, C, S), (N, C, S + 1), (N, C + 1, S), (N - 1, C, S))
+OTHER_SHAPES += ((N, 1, C, S), (N, C, 0), (N, 0), (0, S), (0,), (N, 0, S), (N, C, 1), (N, C, 2), (C, 1), (1, 1))
+
+
+@pytest.mark.parametrize("shape", OTHER_SHAPES)
+@pytest.mark.parametrize(("name", "i"), ARGUMENTS)
+def test_another_shape(name, i, shape):
+    wanted, dtype, _ = CALLS[name][i]
+    given = arguments(name)
+    given[i] = Guarded(shape, dtype)
+    # The number of channels, or of pixels, that only this argument has.
+    free = {"softmax_sums": 1, "pick": 1, "subtract_at": 1, "sums": 2}.get(name) if i == (name == "sums") else None
+    if len(shape) == 3 and all(a == b for axis, (a, b) in enumerate(zip(shape, wanted, strict=True)) if axis != free):
+        if name == "subtract_at" and shape[1] == 0:
+            with pytest.raises(IndexError):
+                called(name, given)
+            return
+        if shape[1] > 0:
+            called(name, given)
+            return
+    elif shape == wanted:
+        return
+    with pytest.raises(ValueError, match=r"has length|must have 1 to 3 axes|must be contiguous|has no channels"):
+        called(name, given)
+
+
+@pytest.mark.parametrize(("name", "i"), ARGUMENTS)
+def test_memory_in_another_order(name, i):
+    shape, dtype, _ = CALLS[name][i]
+    size = np.dtype(dtype).itemsize
+    given = arguments(name)
+    if size > 1:
+        given[i] = Guarded(shape, dtype, off=1)
+        # NumPy gives such memory another format.
+        with pytest.raises(ValueError, match="has a dtype that this operation does not take"):
+            called(name, given)
+        # A memoryview does not.
+        code = {F: "f", D: "d", I: "i", U: "Q", np.int64: "q"}[dtype]
+        given[i] = memoryview(bytearray(math.prod(shape) * size + 9))[1:-8].cast(code, shape)
+        with pytest.raises(ValueError, match="is not aligned"):
+            called(name, given)
+    if shape[-1] > 1:
+        backwards = Guarded(shape, dtype)
+        backwards.array = backwards.array[..., ::-1]
+        for changed in (Guarded(shape, dtype, stride=2), backwards):
+            given[i] = changed
+            with pytest.raises(ValueError, match="contiguous"):
+                called(name, given)
+
+
+@pytest.mark.parametrize(("name", "i"), OUTPUTS)
+def test_a_place_that_cannot_be_written_to(name, i):
+    given = arguments(name)
+    given[i].array.flags.writeable = False
+    with pytest.raises((ValueError, BufferError), match=r"read-only|not writable"):
+        called(name, given)
+    given[i] = given[i].array.tobytes()
+    with pytest.raises(REFUSED):
+        called(name, given)
+
+
+@pytest.mark.parametrize("other", [5, "text", [1.0], object(), b"", b"12345678", np.float32(1), {}], ids=repr)
+@pytest.mark.parametrize(("name", "i"), ARGUMENTS)
+def test_no_array(name, i, other):
+    given = arguments(name)
+    given[i] = other
+    with pytest.raises(REFUSED):
+        called(name, given)
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_another_number_of_arguments(name):
+    given = arguments(name)
+    for wrong in ([], given[:1], given[:-1], [*given, given[0]], given * 3):
+        if name == "cross_entropy" and len(wrong) == 3:
+            continue
+        with pytest.raises(TypeError, match=r"expected \d+ (arrays|arguments) \(got \d+\)"):
+            called(name, wrong)
+
+
+@pytest.mark.parametrize("name", ["split_labels", "binary_cross_entropy", "differences"])
+def test_plain_values_of_another_kind(name):
+    for i, one in enumerate(CALLS[name]):
+        if isinstance(one, tuple):
+            continue
+        for wrong in ("text", None, object(), [1], 1 << 2000):
+            if (name, i) in (("differences", 4), ("differences", 3)) and wrong != "text":
+                continue
+            given = arguments(name)
+            given[i] = wrong
+            if (name, i) == ("differences", 4):
+                called(name, given)  # anything is true or false
+                continue
+            with pytest.raises((TypeError, OverflowError)):
+                called(name, given)
+
+
+def test_a_truth_that_cannot_be_told():
+    class Undecided:
+        def __bool__(self):
+            raise RuntimeError("undecided")
+
+    given = arguments("differences")
+    given[4] = Undecided()
+    with pytest.raises(RuntimeError, match="undecided"):
+        called("differences", given)
+
+
+@pytest.mark.parametrize("name", ["sse9", "", None, 5, b"baseline"])
+def test_no_such_instruction_set(name):
+    with pytest.raises(ValueError, match="no such instruction set here"):
+        _loops.use(name)
+
+
+def test_no_reference_is_kept():
+    for name in CALLS:
+        given = [one.array if isinstance(one, Guarded) else one for one in arguments(name)]
+        if name == "jaccard_steps":
+            given[0][...] = np.arange(S)
+        before = [sys.getrefcount(one) for one in given]
+        for _ in range(3):
+            getattr(_loops, name)(*given)
+        assert [sys.getrefcount(one) for one in given] == before
+        given[0].resize(given[0].shape, refcheck=False)  # impossible while a buffer is held
+
+
+KINDS = ("f4", "f8", "i4", "i8", "u1", "?", "u8", "i2")
+
+
+@st.composite
+def arrays(draw, wanted):
+    """Mostly what a function asks for, with something else about it now and then."""
+    shape, dtype, _ = wanted
+    if draw(st.integers(0, 3)) == 0:
+        shape = tuple(draw(st.lists(st.sampled_from((0, 1, 2, 3, S)), max_size=3)))
+    if draw(st.integers(0, 5)) == 0:
+        dtype = draw(st.sampled_from(KINDS))
+    found = Guarded(shape, dtype, draw(st.sampled_from((1, 1, 1, 1, 2))), draw(st.sampled_from((0, 0, 0, 0, 1, 4))))
+    if draw(st.booleans()):
+        bits = np.random.default_rng(draw(st.integers(0, 99))).integers(0, 256, found.array.nbytes, dtype=np.uint8)
+        found.array[...] = bits[: found.array.nbytes].view(found.array.dtype).reshape(found.array.shape)
+    if draw(st.integers(0, 5)) == 0:
+        found.array = found.array[::-1] if found.array.ndim > 1 else found.array
+    return found
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("instruction_set", SETS)
+@pytest.mark.parametrize("name", CALLS)
+@settings(max_examples=60)
+@given(data=st.data())
+def test_anything(name, instruction_set, data):
+    _loops.use(instruction_set)
+    given = [data.draw(arrays(one)) if isinstance(one, tuple) else one for one in CALLS[name]]
+    try:
+        called(name, given)
+    except (*REFUSED, IndexError):
+        pass

@@ -1,0 +1,173 @@
+"""What the compiled loops make of numbers: accuracy over the whole range, NaN and infinity, the same bits everywhere."""
+
+from __future__ import annotations
+
+import array_api_compat.numpy as xp
+import numpy as np
+import pytest
+from checks import plain_loops as plain
+
+from unilossseg.backends import numpy as chosen
+from unilossseg.backends._numpy import NumPyBackend
+
+_loops = pytest.importorskip("unilossseg.backends._loops", reason="this installation has no compiled loops")
+from unilossseg.backends._compiled import CompiledBackend  # noqa: E402  it imports the loops
+
+SETS = _loops.instruction_sets()
+FALLBACK = NumPyBackend("numpy", xp)
+COMPILED = CompiledBackend("numpy", xp)
+
+# In units of the last place of the true float32, the smallest of them 2^-149. Measured on a million numbers, the same for
+# every instruction set: exp 0.97, log1p 1.89, log 1.97, softplus 2.57, sigmoid 2.24.
+BOUNDS = {"exp": 1.0, "log1p": 2.0, "log": 2.0, "softplus": 3.0, "sigmoid": 2.5}
+
+
+@pytest.fixture(autouse=True)
+def the_set_in_use():
+    yield
+    _loops.use(chosen.LOOPS if chosen.LOOPS in SETS else SETS[0])
+
+
+@pytest.fixture(params=SETS)
+def instruction_set(request):
+    _loops.use(request.param)
+    return request.param
+
+
+def ulps(found, exact):
+    """The largest error in units of the last place."""
+    exact = np.asarray(exact, np.float64)
+    finite = np.isfinite(exact)
+    assert np.array_equal(found[~finite], exact[~finite])
+    found, exact = found[finite], exact[finite]
+    place = np.maximum(np.spacing(np.abs(exact).astype(np.float32)).astype(np.float64), 2.0**-149)
+    return float(np.max(np.abs(found.astype(np.float64) - exact) / place))
+
+
+def falling():
+    """Numbers from 0 to minus infinity: equally many of each power of two, and more where the exponential is not 0."""
+    bits = np.arange(0x80000000, 0xFF800001, 2039, dtype=np.int64).astype(np.uint32)
+    usual = -np.random.default_rng(2).random(200_000) * 106
+    return np.concatenate([bits.view(np.float32), usual.astype(np.float32), np.float32([0, -np.inf])])
+
+
+@pytest.mark.usefixtures("instruction_set")
+def test_exp_and_log1p():
+    x = falling()
+    powers, norm, _ = COMPILED.softmax_parts(np.stack([np.zeros_like(x), x])[None])
+    assert np.all(powers[0, 0] == 1)
+    assert ulps(powers[0, 1], np.exp(x.astype(np.float64))) <= BOUNDS["exp"]
+    assert ulps(norm[0], 1.0 + powers[0, 1].astype(np.float64)) <= 0.5
+    for z in (x, -x):
+        above, rising = COMPILED.softplus_and_sigmoid(z)
+        assert ulps(above, plain.softplus(z)) <= BOUNDS["softplus"]
+        assert ulps(rising, plain.sigmoid(z)) <= BOUNDS["sigmoid"]
+    assert ulps(COMPILED.softplus_and_sigmoid(x)[0], np.log1p(powers[0, 1].astype(np.float64))) <= BOUNDS["log1p"]
+
+
+@pytest.mark.usefixtures("instruction_set")
+@pytest.mark.parametrize(
+    ("channels", "pixels"), [(1, 8), (2, 1 << 17), (3, 1 << 16), (7, 1 << 15), (60, 4096), (5000, 256), (70_000, 64)]
+)
+def test_log_of_every_sum_that_a_softmax_has(channels, pixels):
+    rng = np.random.default_rng(3)
+    x = (rng.normal(size=(1, channels, pixels)) * rng.choice([0.01, 1, 10], size=pixels)).astype(np.float32)
+    x[:, 0] = x.max(axis=1)
+    norm, _ = COMPILED.softmax_sums(x)
+    losses, _ = COMPILED.cross_entropy(x, np.zeros((1, pixels), np.int32))
+    assert ulps(losses, np.log(norm.astype(np.float64))) <= BOUNDS["log"]
+
+
+def odd_pixels():
+    """Odd numbers in the first, a middle and the last channel, in two and in all of them, and every pair of such numbers."""
+    odd = (np.nan, -np.nan, np.inf, -np.inf, 3.4e38, -3.4e38, 1e-45)
+    places = ((0,), (1,), (3,), (0, 1, 2, 3), (0, 3), (1, 2))
+    pixels = [np.float32([0.5, -1, 2, 0.25]) for _ in range(len(odd) ** 2 * len(places))]
+    every = ((first, second, place) for first in odd for second in odd for place in places)
+    for pixel, (first, second, place) in zip(pixels, every, strict=True):
+        pixel[list(place)] = first
+        pixel[place[-1]] = second
+    # Of each pattern enough that vectors and what is left over of them meet it.
+    return np.repeat(np.stack(pixels, axis=1)[None], 3, axis=2)
+
+
+def alike(found, wanted):
+    """NaN and infinities in the same places, finite numbers near."""
+    np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.usefixtures("instruction_set")
+def test_nan_and_infinity_are_where_the_fallback_has_them():
+    x = odd_pixels()
+    assert x.shape[2] > 600
+    index = np.random.default_rng(4).integers(0, 4, (1, x.shape[2])).astype(np.int32)
+    weights = np.random.default_rng(5).random((1, x.shape[2])).astype(np.float32)
+    with np.errstate(all="ignore"):
+        for found, wanted in zip(COMPILED.softmax_parts(x), FALLBACK.softmax_parts(x), strict=True):
+            alike(found, wanted)
+        for found, wanted in zip(COMPILED.softmax_sums(x), FALLBACK.softmax_sums(x), strict=True):
+            alike(found, wanted)
+        for given in ((), (weights,)):
+            both = zip(COMPILED.cross_entropy(x, index, *given), FALLBACK.cross_entropy(x, index, *given), strict=True)
+            for found, wanted in both:
+                assert (found is None) == (wanted is None)
+                if found is not None:
+                    alike(found, wanted)
+        for found, wanted in zip(COMPILED.softplus_and_sigmoid(x), FALLBACK.softplus_and_sigmoid(x.copy()), strict=True):
+            alike(found, wanted)
+        alike(COMPILED.pixel_sums(x), FALLBACK.pixel_sums(x))
+        alike(COMPILED.pick(x, index), FALLBACK.pick(x, index))
+
+
+@pytest.mark.usefixtures("instruction_set")
+@pytest.mark.parametrize("label", [0, 1, 255])
+@pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf, 1e30, -1e30])
+def test_nan_and_infinity_in_sums_of_whole_losses(number, label):
+    # Alone and among others: the place in a vector must not matter.
+    for size, place in ((1, 0), (40, 3), (40, 39), (600, 513)):
+        x, labels = np.full((1, 1, size), 0.5, np.float32), np.ones((1, 1, size), np.int64)
+        x[..., place], labels[..., place] = number, label
+        out = np.empty_like(x)
+        with np.errstate(all="ignore"):
+            exact = plain.binary_cross_entropy(x, labels, 255, (1, 0), (1, 0), 2)
+            found = COMPILED.binary_cross_entropy(x, labels, 255, (1, 0), (1, 0), 2, out)
+            alike(out, exact[1])
+            alike(found, exact[0])
+            for squares in (False, True):
+                sum_, slopes = plain.differences(x, labels, 255, squares, 0.5)
+                # float32 ends where float64 goes on.
+                sum_ = np.inf if np.isfinite(sum_) and sum_ > 3.5e38 else sum_
+                alike(COMPILED.differences(x, labels, 255, squares, np.float32(0.5), out), sum_)
+                alike(out, slopes)
+
+
+@pytest.mark.skipif(len(SETS) < 2, reason="this processor has one instruction set")
+def test_every_instruction_set_gives_the_same_bits():
+    rng = np.random.default_rng(6)
+    x = np.concatenate(
+        [rng.normal(size=(2, 5, 1300)).astype(np.float32), np.repeat(odd_pixels(), 2, axis=0)[:, [0, 1, 2, 3, 3]]], 2
+    )
+    pixels = x.shape[2]
+    index, weights = rng.integers(0, 5, (2, pixels)), rng.random((2, pixels)).astype(np.float32)
+    labels, errors = rng.integers(0, 2, x.shape), rng.normal(size=(3, pixels)).astype(np.float32)
+
+    def everything():
+        out = np.empty_like(x)
+        yield from COMPILED.softmax_parts(x)
+        yield from COMPILED.cross_entropy(x, index, weights)
+        yield from COMPILED.softplus_and_sigmoid(x)
+        yield COMPILED.pixel_sums(x)
+        yield COMPILED.jaccard_steps(errors, errors > 1)
+        for squares in (False, True):
+            yield COMPILED.differences(x, labels, 1, squares, np.float32(0.3), out)
+            yield out.copy()
+        yield COMPILED.binary_cross_entropy(x, labels, 255, (0.5, 0.25), (2.0, -0.75), 3.0, out)
+        yield out
+
+    results = []
+    for name in SETS:
+        _loops.use(name)
+        results.append(list(everything()))
+    for found in results[1:]:
+        # NaN is NaN, whatever its sign and payload.
+        assert all(np.array_equal(a, b, equal_nan=True) for a, b in zip(found, results[0], strict=True))
