@@ -105,6 +105,68 @@ def test_cross_entropy(rng, fallback, pixels, channels, kind):
     assert np.all(room.base[..., -5:] == 7)
 
 
+@pytest.mark.parametrize("channels", [1, 2, 19])
+@pytest.mark.parametrize("pixels", SIZES)
+def test_relaxed_cross_entropy(rng, fallback, pixels, channels):
+    x, classes = plain.grid(rng, (2, channels, pixels), np.float32), rng.random((2, channels, pixels)) < 0.3
+    classes[:, -1] |= ~classes.any(axis=1)
+    weights = rng.random((2, pixels)).astype(np.float32)
+    losses, slopes = plain.relaxed_cross_entropy(x, classes, weights.astype(np.float64))
+    room = strided(np.zeros_like(x))
+    for z, there, out in ((x, classes, None), (strided(x), strided(classes), room)):
+        alone, nothing = COMPILED.relaxed_cross_entropy(z, there)
+        found, slope = COMPILED.relaxed_cross_entropy(z, there, weights, out)
+        assert nothing is None
+        assert out is None or slope is out
+        assert np.array_equal(alone, found)
+        near(found, losses, 8, scale=16)
+        near(slope, slopes, 12)
+        for got, plainly in zip((found, slope), fallback.relaxed_cross_entropy(x, classes, weights), strict=True):
+            near(got, plainly, 16, scale=16)
+    assert np.all(room.base[..., :4] == 7)
+    assert np.all(room.base[..., -5:] == 7)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 19])
+@pytest.mark.parametrize("pixels", SIZES)
+def test_through_a_softmax_and_its_totals(rng, fallback, pixels, channels):
+    x, index = plain.grid(rng, (2, channels, pixels), np.float32), rng.integers(0, channels, (2, pixels))
+    slope, weights = rng.normal(size=x.shape).astype(np.float32), rng.random((2, pixels)).astype(np.float32)
+    for given in (None, weights):
+        exact = plain.through_softmax(x, slope, given)
+        own_place = strided(slope)
+        for z, by, out in (
+            (x, slope, None),
+            (strided(x), strided(slope), strided(np.zeros_like(x))),
+            (x, own_place, own_place),
+        ):
+            found = COMPILED.through_softmax(z, by, given, out)
+            assert out is None or found is out
+            near(found, exact, 24, scale=2)
+        near(found, fallback.through_softmax(x, slope, given), 32, scale=2)
+        assert np.all(own_place.base[..., [0, 1, 2, 3, -5, -4, -3, -2, -1]] == 7)
+    for z, at in ((x, index.astype(np.int32)), (strided(x), strided(index))):
+        totals, own = COMPILED.softmax_totals(z, at, weights)
+        exact = plain.softmax_totals(x, index, weights.astype(np.float64))
+        near(totals, exact[0], 12, scale=0)
+        near(own, exact[1], 12, scale=0)
+        for got, plainly in zip((totals, own), fallback.softmax_totals(x, index, weights), strict=True):
+            near(got, plainly, 24, scale=0)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.int64, np.int32, np.int16, np.uint8])
+@pytest.mark.parametrize("ignored", [None, 255, 0, 1])
+@pytest.mark.parametrize("pixels", SIZES)
+def test_tally(rng, fallback, pixels, dtype, ignored):
+    labels = rng.choice([0, 1, 2, 18, 19, 255], size=(2, pixels)).astype(dtype)
+    if dtype == np.float32:
+        labels[0, -1] = np.nan
+    for x in (labels, strided(labels), labels.T):
+        found = COMPILED.tally(x, ignored, 18)
+        assert found.dtype == np.int64
+        assert found.tolist() == plain.tally(labels, ignored, 18) == fallback.tally(labels, ignored, 18).tolist()
+
+
 @pytest.mark.parametrize("kind", [np.int32, np.int64])
 @pytest.mark.parametrize("pixels", SIZES)
 def test_pick_subtract_and_sums(rng, fallback, pixels, kind):

@@ -31,12 +31,18 @@ CALLS = {
     "descending_keys": (((N, S), F, 0), ((N, S), U, 1)),
     "split_labels": (((N, S), np.int64, 0), ((N, S), I, 1), ((N, S), B, 1), 255),
     "cross_entropy": (((N, C, S), F, 0), ((N, S), I, 0), ((N, S), F, 1), ((N, S), F, 0), ((N, C, S), F, 1)),
-    "jaccard_steps": (((N, S), U, 0), ((N, S), B, 0), ((N, S), F, 1)),
+    "through_softmax": (((N, C, S), F, 0), ((N, C, S), F, 0), ((N, S), F, 0), ((N, C, S), F, 1)),
+    "softmax_totals": (((N, C, S), F, 0), ((N, S), I, 0), ((N, S), F, 0), ((N, C, 1), D, 1), ((N, S), F, 1)),
+    "relaxed_cross_entropy": (((N, C, S), F, 0), ((N, C, S), B, 0), ((N, S), F, 1), ((N, S), F, 0), ((N, C, S), F, 1)),
+    "marked_keys": (((N, S), F, 0), ((N, S), B, 0), ((N, S), U, 1)),
+    "jaccard_steps": (((N, S), U, 0), ((N, S), F, 1)),
+    "tally": (((N, S), np.int64, 0), ((4,), np.int64, 1), 255, 1),
     "binary_cross_entropy": (((N, C, S), F, 0), ((N, C, S), I, 0), ((N, C, S), F, 1), 255, 1, 0, 1, 0, 1, 0),
     "differences": (((N, C, S), F, 0), ((N, C, S), I, 0), ((N, C, S), F, 1), 255, True, 0.5),
 }
 #: Where a function reads class numbers, or places, and how many there are.
 INDICES = {"pick": (1, C), "subtract_at": (1, C), "class_sums": (2, C), "cross_entropy": (1, C), "jaccard_steps": (0, S)}
+INDICES["softmax_totals"] = (1, C)
 ARGUMENTS = [(name, i) for name, wanted in CALLS.items() for i, one in enumerate(wanted) if isinstance(one, tuple)]
 OUTPUTS = [(name, i) for name, i in ARGUMENTS if CALLS[name][i][2]]
 
@@ -87,7 +93,7 @@ def test_good_arguments(name, instruction_set):
     _loops.use(instruction_set)
     given = arguments(name)
     if name == "jaccard_steps":
-        given[0].array[...] = np.arange(S)
+        given[0].array[...] = np.arange(S) << 1
     called(name, given)
     for one, wanted in zip(given, CALLS[name], strict=True):
         if isinstance(wanted, tuple) and not wanted[2] and name != "jaccard_steps":
@@ -107,7 +113,8 @@ def test_an_index_out_of_range(name, kind, place, number, instruction_set):
     _loops.use(instruction_set)
     given, (i, limit) = arguments(name), INDICES[name]
     if name == "jaccard_steps":
-        number = limit if number == C else number % 2**32
+        # The lowest bit of a key is its mark.
+        number = limit << 1 if number == C else number % 2**32
     else:
         given[i] = Guarded((N, S), kind)
     given[i].array[1, place] = number
@@ -116,7 +123,7 @@ def test_an_index_out_of_range(name, kind, place, number, instruction_set):
 
 
 @pytest.mark.parametrize("number", [2**32, 2**32 + 1, -(2**63), 2**63 - 1])
-@pytest.mark.parametrize("name", ["pick", "subtract_at", "class_sums", "cross_entropy"])
+@pytest.mark.parametrize("name", ["pick", "subtract_at", "class_sums", "cross_entropy", "softmax_totals"])
 def test_an_index_that_32_bits_would_fold_into_the_range(name, number):
     given, (i, _) = arguments(name), INDICES[name]
     given[i] = Guarded((N, S), np.int64)
@@ -157,7 +164,12 @@ def test_another_dtype(name, i, dtype):
     shape, wanted, _ = CALLS[name][i]
     labels = {"split_labels": ("i8", "i4", "i2", "u1"), "binary_cross_entropy": ("f4", "i8", "i4", "u1")}
     labels["differences"] = labels["binary_cross_entropy"]
-    taken = labels[name] if (name, i) in (("split_labels", 0), ("binary_cross_entropy", 1), ("differences", 1)) else ()
+    labels["tally"] = ("f4", "i8", "i4", "i2", "u1")
+    taken = (
+        labels[name]
+        if (name, i) in (("split_labels", 0), ("binary_cross_entropy", 1), ("differences", 1), ("tally", 0))
+        else ()
+    )
     if INDICES.get(name, (None,))[0] == i and name != "jaccard_steps":
         taken = ("i4", "i8")
     given = arguments(name)
@@ -181,6 +193,11 @@ def test_another_shape(name, i, shape):
     wanted, dtype, _ = CALLS[name][i]
     given = arguments(name)
     given[i] = Guarded(shape, dtype)
+    if (name, i) == ("tally", 0) and 1 <= len(shape) <= 3:
+        # Labels of any shape are counted.
+        called(name, given)
+        assert given[1].array[0] == math.prod(shape)
+        return
     # The number of channels, or of pixels, that only this argument has.
     free = {"softmax_sums": 1, "pick": 1, "subtract_at": 1, "sums": 2}.get(name) if i == (name == "sums") else None
     if len(shape) == 3 and all(a == b for axis, (a, b) in enumerate(zip(shape, wanted, strict=True)) if axis != free):
@@ -237,6 +254,11 @@ def test_a_place_that_cannot_be_written_to(name, i):
 def test_no_array(name, i, other):
     given = arguments(name)
     given[i] = other
+    if (name, i) == ("tally", 0) and isinstance(other, bytes):
+        # Bytes are labels of eight bits.
+        called(name, given)
+        assert given[1].array[0] == len(other)
+        return
     with pytest.raises(REFUSED):
         called(name, given)
 
@@ -245,19 +267,19 @@ def test_no_array(name, i, other):
 def test_another_number_of_arguments(name):
     given = arguments(name)
     for wrong in ([], given[:1], given[:-1], [*given, given[0]], given * 3):
-        if name == "cross_entropy" and len(wrong) == 3:
+        if name in ("cross_entropy", "relaxed_cross_entropy") and len(wrong) == 3:
             continue
         with pytest.raises(TypeError, match=r"expected \d+ (arrays|arguments) \(got \d+\)"):
             called(name, wrong)
 
 
-@pytest.mark.parametrize("name", ["split_labels", "binary_cross_entropy", "differences"])
+@pytest.mark.parametrize("name", ["split_labels", "binary_cross_entropy", "differences", "tally"])
 def test_plain_values_of_another_kind(name):
     for i, one in enumerate(CALLS[name]):
         if isinstance(one, tuple):
             continue
         for wrong in ("text", None, object(), [1], 1 << 2000):
-            if (name, i) in (("differences", 4), ("differences", 3)) and wrong != "text":
+            if (name, i) in (("differences", 4), ("differences", 3), ("tally", 2)) and wrong != "text":
                 continue
             given = arguments(name)
             given[i] = wrong
@@ -289,7 +311,7 @@ def test_no_reference_is_kept():
     for name in CALLS:
         given = [one.array if isinstance(one, Guarded) else one for one in arguments(name)]
         if name == "jaccard_steps":
-            given[0][...] = np.arange(S)
+            given[0][...] = np.arange(S) << 1
         before = [sys.getrefcount(one) for one in given]
         for _ in range(3):
             getattr(_loops, name)(*given)

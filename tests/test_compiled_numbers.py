@@ -115,6 +115,22 @@ def test_nan_and_infinity_are_where_the_fallback_has_them():
                     alike(found, wanted)
         for found, wanted in zip(COMPILED.softplus_and_sigmoid(x), FALLBACK.softplus_and_sigmoid(x.copy()), strict=True):
             alike(found, wanted)
+        near = np.random.default_rng(7).random(x.shape) < 0.5
+        near[:, 1] |= ~near.any(axis=1)
+        for given in ((), (weights,)):
+            both = zip(
+                COMPILED.relaxed_cross_entropy(x, near, *given), FALLBACK.relaxed_cross_entropy(x, near, *given), strict=True
+            )
+            for found, wanted in both:
+                assert (found is None) == (wanted is None)
+                if found is not None:
+                    alike(found, wanted)
+        slope = np.random.default_rng(8).normal(size=x.shape).astype(np.float32)
+        alike(COMPILED.through_softmax(x, slope, weights), FALLBACK.through_softmax(x, slope, weights))
+        for found, wanted in zip(
+            COMPILED.softmax_totals(x, index, weights), FALLBACK.softmax_totals(x, index, weights), strict=True
+        ):
+            alike(found, wanted)
         alike(COMPILED.pixel_sums(x), FALLBACK.pixel_sums(x))
         alike(COMPILED.pick(x, index), FALLBACK.pick(x, index))
 
@@ -156,6 +172,9 @@ def test_every_instruction_set_gives_the_same_bits():
         yield from COMPILED.softmax_parts(x)
         yield from COMPILED.cross_entropy(x, index, weights)
         yield from COMPILED.softplus_and_sigmoid(x)
+        yield from COMPILED.relaxed_cross_entropy(x, labels == 1, weights)
+        yield COMPILED.through_softmax(x, x[:, ::-1].copy(), weights)
+        yield from COMPILED.softmax_totals(x, index, weights)
         yield COMPILED.pixel_sums(x)
         yield COMPILED.jaccard_steps(errors, errors > 1)
         for squares in (False, True):

@@ -4,9 +4,8 @@ static void NAMED(softplus_and_sigmoid)(const float *x, float *above, float *ris
     for (int64_t i = 0; i < count; i++) {
         float z = x[i], positive = z < 0.0f ? 0.0f : z; /* NaN stays */
         float power = NAMED(exp)(z < 0.0f ? z : -z);
-        float inverse, log1p = NAMED(log1p)(power, &inverse);
-        above[i] = positive + log1p;
-        rising[i] = (z > 0.0f ? 1.0f : power) * inverse;
+        above[i] = positive + NAMED(log1p)(power);
+        rising[i] = (z > 0.0f ? 1.0f : power) / (1.0f + power);
     }
 }
 
@@ -51,8 +50,8 @@ static double NAMED(binary_cross_entropy)(const float *z, const void *labels, in
         NAMED(targets)(labels, kind, start, ignore, 1, y, kept, count);
         for (int i = 0; i < count; i++) {
             float x = z[start + i], power = NAMED(exp)(x > 0.0f ? -x : x), factor = f + g * y[i], away = 1.0f - y[i];
-            float inverse, log1p = NAMED(log1p)(power, &inverse);
-            float above = (x > 0.0f ? 0.0f : -x) + log1p, rising = (x < 0.0f ? 1.0f : power) * inverse;
+            float above = (x > 0.0f ? 0.0f : -x) + NAMED(log1p)(power);
+            float rising = (x < 0.0f ? 1.0f : power) / (1.0f + power);
             float found = (v + w * y[i]) * (away * x + factor * above), falls = (s + t * y[i]) * (away - factor * rising);
             loss[i] = kept[i] != 0.0f ? found : 0.0f;
             slope[i] = kept[i] != 0.0f ? falls : 0.0f;

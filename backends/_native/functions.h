@@ -27,19 +27,15 @@ static inline float NAMED(exp)(float x) {
     return p * first * second;
 }
 
-/* log(1 + e) and 1 / (1 + e) for e in [0, 1], by one division. The logarithm is 2 artanh(e / (2 + e)), a series in the square
- * of a number that is at most 1/3.
- */
-static inline float NAMED(log1p)(float e, float *inverse) {
-    float one = 1.0f + e, two = 2.0f + e, share = 1.0f / (one * two);
-    float s = e * one * share, q = s * s;
+/* log(1 + e) for e in [0, 1]: 2 artanh(e / (2 + e)), a series in the square of a number that is at most 1/3. */
+static inline float NAMED(log1p)(float e) {
+    float s = e / (2.0f + e), q = s * s;
     float p = 1.0f / 13.0f;
     p = p * q + 1.0f / 11.0f;
     p = p * q + 1.0f / 9.0f;
     p = p * q + 1.0f / 7.0f;
     p = p * q + 1.0f / 5.0f;
     p = p * q + 1.0f / 3.0f;
-    *inverse = two * share;
     return 2.0f * s + 2.0f * s * q * p;
 }
 

@@ -165,7 +165,8 @@ static void NAMED(relaxed_cross_entropy)(const float *z, int64_t z_step, const u
             float *out = slopes + c * slopes_step + start;
             for (int i = 0; i < count; i++) {
                 float power = NAMED(exp)(row[i] - largest[i]), near_power = NAMED(exp)(row[i] - near_largest[i]);
-                out[i] = power * sum[i] - (in[i] ? near_power * near_sum[i] : 0.0f);
+                near_power = in[i] ? near_power : 0.0f;
+                out[i] = power * sum[i] - near_power * near_sum[i];
             }
         }
     }

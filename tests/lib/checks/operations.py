@@ -142,6 +142,64 @@ def test_cross_entropy(driver, ops, rng, dtype, weighted, classes):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("weighted", ["no weights", "weights", "weights and room"])
+def test_relaxed_cross_entropy(driver, ops, rng, dtype, weighted):
+    x, near_classes = plain.grid(rng, (3, 5, 11), dtype), rng.random((3, 5, 11)) < 0.4
+    near_classes[:, 2] |= ~near_classes.any(axis=1)
+    weights = rng.random((3, 11)).astype(dtype)
+    given = () if weighted == "no weights" else (driver.array(weights),)
+    if weighted == "weights and room":
+        given += (driver.array(np.full((3, 5, 20), 7.0, dtype))[:, :, 4:15],)
+    losses, slopes = ops.relaxed_cross_entropy(driver.array(x), driver.array(near_classes), *given)
+    wanted = plain.relaxed_cross_entropy(x, near_classes, weights.astype(np.float64))
+    near(driver, losses, wanted[0], dtype, scale=16)
+    assert (slopes is None) == (not given)
+    if given:
+        near(driver, slopes, wanted[1], dtype)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("room", ["none", "another", "the slope's own"])
+def test_through_softmax(driver, ops, rng, dtype, weighted, room):
+    x, slope = plain.grid(rng, (3, 5, 11), dtype), rng.normal(size=(3, 5, 11)).astype(dtype)
+    weights = rng.random((3, 11)).astype(dtype) if weighted else None
+    given = driver.array(slope)
+    out = {"none": None, "another": driver.array(np.full(x.shape, 7.0, dtype)), "the slope's own": given}[room]
+    found = ops.through_softmax(driver.array(x), given, driver.array(weights) if weighted else None, out)
+    near(driver, found, plain.through_softmax(x, slope, weights), dtype)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_softmax_totals(driver, ops, rng, dtype):
+    x, index = plain.grid(rng, (3, 5, 11), dtype), rng.integers(0, 5, size=(3, 11))
+    weights = rng.random((3, 11)).astype(dtype)
+    totals, own = ops.softmax_totals(driver.array(x), driver.array(index), driver.array(weights))
+    wanted = plain.softmax_totals(x, index, weights.astype(np.float64))
+    assert driver.numpy(totals).dtype == np.float64
+    np.testing.assert_allclose(driver.numpy(totals), wanted[0], rtol=8 * float(np.finfo(dtype).eps))
+    near(driver, own, wanted[1], dtype)
+
+
+def test_look_up(driver, ops, rng):
+    table, index = rng.normal(size=(3, 5)), rng.integers(0, 5, size=(3, 7))
+    same(driver, ops.look_up(driver.array(table), driver.array(index)), np.take_along_axis(table, index, axis=1))
+
+
+@pytest.mark.parametrize("dtype", ["bool", "uint8", "int16", "int32", "int64", "float32", "float64"])
+@pytest.mark.parametrize("ignored", [None, 255, 0, 1, -1, 2**40])
+@pytest.mark.parametrize("most", [1, 18])
+def test_tally(driver, ops, rng, dtype, ignored, most):
+    choice = [0, 1] if dtype == "bool" else [0, 1, 2, 18, 19, 255] if dtype == "uint8" else [-1, 0, 1, 2, 18, 19, 255]
+    if dtype.startswith("float"):
+        choice += [0.5, 18.5, np.nan, np.inf, -np.inf]
+    labels = rng.choice(choice, size=(2, 60)).astype(dtype)
+    found = ops.tally(driver.array(labels), ignored, most)
+    assert "int64" in str(found.dtype)
+    same(driver, found, plain.tally(labels, ignored, most))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("shape", [(7,), (2, 3), (2, 3, 4), (2, 1, 3, 2)])
 def test_softplus_and_sigmoid(driver, ops, rng, dtype, shape):
     x = plain.grid(rng, shape, dtype, most=40.0)

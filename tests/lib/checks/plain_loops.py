@@ -39,6 +39,38 @@ def cross_entropy(x, index, weights=None):
     return losses, weights[:, None, :] * (powers / norm[:, None, :] - one_hot(index, x.shape[1]))
 
 
+def relaxed_cross_entropy(x, near, weights=None):
+    """The losses (N, S) and, with weights, the gradient of their weighted sum."""
+    powers, norm, top = softmax_parts(x)
+    near_powers, near_norm, near_top = softmax_parts(np.where(near, x, -np.inf))
+    losses = np.log(norm) + top - np.log(near_norm) - near_top
+    if weights is None:
+        return losses, None
+    return losses, weights[:, None, :] * (powers / norm[:, None, :] - near_powers / near_norm[:, None, :])
+
+
+def through_softmax(x, slope, weights=None):
+    """The Jacobian of each pixel's softmax, as a matrix, times its slope."""
+    powers, norm, _ = softmax_parts(x)
+    p = powers / norm[:, None, :]
+    jacobian = np.einsum("ncs,cd->nscd", p, np.eye(x.shape[1])) - np.einsum("ncs,nds->nscd", p, p)
+    found = np.einsum("nscd,nds->ncs", jacobian, slope.astype(np.float64))
+    return found if weights is None else found * weights[:, None, :]
+
+
+def softmax_totals(x, index, weights):
+    """Sums over the pixels, and what each pixel has at its index."""
+    powers, norm, _ = softmax_parts(x)
+    p = weights[:, None, :] * powers / norm[:, None, :]
+    return p.sum(axis=2), at(p, index)
+
+
+def tally(labels, ignore, most):
+    """Counted label by label."""
+    numbers = [label for label in labels.ravel().tolist() if ignore is None or label != ignore]
+    return [len(numbers), numbers.count(1), numbers.count(0), sum(not 0 <= label <= most for label in numbers)]
+
+
 def softplus(x):
     x = np.asarray(x, np.float64)
     return np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x)))
