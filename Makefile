@@ -107,4 +107,4 @@ wheel: setup
 	sh tests/wheel/check.sh $(BIN)/python dist
 
 clean:
-	rm -rf build dist $(REPORT) .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info backends/_loops*.so
+	rm -rf build dist $(REPORT) .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
