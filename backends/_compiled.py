@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from unilossseg.backends import _loops
-from unilossseg.backends._backend import Array
+from unilossseg.backends._backend import Array, Chunk
 from unilossseg.backends._numpy import NumPyBackend
 
 _LABELS = tuple(np.dtype(kind) for kind in (np.int64, np.int32, np.int16, np.uint8))
 _ELEMENTS = tuple(np.dtype(kind) for kind in (np.float32, np.int64, np.int32, np.uint8))
+# Labels that one thread counts: another one takes longer to wake up.
+_TALLIED = 1 << 20
 
 
 class CompiledBackend(NumPyBackend):
     """Takes the loops for float32 arrays whose last axis is contiguous, and NumPy for all others."""
+
+    def chunks(self, images: int, channels: int, pixels: int, *, small: bool = False) -> Sequence[Chunk]:
+        """Never small: a loop has no temporaries beyond its blocks."""
+        return super().chunks(images, channels, pixels)
 
     def softmax_parts(self, x: Array, out: Array | None = None) -> tuple[Array, Array, Array]:
         """One look for the largest, one for the rest, while a block of pixels is in the first cache."""
@@ -167,9 +174,14 @@ class CompiledBackend(NumPyBackend):
         known = labels.dtype in _LABELS or labels.dtype == np.float32
         if not (known and (ignore_index is None or _is_exact(ignore_index))):
             return super().tally(labels, ignore_index, most)
-        counts = np.zeros(4, np.int64)
-        _loops.tally(_side_by_side(labels, labels.dtype), counts, ignore_index, most)
-        return counts
+        flat = _side_by_side(labels, labels.dtype).reshape(-1)
+
+        def part(start: int) -> Array:
+            counts = np.zeros(4, np.int64)
+            _loops.tally(flat[start : start + _TALLIED], counts, ignore_index, most)
+            return counts
+
+        return sum(self.run(part, range(0, flat.size, _TALLIED)))
 
     def descending_keys(self, x: Array) -> Array:
         """One pass."""

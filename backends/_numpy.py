@@ -136,6 +136,15 @@ class NumPyBackend(Backend):
         x.reshape(-1)[_places(index, x.shape[1])] -= amount
         return x
 
+    def tally(self, labels: Array, ignore_index: int | None, most: float) -> Array:
+        """Piece by piece, spread over the thread pool."""
+        count, flat = super().tally, labels.reshape(-1)
+
+        def part(start: int) -> Array:
+            return count(flat[start : start + SMALL], ignore_index, most)
+
+        return sum(self.run(part, range(0, flat.size, SMALL)))
+
     def split_labels(self, labels: Array, ignore_index: int) -> tuple[Array, Array]:
         """Piece by piece."""
         split = super().split_labels

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 from unilossseg._pixels import differs, shape_of
 from unilossseg.backends import Array, Backend, backend_of
-from unilossseg.backends._backend import Chunk
 
 if TYPE_CHECKING:
     from unilossseg._loss import Loss
@@ -98,7 +97,7 @@ def check_range(
         )
     values = labels if kernel is backend else backend.to_kernel(labels)
     if kernel.readable(values) if validate is None else validate:
-        if _some_out_of_range(kernel, values, limit, ignore_index):
+        if int(kernel.read(kernel.tally(values, ignore_index, limit - 1)[3])) > 0:
             _raise_out_of_range(loss.name, kernel, values, limit, ignore_index)
         return labels, None
     xp = backend.xp
@@ -109,16 +108,6 @@ def check_range(
     safe = xp.where(wrong, xp.zeros_like(labels), labels)
     one = xp.ones_like(xp.any(wrong), dtype=xp.float32)
     return safe, xp.where(xp.any(wrong), one * xp.nan, one)
-
-
-def _some_out_of_range(ops: Backend, values: Array, limit: int, ignore_index: int | None) -> bool:
-    row = ops.xp.reshape(values, (1, 1, -1))
-
-    def task(chunk: Chunk) -> Array:
-        return ops.tally(row[:, :, chunk[1]], ignore_index, limit - 1)[3]
-
-    counts = ops.run(task, ops.chunks(*shape_of(row)))
-    return any(int(ops.read(count)) > 0 for count in counts)
 
 
 def _out_of_range(ops: Backend, values: Array, limit: int, ignore_index: int | None) -> Array:

@@ -204,8 +204,7 @@ class BCELoss(Loss):
             place, span = chunk
             return labels[place, span] if len(labels.shape) == 2 else labels[place, :, span]
 
-        tallies = ops.run(lambda chunk: self._tally(ops, part(chunk), channels), chunks)
-        lines = self._lines(ops, self._shares(ops, xp.sum(xp.stack(tallies), axis=0), size_of(logits), dtype))
+        lines = self._lines(ops, self._shares(ops, self._tally(ops, labels, channels), size_of(logits), dtype))
         slopes = ops.buffer_like(logits) if gradient else None
         # A weight that all elements have waits for their sum.
         one = xp.ones_like(lines.base)
