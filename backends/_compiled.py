@@ -9,6 +9,7 @@ import numpy as np
 
 from unilossseg.backends import _loops
 from unilossseg.backends._backend import Array, Chunk
+from unilossseg.backends._bfloat16 import BFLOAT16
 from unilossseg.backends._numpy import NumPyBackend
 
 _LABELS = tuple(np.dtype(kind) for kind in (np.int64, np.int32, np.int16, np.uint8))
@@ -23,6 +24,18 @@ class CompiledBackend(NumPyBackend):
     def chunks(self, images: int, channels: int, pixels: int, *, small: bool = False) -> Sequence[Chunk]:
         """Never small: a loop has no temporaries beyond its blocks."""
         return super().chunks(images, channels, pixels)
+
+    def cast(self, x: Array, dtype: Any) -> Array:
+        """bfloat16 to float32 and back in one pass each."""
+        if x.dtype == BFLOAT16 and dtype == np.float32 and _has_rows(x):
+            wide = np.empty(x.shape, np.float32)
+            _loops.widen(x["bfloat16"], wide)
+            return wide
+        if x.dtype == np.float32 and dtype == BFLOAT16 and _has_rows(x):
+            bits = np.empty(x.shape, np.uint16)
+            _loops.narrow(x, bits)
+            return bits.view(BFLOAT16)
+        return super().cast(x, dtype)
 
     def softmax_parts(self, x: Array, out: Array | None = None) -> tuple[Array, Array, Array]:
         """One look for the largest, one for the rest, while a block of pixels is in the first cache."""
@@ -208,6 +221,11 @@ def _indexes(x: Any) -> bool:
 def _in_rows(x: Any) -> bool:
     """The entries of the last axis lie side by side."""
     return x.flags.aligned and (x.strides[-1] == x.itemsize or x.shape[-1] == 1)
+
+
+def _has_rows(x: Any) -> bool:
+    """Entries of the last axis side by side, and aligned."""
+    return _has_axes(x) and x.flags.aligned and (x.strides[-1] == x.itemsize or x.shape[-1] == 1)
 
 
 def _has_axes(x: Any) -> bool:

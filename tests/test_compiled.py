@@ -8,6 +8,7 @@ import pytest
 from checks import plain_loops as plain
 
 from unilossseg.backends import numpy as chosen
+from unilossseg.backends._bfloat16 import BFLOAT16
 from unilossseg.backends._numpy import NumPyBackend
 
 _loops = pytest.importorskip("unilossseg.backends._loops", reason="this installation has no compiled loops")
@@ -152,6 +153,20 @@ def test_through_a_softmax_and_its_totals(rng, fallback, pixels, channels):
         near(own, exact[1], 12, scale=0)
         for got, plainly in zip((totals, own), fallback.softmax_totals(x, index, weights), strict=True):
             near(got, plainly, 24, scale=0)
+
+
+@pytest.mark.parametrize("pixels", SIZES)
+def test_bfloat16_and_back(rng, fallback, pixels):
+    bits = rng.integers(0, 2**32, (2, 3, pixels), dtype=np.uint32)
+    bits[0, 0] = rng.choice(np.uint32([0x7F800000, 0xFF800000, 0x7F800001, 0xFFFFFFFF, 0x3F808000, 0x3F818000, 0x7F7FFFFF]), pixels)
+    x = bits.view(np.float32)
+    for z in (x, strided(x), x[0], x[0, 0]):
+        narrow, wanted = COMPILED.cast(z, BFLOAT16), fallback.cast(z, BFLOAT16)
+        assert narrow.dtype == BFLOAT16
+        assert np.array_equal(narrow["bfloat16"], wanted["bfloat16"])
+        wide = COMPILED.cast(narrow, np.float32)
+        assert wide.dtype == np.float32
+        assert np.array_equal(wide.view(np.uint32), fallback.cast(wanted, np.float32).view(np.uint32))
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.int64, np.int32, np.int16, np.uint8])

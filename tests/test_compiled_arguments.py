@@ -36,6 +36,8 @@ CALLS = {
     "relaxed_cross_entropy": (((N, C, S), F, 0), ((N, C, S), B, 0), ((N, S), F, 1), ((N, S), F, 0), ((N, C, S), F, 1)),
     "marked_keys": (((N, S), F, 0), ((N, S), B, 0), ((N, S), U, 1)),
     "jaccard_steps": (((N, S), U, 0), ((N, S), F, 1)),
+    "widen": (((N, C, S), np.uint16, 0), ((N, C, S), F, 1)),
+    "narrow": (((N, C, S), F, 0), ((N, C, S), np.uint16, 1)),
     "tally": (((N, S), np.int64, 0), ((4,), np.int64, 1), 255, 1),
     "binary_cross_entropy": (((N, C, S), F, 0), ((N, C, S), I, 0), ((N, C, S), F, 1), 255, 1, 0, 1, 0, 1, 0),
     "differences": (((N, C, S), F, 0), ((N, C, S), I, 0), ((N, C, S), F, 1), 255, True, 0.5),
@@ -155,7 +157,7 @@ DTYPES = (
     "U1",
     "V4",
 )
-TAKEN = {F: "f4", D: "f8", I: "i4", U: "u8", B: "?", np.int64: "i8"}
+TAKEN = {F: "f4", D: "f8", I: "i4", U: "u8", B: "?", np.int64: "i8", np.uint16: "u2"}
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -225,7 +227,7 @@ def test_memory_in_another_order(name, i):
         with pytest.raises(ValueError, match="has a dtype that this operation does not take"):
             called(name, given)
         # A memoryview does not.
-        code = {F: "f", D: "d", I: "i", U: "Q", np.int64: "q"}[dtype]
+        code = {F: "f", D: "d", I: "i", U: "Q", np.int64: "q", np.uint16: "H"}[dtype]
         given[i] = memoryview(bytearray(math.prod(shape) * size + 9))[1:-8].cast(code, shape)
         with pytest.raises(ValueError, match="is not aligned"):
             called(name, given)

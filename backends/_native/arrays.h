@@ -2,7 +2,7 @@
 
 #define MOST_AXES 3
 
-enum Kind { FLOAT32 = 1, FLOAT64 = 2, INT8 = 4, UINT8 = 8, INT16 = 16, INT32 = 32, INT64 = 64, UINT64 = 128, BOOL = 256 };
+enum Kind { FLOAT32 = 1, FLOAT64 = 2, INT8 = 4, UINT8 = 8, INT16 = 16, INT32 = 32, INT64 = 64, UINT64 = 128, BOOL = 256, UINT16 = 512 };
 
 typedef struct {
     Py_buffer view;
@@ -34,6 +34,8 @@ static int kind_of(const Py_buffer *view) {
         return size == 1 ? INT8 : size == 2 ? INT16 : size == 4 ? INT32 : size == 8 ? INT64 : 0;
     case 'B':
         return size == 1 ? UINT8 : 0;
+    case 'H':
+        return size == 2 ? UINT16 : 0;
     case 'L':
     case 'Q':
         return size == 8 ? UINT64 : 0;

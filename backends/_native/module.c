@@ -49,6 +49,7 @@ static PyMethodDef methods[] = {
     FAST(through_softmax), FAST(softmax_totals), FAST(relaxed_cross_entropy),
     FAST(cross_entropy), FAST(jaccard_steps),   FAST(binary_cross_entropy), FAST(differences),
     FAST(marked_keys),   FAST(tally),
+    FAST(widen),         FAST(narrow),
     {"instruction_sets", instruction_sets, METH_NOARGS, NULL},
     {"use", use, METH_O, NULL},
     {NULL, NULL, 0, NULL},

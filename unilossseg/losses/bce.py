@@ -192,55 +192,71 @@ class BCELoss(Loss):
         self, ops: Backend, logits: Array, labels: Array, *, gradient: bool, upstream: Array | None
     ) -> tuple[Array, Array | None]:
         """Derivative a * ((1 - y) - factor * sigmoid(-z)), a piece of the elements at a time."""
-        xp, dtype = ops.xp, work_dtype(ops, logits)
         labels, shape = self._flat_labels(ops, logits, labels), shape_of(logits)
         if len(labels.shape) == 3:
             # Every element for itself: channels are no more than pixels.
-            logits, labels = (xp.reshape(x, (shape[0], 1, -1)) for x in (logits, labels))
-        images, channels, count = shape_of(logits)
-        chunks = ops.chunks(images, channels, count, small=True)
+            logits, labels = (ops.xp.reshape(x, (shape[0], 1, -1)) for x in (logits, labels))
+        run = _Pass(self, ops, logits, labels, gradient, upstream)
+        return run.value(), run.slopes
 
-        def part(chunk: Chunk) -> Array:
-            place, span = chunk
-            return labels[place, span] if len(labels.shape) == 2 else labels[place, :, span]
 
-        lines = self._lines(ops, self._shares(ops, self._tally(ops, labels, channels), size_of(logits), dtype))
-        slopes = ops.buffer_like(logits) if gradient else None
-        # A weight that all elements have waits for their sum.
-        one = xp.ones_like(lines.base)
-        weight, later = ((one, xp.zeros_like(one)), lines.base) if self.weight is None else ((lines.base, lines.rise), one)
-        scale = one if upstream is None else upstream
+class _Pass:
+    """One pass over the logits, a chunk at a time."""
 
-        def task(chunk: Chunk) -> Array:
-            place, span = chunk
-            if len(labels.shape) == 3 and not isinstance(self.weight, tuple):
-                room = None if slopes is None else slopes[place, :, span]
-                by = (lines.base * scale, lines.rise * scale)
-                found = ops.binary_cross_entropy(
-                    logits[place, :, span], part(chunk), self.ignore_index, weight, by, lines.extra, room
-                )
-                if found is not None:
-                    return found
-            target, mask = self._target(ops, part(chunk), channels, dtype)
-            z = upcast(ops, logits[place, :, span])
-            a, factor = self._weights(ops, target, lines, place)
-            above, rising = ops.softplus_and_sigmoid(-z)
-            if factor is not None:
-                above *= factor
-                rising *= factor
-            slope = 1 - target
-            above += slope * z
-            if slopes is not None:
-                slope -= rising
-                slope = keep_where(ops, mask, slope) * (a if upstream is None else a * upstream)
-                slopes[place, :, span] = ops.cast(slope, logits.dtype)
-            above = keep_where(ops, mask, above)
-            if self.weight is not None:
-                above *= a
-            return xp.sum(above, dtype=xp.float64)
+    def __init__(
+        self, loss: BCELoss, ops: Backend, logits: Array, labels: Array, gradient: bool, upstream: Array | None
+    ) -> None:
+        self.loss, self.ops, self.logits, self.labels, self.upstream = loss, ops, logits, labels, upstream
+        self.dtype, self.channels = work_dtype(ops, logits), shape_of(logits)[1]
+        shares = loss._shares(ops, loss._tally(ops, labels, self.channels), size_of(logits), self.dtype)
+        self.lines = loss._lines(ops, shares)
+        self.slopes = ops.buffer_like(logits) if gradient else None
+        #: Whether a loop of the backend's own may know the weights: it knows labels, and no images.
+        self.plain = len(labels.shape) == 3 and not isinstance(loss.weight, tuple)
 
-        value = xp.sum(xp.stack(ops.run(task, chunks)))
-        return xp.astype(value * later, dtype), slopes
+    def value(self) -> Array:
+        """The loss; its gradient comes to `slopes`."""
+        ops, xp = self.ops, self.ops.xp
+        value = xp.sum(xp.stack(ops.run(self.chunk, ops.chunks(*shape_of(self.logits), small=True))))
+        # A weight that all elements have has waited for their sum.
+        return xp.astype(value * self.lines.base if self.loss.weight is None else value, self.dtype)
+
+    def chunk(self, chunk: Chunk) -> Array:
+        """The sum over one chunk."""
+        found = self.by_loop(chunk) if self.plain else None
+        return self.in_parts(chunk) if found is None else found
+
+    def by_loop(self, chunk: Chunk) -> Array | None:
+        """With the backend's loop, if it has one for such arrays."""
+        (place, span), lines, one = chunk, self.lines, self.ops.xp.ones_like(self.lines.base)
+        weight = (one, lines.rise) if self.loss.weight is None else (lines.base, lines.rise)
+        scale = one if self.upstream is None else self.upstream
+        by = (lines.base * scale, lines.rise * scale)
+        room = None if self.slopes is None else self.slopes[place, :, span]
+        z, y = self.logits[place, :, span], self.labels[place, :, span]
+        return self.ops.binary_cross_entropy(z, y, self.loss.ignore_index, weight, by, lines.extra, room)
+
+    def in_parts(self, chunk: Chunk) -> Array:
+        """In calls of the standard."""
+        ops, xp, loss, (place, span) = self.ops, self.ops.xp, self.loss, chunk
+        y = self.labels[place, span] if len(self.labels.shape) == 2 else self.labels[place, :, span]
+        target, mask = loss._target(ops, y, self.channels, self.dtype)
+        z = upcast(ops, self.logits[place, :, span])
+        a, factor = loss._weights(ops, target, self.lines, place)
+        above, rising = ops.softplus_and_sigmoid(-z)
+        if factor is not None:
+            above *= factor
+            rising *= factor
+        slope = 1 - target
+        above += slope * z
+        if self.slopes is not None:
+            slope -= rising
+            slope = keep_where(ops, mask, slope) * (a if self.upstream is None else a * self.upstream)
+            self.slopes[place, :, span] = ops.cast(slope, self.logits.dtype)
+        above = keep_where(ops, mask, above)
+        if loss.weight is not None:
+            above *= a
+        return xp.sum(above, dtype=xp.float64)
 
 
 @dataclass(frozen=True)
