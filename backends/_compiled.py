@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from unilossseg.backends._bfloat16 import BFLOAT16
 from unilossseg.backends._numpy import NumPyBackend
 
 _LABELS = tuple(np.dtype(kind) for kind in (np.int64, np.int32, np.int16, np.uint8))
+_HALF = (BFLOAT16, np.dtype(np.float16))
 _ELEMENTS = tuple(np.dtype(kind) for kind in (np.float32, np.int64, np.int32, np.uint8))
 # Labels that one thread counts: another one takes longer to wake up.
 _TALLIED = 1 << 20
@@ -26,15 +27,15 @@ class CompiledBackend(NumPyBackend):
         return super().chunks(images, channels, pixels)
 
     def cast(self, x: Array, dtype: Any) -> Array:
-        """bfloat16 to float32 and back in one pass each."""
-        if x.dtype == BFLOAT16 and dtype == np.float32 and _has_rows(x):
+        """Half precision to float32 and back: NumPy converts float16 number by number, twenty times as slowly."""
+        if dtype == np.float32 and x.dtype in _HALF and _has_rows(x):
             wide = np.empty(x.shape, np.float32)
-            _loops.widen(x["bfloat16"], wide)
+            _loops.widen(x["bfloat16"] if x.dtype == BFLOAT16 else x, wide)
             return wide
-        if x.dtype == np.float32 and dtype == BFLOAT16 and _has_rows(x):
-            bits = np.empty(x.shape, np.uint16)
-            _loops.narrow(x, bits)
-            return bits.view(BFLOAT16)
+        if x.dtype == np.float32 and dtype in _HALF and _has_rows(x):
+            narrow = np.empty(x.shape, np.uint16 if dtype == BFLOAT16 else np.float16)
+            _loops.narrow(x, narrow)
+            return narrow.view(BFLOAT16) if dtype == BFLOAT16 else narrow
         return super().cast(x, dtype)
 
     def softmax_parts(self, x: Array, out: Array | None = None) -> tuple[Array, Array, Array]:
@@ -111,8 +112,12 @@ class CompiledBackend(NumPyBackend):
         """One pass."""
         if not (_lies_flat(x, labels) and _is_exact(ignore_index)):
             return None
-        numbers = (*weight, 1.0, extra, *slope_weight)
-        return np.float64(_loops.binary_cross_entropy(x, labels, out, ignore_index, *(float(number) for number in numbers)))
+        numbers = [float(number) for number in (*weight, 1.0, extra, *slope_weight)]
+
+        def loop(x: Array, labels: Array, out: Array | None) -> float:
+            return _loops.binary_cross_entropy(x, labels, out, ignore_index, *numbers)
+
+        return self._widely(loop, x, labels, out)
 
     def differences(
         self, x: Array, labels: Array, ignore_index: int | None, squares: bool, share: Array, out: Array | None
@@ -120,7 +125,23 @@ class CompiledBackend(NumPyBackend):
         """One pass."""
         if not (_lies_flat(x, labels) and (ignore_index is None or _is_exact(ignore_index))):
             return None
-        return np.float64(_loops.differences(x, labels, out, ignore_index, squares, float(share)))
+        by = float(share)
+
+        def loop(x: Array, labels: Array, out: Array | None) -> float:
+            return _loops.differences(x, labels, out, ignore_index, squares, by)
+
+        return self._widely(loop, x, labels, out)
+
+    def _widely(self, loop: Callable[..., float], x: Array, labels: Array, out: Array | None) -> Array:
+        """A loop over float32, for arrays in half precision too."""
+        labels = self.cast(labels, np.float32) if labels.dtype in _HALF else labels
+        if x.dtype == np.float32:
+            return np.float64(loop(x, labels, out))
+        room = None if out is None else np.empty(out.shape, np.float32)
+        found = loop(self.cast(x, np.float32), labels, room)
+        if out is not None:
+            out[...] = self.cast(room, out.dtype)
+        return np.float64(found)
 
     def softplus_and_sigmoid(self, x: Array) -> tuple[Array, Array]:
         """One pass."""
@@ -239,10 +260,10 @@ def _side_by_side(x: Any, dtype: Any = np.float32) -> Any:
 
 
 def _lies_flat(x: Any, labels: Any) -> bool:
-    """float32 and labels that the loops read, entry by entry in the order of memory."""
+    """Logits and labels that the loops read, entry by entry in the order of memory."""
     return (
-        x.dtype == np.float32
-        and labels.dtype in _ELEMENTS
+        x.dtype in (np.float32, *_HALF)
+        and labels.dtype in (*_ELEMENTS, *_HALF)
         and _has_axes(x)
         and all(array.flags.c_contiguous and array.flags.aligned for array in (x, labels))
     )

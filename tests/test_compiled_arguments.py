@@ -167,11 +167,9 @@ def test_another_dtype(name, i, dtype):
     labels = {"split_labels": ("i8", "i4", "i2", "u1"), "binary_cross_entropy": ("f4", "i8", "i4", "u1")}
     labels["differences"] = labels["binary_cross_entropy"]
     labels["tally"] = ("f4", "i8", "i4", "i2", "u1")
-    taken = (
-        labels[name]
-        if (name, i) in (("split_labels", 0), ("binary_cross_entropy", 1), ("differences", 1), ("tally", 0))
-        else ()
-    )
+    labels["widen"] = labels["narrow"] = ("u2", "f2")
+    places = {"split_labels": 0, "binary_cross_entropy": 1, "differences": 1, "tally": 0, "widen": 0, "narrow": 1}
+    taken = labels[name] if places.get(name) == i else ()
     if INDICES.get(name, (None,))[0] == i and name != "jaccard_steps":
         taken = ("i4", "i8")
     given = arguments(name)

@@ -2,7 +2,7 @@
 
 #define MOST_AXES 3
 
-enum Kind { FLOAT32 = 1, FLOAT64 = 2, INT8 = 4, UINT8 = 8, INT16 = 16, INT32 = 32, INT64 = 64, UINT64 = 128, BOOL = 256, UINT16 = 512 };
+enum Kind { FLOAT32 = 1, FLOAT64 = 2, INT8 = 4, UINT8 = 8, INT16 = 16, INT32 = 32, INT64 = 64, UINT64 = 128, BOOL = 256, UINT16 = 512, FLOAT16 = 1024 };
 
 typedef struct {
     Py_buffer view;
@@ -22,6 +22,8 @@ static int kind_of(const Py_buffer *view) {
     switch (*format) {
     case 'f':
         return size == 4 ? FLOAT32 : 0;
+    case 'e':
+        return size == 2 ? FLOAT16 : 0;
     case 'd':
         return size == 8 ? FLOAT64 : 0;
     case '?':

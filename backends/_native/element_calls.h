@@ -17,19 +17,23 @@ static PyObject *softplus_and_sigmoid(PyObject *self, PyObject *const *args, Py_
     return finish(a, 3);
 }
 
-/* widen(x, out) and narrow(x, out), bfloat16 as its bits */
+/* widen(x, out) and narrow(x, out): float16, or bfloat16 as its bits */
 static PyObject *convert(PyObject *const *args, Py_ssize_t given, const Wanted *wanted, int narrows) {
     Array a[2];
     if (!take_all(args, given, a, wanted, 2)) return NULL;
     if (has_shape(&a[1], "out", a[0].shape[0], a[0].shape[1], a[0].shape[2])) {
+        void (*widen_row)(const uint16_t *, float *, int64_t) =
+            a[0].kind == FLOAT16 ? loops->widen_float16 : loops->widen_bfloat16;
+        void (*narrow_row)(const float *, uint16_t *, int64_t) =
+            a[1].kind == FLOAT16 ? loops->narrow_float16 : loops->narrow_bfloat16;
         Py_BEGIN_ALLOW_THREADS
         for (int64_t n = 0; n < a[0].shape[0]; n++)
             for (int64_t c = 0; c < a[0].shape[1]; c++) {
                 int64_t from = n * a[0].step[0] + c * a[0].step[1], to = n * a[1].step[0] + c * a[1].step[1];
                 if (narrows)
-                    loops->narrow((float *)a[0].data + from, (uint16_t *)a[1].data + to, a[0].shape[2]);
+                    narrow_row((float *)a[0].data + from, (uint16_t *)a[1].data + to, a[0].shape[2]);
                 else
-                    loops->widen((uint16_t *)a[0].data + from, (float *)a[1].data + to, a[0].shape[2]);
+                    widen_row((uint16_t *)a[0].data + from, (float *)a[1].data + to, a[0].shape[2]);
             }
         Py_END_ALLOW_THREADS
     }
@@ -37,12 +41,12 @@ static PyObject *convert(PyObject *const *args, Py_ssize_t given, const Wanted *
 }
 
 static PyObject *widen(PyObject *self, PyObject *const *args, Py_ssize_t given) {
-    static const Wanted wanted[] = {{"x", UINT16, 0}, {"out", FLOAT32, 1}};
+    static const Wanted wanted[] = {{"x", UINT16 | FLOAT16, 0}, {"out", FLOAT32, 1}};
     return convert(args, given, wanted, 0);
 }
 
 static PyObject *narrow(PyObject *self, PyObject *const *args, Py_ssize_t given) {
-    static const Wanted wanted[] = {{"x", FLOAT32, 0}, {"out", UINT16, 1}};
+    static const Wanted wanted[] = {{"x", FLOAT32, 0}, {"out", UINT16 | FLOAT16, 1}};
     return convert(args, given, wanted, 1);
 }
 

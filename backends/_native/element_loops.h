@@ -9,24 +9,6 @@ static void NAMED(softplus_and_sigmoid)(const float *x, float *above, float *ris
     }
 }
 
-/* bfloat16 as float32: the same bits, and sixteen zeros. */
-static void NAMED(widen)(const uint16_t *x, float *out, int64_t count) {
-    for (int64_t i = 0; i < count; i++) {
-        uint32_t bits = (uint32_t)x[i] << 16;
-        memcpy(out + i, &bits, sizeof bits);
-    }
-}
-
-/* float32 as bfloat16, rounded to nearest, ties to even; NaN stays NaN. */
-static void NAMED(narrow)(const float *x, uint16_t *out, int64_t count) {
-    for (int64_t i = 0; i < count; i++) {
-        uint32_t bits;
-        memcpy(&bits, x + i, sizeof bits);
-        uint32_t near = (bits + (0x7FFFu + (bits >> 16 & 1u))) >> 16;
-        out[i] = (uint16_t)((bits & 0x7FFFFFFFu) > 0x7F800000u ? 0x7FC0u : near);
-    }
-}
-
 /* Labels as numbers, 0 where they are not counted, and whether they are. */
 static inline void NAMED(targets)(const void *labels, int kind, int64_t start, double ignore, int masks, float *y, float *kept,
                                   int count) {

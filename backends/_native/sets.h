@@ -23,8 +23,10 @@ typedef struct {
                                   int64_t, int64_t);
     void (*marked_keys)(const float *, const uint8_t *, uint64_t *, int64_t);
     int64_t (*jaccard_steps)(const uint64_t *, float *, int64_t);
-    void (*widen)(const uint16_t *, float *, int64_t);
-    void (*narrow)(const float *, uint16_t *, int64_t);
+    void (*widen_bfloat16)(const uint16_t *, float *, int64_t);
+    void (*narrow_bfloat16)(const float *, uint16_t *, int64_t);
+    void (*widen_float16)(const uint16_t *, float *, int64_t);
+    void (*narrow_float16)(const float *, uint16_t *, int64_t);
     void (*tally)(const void *, int, double, int, double, int64_t *, int64_t);
 } Loops;
 
@@ -33,7 +35,8 @@ typedef struct {
         name, NAMED(softmax_parts), NAMED(softplus_and_sigmoid), NAMED(sum), NAMED(descending_keys),                   \
             NAMED(cross_entropy), NAMED(binary_cross_entropy), NAMED(differences),                                     \
             NAMED(through_softmax), NAMED(softmax_totals), NAMED(relaxed_cross_entropy), NAMED(marked_keys),           \
-            NAMED(jaccard_steps), NAMED(widen), NAMED(narrow), NAMED(tally)                                            \
+            NAMED(jaccard_steps), NAMED(widen_bfloat16), NAMED(narrow_bfloat16), NAMED(widen_float16),                 \
+            NAMED(narrow_float16), NAMED(tally)                                                                        \
     }
 
 #if (defined(__x86_64__) || defined(_M_X64)) && defined(__GNUC__)
