@@ -1,7 +1,7 @@
 """Large arrays in memory that was used before: a fresh one costs a page fault for each of its pages.
 
-A gradient of 40 MB costs 3 to 5 ms of them, a third of what computing it costs. What is kept is as much as the largest
-gradient and half of it, from the moment that the last array on it is gone until the next call takes it.
+A gradient of 40 MB costs 3 to 5 ms of them, half of what computing it costs. What is kept is as much as the largest array and
+half of it, or `LEAST_KEPT`, from the moment that the last array on it is gone until the next call takes it.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ Array = Any
 
 #: Below it the allocator keeps memory by itself.
 LEAST_BYTES = 1 << 16
+#: The temporaries of a loss of one channel together, which are larger than its gradient.
+LEAST_KEPT = 32 << 20
 
 
 class Shelf:
@@ -25,10 +27,10 @@ class Shelf:
     this class's own work. Where the lock is taken, memory is let go, or allocated afresh.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, limit: int = LEAST_KEPT) -> None:
         self._lock = threading.Lock()
         self._kept: list[Array] = []
-        self._limit = 0
+        self._limit = limit
 
     @property
     def kept(self) -> int:

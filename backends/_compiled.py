@@ -10,6 +10,7 @@ import numpy as np
 from unilossseg.backends import _loops
 from unilossseg.backends._backend import Array, Chunk
 from unilossseg.backends._bfloat16 import BFLOAT16
+from unilossseg.backends._buffers import SHELF
 from unilossseg.backends._numpy import NumPyBackend
 
 _LABELS = tuple(np.dtype(kind) for kind in (np.int64, np.int32, np.int16, np.uint8))
@@ -29,11 +30,11 @@ class CompiledBackend(NumPyBackend):
     def cast(self, x: Array, dtype: Any) -> Array:
         """Half precision to float32 and back: NumPy converts float16 number by number, twenty times as slowly."""
         if dtype == np.float32 and x.dtype in _HALF and _has_rows(x):
-            wide = np.empty(x.shape, np.float32)
+            wide = SHELF.empty(x.shape, np.float32)
             _loops.widen(x["bfloat16"] if x.dtype == BFLOAT16 else x, wide)
             return wide
         if x.dtype == np.float32 and dtype in _HALF and _has_rows(x):
-            narrow = np.empty(x.shape, np.uint16 if dtype == BFLOAT16 else np.float16)
+            narrow = SHELF.empty(x.shape, np.uint16 if dtype == BFLOAT16 else np.float16)
             _loops.narrow(x, narrow)
             return narrow.view(BFLOAT16) if dtype == BFLOAT16 else narrow
         return super().cast(x, dtype)
@@ -61,7 +62,7 @@ class CompiledBackend(NumPyBackend):
         """One pass, a block of pixels at a time."""
         if not (_fits(x) and _indexes(index)):
             return super().cross_entropy(x, index, weights, out)
-        losses = np.empty(index.shape, np.float32)
+        losses = SHELF.empty(index.shape, np.float32)
         if weights is None:
             _loops.cross_entropy(x, index, losses)
             return losses, None
@@ -75,7 +76,7 @@ class CompiledBackend(NumPyBackend):
         """As `cross_entropy`."""
         if not (_fits(x) and near.flags.c_contiguous | (near.strides[-1] == 1)):
             return super().relaxed_cross_entropy(x, near, weights, out)
-        losses = np.empty((x.shape[0], x.shape[2]), np.float32)
+        losses = SHELF.empty((x.shape[0], x.shape[2]), np.float32)
         if weights is None:
             _loops.relaxed_cross_entropy(x, near, losses)
             return losses, None
@@ -95,7 +96,7 @@ class CompiledBackend(NumPyBackend):
         """As `through_softmax`."""
         if not (_fits(x) and _indexes(index)):
             return super().softmax_totals(x, index, weights)
-        totals, own = np.zeros((*x.shape[:2], 1)), np.empty(index.shape, np.float32)
+        totals, own = np.zeros((*x.shape[:2], 1)), SHELF.empty(index.shape, np.float32)
         _loops.softmax_totals(x, index, _side_by_side(weights), totals, own)
         return totals[:, :, 0], own
 
@@ -137,7 +138,7 @@ class CompiledBackend(NumPyBackend):
         labels = self.cast(labels, np.float32) if labels.dtype in _HALF else labels
         if x.dtype == np.float32:
             return np.float64(loop(x, labels, out))
-        room = None if out is None else np.empty(out.shape, np.float32)
+        room = None if out is None else SHELF.empty(out.shape, np.float32)
         found = loop(self.cast(x, np.float32), labels, room)
         if out is not None:
             out[...] = self.cast(room, out.dtype)
@@ -148,7 +149,7 @@ class CompiledBackend(NumPyBackend):
         if x.dtype != np.float32 or not _has_axes(x):
             return super().softplus_and_sigmoid(x)
         x = _side_by_side(x)
-        above, rising = np.empty_like(x), np.empty_like(x)
+        above, rising = SHELF.empty(x.shape, np.float32), SHELF.empty(x.shape, np.float32)
         _loops.softplus_and_sigmoid(x, above, rising)
         return above, rising
 
@@ -156,7 +157,7 @@ class CompiledBackend(NumPyBackend):
         """In place of an index for each axis."""
         if not (_fits(x) and _indexes(index)):
             return super().pick(x, index)
-        out = np.empty(index.shape, np.float32)
+        out = SHELF.empty(index.shape, np.float32)
         _loops.pick(x, index, out)
         return out
 
@@ -188,7 +189,7 @@ class CompiledBackend(NumPyBackend):
         if labels.dtype not in _LABELS or not _has_axes(labels) or not -(2**63) <= ignore_index < 2**63:
             return super().split_labels(labels, ignore_index)
         labels = _side_by_side(labels, labels.dtype)
-        index, valid = np.empty(labels.shape, np.int32), np.empty(labels.shape, np.bool_)
+        index, valid = SHELF.empty(labels.shape, np.int32), SHELF.empty(labels.shape, np.bool_)
         _loops.split_labels(labels, index, valid, ignore_index)
         return index, valid
 
@@ -196,10 +197,10 @@ class CompiledBackend(NumPyBackend):
         """One pass along the sorted pixels."""
         if errors.dtype != np.float32 or errors.ndim != 2 or errors.shape[1] >= 2**31:
             return super().jaccard_steps(errors, foreground)
-        keys = np.empty(errors.shape, np.uint64)
+        keys = SHELF.empty(errors.shape, np.uint64)
         _loops.marked_keys(_side_by_side(errors), _side_by_side(foreground, np.bool_), keys)
         keys.sort(axis=-1)
-        steps = np.empty(errors.shape, np.float32)
+        steps = SHELF.empty(errors.shape, np.float32)
         _loops.jaccard_steps(keys, steps)
         return steps
 
@@ -232,7 +233,7 @@ def _fits(x: Any) -> bool:
 
 
 def _room(x: Array, out: Array | None) -> Array:
-    return out if out is not None and _fits(out) else np.empty(x.shape, np.float32)
+    return out if out is not None and _fits(out) else SHELF.empty(x.shape, np.float32)
 
 
 def _indexes(x: Any) -> bool:

@@ -12,7 +12,7 @@ from unilossseg.backends._buffers import LEAST_BYTES, Shelf
 
 @pytest.fixture
 def shelf():
-    return Shelf()
+    return Shelf(0)
 
 
 def address(x):
@@ -52,6 +52,14 @@ def test_no_more_is_kept_than_half_as_much_again_as_the_largest(shelf):
     del arrays
     gc.collect()
     assert 4 * LEAST_BYTES <= shelf.kept <= 6 * LEAST_BYTES
+
+
+def test_something_is_kept_of_small_arrays_too():
+    shelf = Shelf(8 * LEAST_BYTES)
+    arrays = [shelf.empty((LEAST_BYTES,), np.uint8) for _ in range(12)]
+    del arrays
+    gc.collect()
+    assert shelf.kept == 8 * LEAST_BYTES
 
 
 def test_much_larger_memory_does_not_serve(shelf):

@@ -48,10 +48,10 @@ typedef struct {
 #if SEVERAL_SETS
 
 #if defined(__clang__)
-#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,fma"))), apply_to = function)
+#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl"))), apply_to = function)
 #else
 #pragma GCC push_options
-#pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,fma,prefer-vector-width=512")
+#pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,prefer-vector-width=512")
 #endif
 #define SET avx512
 #include "loops.h"
@@ -64,10 +64,10 @@ static const Loops LOOPS_AVX512 = LOOPS_OF_SET("avx512");
 #endif
 
 #if defined(__clang__)
-#pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
+#pragma clang attribute push(__attribute__((target("avx2"))), apply_to = function)
 #else
 #pragma GCC push_options
-#pragma GCC target("avx2,fma")
+#pragma GCC target("avx2")
 #endif
 #define SET avx2
 #include "loops.h"
@@ -94,7 +94,7 @@ static int sets_here(const Loops **sets) {
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
         __builtin_cpu_supports("avx512vl"))
         sets[count++] = &LOOPS_AVX512;
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) sets[count++] = &LOOPS_AVX2;
+    if (__builtin_cpu_supports("avx2")) sets[count++] = &LOOPS_AVX2;
 #endif
     sets[count++] = &LOOPS_BASELINE;
     return count;
