@@ -1,7 +1,7 @@
 """Large arrays in memory that was used before: a fresh one costs a page fault for each of its pages.
 
-A gradient of 40 MB costs 3 to 5 ms of them, half of what computing it costs. What is kept is as much as the largest array and
-half of it, or `LEAST_KEPT`, from the moment that the last array on it is gone until the next call takes it.
+A gradient of 40 MB costs 3 to 5 ms of them, half of what computing it costs. What is kept is as much as the largest array
+and half of it, or `LEAST_KEPT`, from the moment that the last array on it is gone until the next call takes it.
 """
 
 from __future__ import annotations
