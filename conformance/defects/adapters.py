@@ -91,12 +91,19 @@ def torch_half_rounded_twice(patches: Patches) -> None:
 
 
 def _truncated(patches: Patches) -> None:
-    """float32 numbers lose the digits that bfloat16 has no room for before they are rounded to it."""
+    """float32 numbers lose the digits that bfloat16 has no room for, whatever casts them."""
+
+    def cut(x: Array) -> Array:
+        return (np.asarray(x, np.float32).view(np.uint32) >> np.uint32(16)).astype(np.uint16).view(_bfloat16.BFLOAT16)
 
     def make(original: Any) -> Any:
-        return lambda x: original((np.asarray(x, np.float32).view(np.uint32) & np.uint32(0xFFFF0000)).view(np.float32))
+        def wrong(self: Any, x: Array, dtype: Any) -> Array:
+            narrows = dtype == _bfloat16.BFLOAT16 and x.dtype != _bfloat16.BFLOAT16
+            return cut(x) if narrows else original(self, x, dtype)
 
-    patches.everywhere(_bfloat16, "rounded", make)
+        return wrong
+
+    patches.wrap(changes.NUMPY, "cast", make)
 
 
 @defect("CrossEntropyLoss", "DiceLoss", backend="torch")
