@@ -74,7 +74,7 @@ class CompiledBackend(NumPyBackend):
         self, x: Array, near: Array, weights: Array | None = None, out: Array | None = None
     ) -> tuple[Array, Array | None]:
         """As `cross_entropy`."""
-        if not (_fits(x) and near.flags.c_contiguous | (near.strides[-1] == 1)):
+        if not (_fits(x) and _in_rows(near)):
             return super().relaxed_cross_entropy(x, near, weights, out)
         losses = SHELF.empty((x.shape[0], x.shape[2]), np.float32)
         if weights is None:
@@ -241,13 +241,13 @@ def _indexes(x: Any) -> bool:
 
 
 def _in_rows(x: Any) -> bool:
-    """The entries of the last axis lie side by side."""
+    """The entries of the last axis lie side by side, and aligned."""
     return x.flags.aligned and (x.strides[-1] == x.itemsize or x.shape[-1] == 1)
 
 
 def _has_rows(x: Any) -> bool:
-    """Entries of the last axis side by side, and aligned."""
-    return _has_axes(x) and x.flags.aligned and (x.strides[-1] == x.itemsize or x.shape[-1] == 1)
+    """As many axes as the loops count with, and the last in rows."""
+    return _has_axes(x) and _in_rows(x)
 
 
 def _has_axes(x: Any) -> bool:
