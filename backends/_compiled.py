@@ -39,17 +39,8 @@ class CompiledBackend(NumPyBackend):
             return narrow.view(BFLOAT16) if dtype == BFLOAT16 else narrow
         return super().cast(x, dtype)
 
-    def softmax_parts(self, x: Array, out: Array | None = None) -> tuple[Array, Array, Array]:
-        """One look for the largest, one for the rest, while a block of pixels is in the first cache."""
-        if not _fits(x):
-            return super().softmax_parts(x, out)
-        out = _room(x, out)
-        norm, top = np.empty((2, x.shape[0], x.shape[2]), np.float32)
-        _loops.softmax_parts(x, out, norm, top)
-        return out, norm, top
-
     def softmax_sums(self, x: Array) -> tuple[Array, Array]:
-        """Without a place for the powers."""
+        """A block of pixels at a time."""
         if not _fits(x):
             return super().softmax_sums(x)
         norm, top = np.empty((2, x.shape[0], x.shape[2]), np.float32)
@@ -153,14 +144,6 @@ class CompiledBackend(NumPyBackend):
         _loops.softplus_and_sigmoid(x, above, rising)
         return above, rising
 
-    def pick(self, x: Array, index: Array) -> Array:
-        """In place of an index for each axis."""
-        if not (_fits(x) and _indexes(index)):
-            return super().pick(x, index)
-        out = SHELF.empty(index.shape, np.float32)
-        _loops.pick(x, index, out)
-        return out
-
     def subtract_at(self, x: Array, index: Array, amount: Array) -> Array:
         """In place, in part of a larger array too."""
         if not (_fits(x) and x.flags.writeable and _indexes(index)):
@@ -176,14 +159,6 @@ class CompiledBackend(NumPyBackend):
         _loops.class_sums(sums, _side_by_side(values), index)
         return sums[:, :, 0]
 
-    def pixel_sums(self, x: Array) -> Array:
-        """Without a copy as float64."""
-        if not _fits(x):
-            return super().pixel_sums(x)
-        out = np.empty((*x.shape[:2], 1))
-        _loops.sums(out, x)
-        return out[:, :, 0]
-
     def split_labels(self, labels: Array, ignore_index: int) -> tuple[Array, Array]:
         """One pass."""
         if labels.dtype not in _LABELS or not _has_axes(labels) or not -(2**63) <= ignore_index < 2**63:
@@ -193,16 +168,32 @@ class CompiledBackend(NumPyBackend):
         _loops.split_labels(labels, index, valid, ignore_index)
         return index, valid
 
-    def jaccard_steps(self, errors: Array, foreground: Array) -> Array:
-        """One pass along the sorted pixels."""
-        if errors.dtype != np.float32 or errors.ndim != 2 or errors.shape[1] >= 2**31:
-            return super().jaccard_steps(errors, foreground)
-        keys = SHELF.empty(errors.shape, np.uint64)
-        _loops.marked_keys(_side_by_side(errors), _side_by_side(foreground, np.bool_), keys)
-        keys.sort(axis=-1)
-        steps = SHELF.empty(errors.shape, np.float32)
-        _loops.jaccard_steps(keys, steps)
-        return steps
+    def lovasz(self, errors: Array, foreground: Array, scale: Array) -> tuple[Array, Array]:
+        """Sorts those pixels alone that weigh, seldom many of a trained network's."""
+        if errors.dtype != np.float32 or not (_in_rows(errors) and _in_rows(foreground)) or errors.size >= 2**31:
+            return super().lovasz(errors, foreground, scale)
+        slopes, keys = SHELF.empty(errors.shape, np.float32), SHELF.empty(errors.shape, np.uint64)
+        kept, marked = _loops.jaccard_keys(errors, foreground, keys)
+        keys[:kept].sort()
+        return np.float64(_loops.lovasz(keys[:kept], slopes, marked, float(scale))), slopes
+
+    def class_errors(
+        self, x: Array, top: Array, norm: Array, index: Array, valid: Array, number: int
+    ) -> tuple[Array, Array]:
+        """One pass."""
+        if not (_are_rows(np.float32, x, top, norm) and _are_rows(np.int32, index) and _are_rows(np.bool_, valid)):
+            return super().class_errors(x, top, norm, index, valid, number)
+        errors, marks = SHELF.empty(x.shape, np.float32), SHELF.empty(x.shape, np.bool_)
+        _loops.class_errors(x, top, norm, index, valid, errors, marks, number)
+        return errors, marks
+
+    def hinge_errors(self, score: Array, index: Array, valid: Array) -> tuple[Array, Array]:
+        """One pass."""
+        if not (_are_rows(np.float32, score) and _are_rows(np.int32, index) and _are_rows(np.bool_, valid)):
+            return super().hinge_errors(score, index, valid)
+        errors, marks = SHELF.empty(score.shape, np.float32), SHELF.empty(score.shape, np.bool_)
+        _loops.hinge_errors(score, index, valid, errors, marks)
+        return errors, marks
 
     def tally(self, labels: Array, ignore_index: int | None, most: float) -> Array:
         """One pass."""
@@ -217,14 +208,6 @@ class CompiledBackend(NumPyBackend):
             return counts
 
         return sum(self.run(part, range(0, flat.size, _TALLIED)))
-
-    def descending_keys(self, x: Array) -> Array:
-        """One pass."""
-        if x.ndim not in (1, 2) or not _in_rows(x):
-            return super().descending_keys(x)
-        keys = np.empty(x.shape, np.uint64)
-        _loops.descending_keys(x, keys)
-        return keys
 
 
 def _fits(x: Any) -> bool:
@@ -243,6 +226,11 @@ def _indexes(x: Any) -> bool:
 def _in_rows(x: Any) -> bool:
     """The entries of the last axis lie side by side, and aligned."""
     return x.flags.aligned and (x.strides[-1] == x.itemsize or x.shape[-1] == 1)
+
+
+def _are_rows(dtype: Any, *arrays: Any) -> bool:
+    """(N, S) with pixels side by side."""
+    return all(x.dtype == dtype and x.ndim == 2 and _in_rows(x) for x in arrays)
 
 
 def _has_rows(x: Any) -> bool:

@@ -31,11 +31,8 @@ class FusedOperations:
         unsort: Callable[[Array, Array], Array]
         elementwise: Callable[..., Any]
 
-    def softmax_parts(self, x: Array, out: Array | None = None) -> tuple[Array, Array, Array]:
-        """exp(x - top) (N, C, S), its sum over the channels and top, the largest of them, (N, S) both.
-
-        A backend may put the powers into `out`, and returns it then.
-        """
+    def softmax_parts(self, x: Array) -> tuple[Array, Array, Array]:
+        """exp(x - top) (N, C, S), its sum over the channels and top, the largest of them, (N, S) both."""
         top = self.xp.max(x, axis=1)
         powers = self.exp_(x - top[:, None, :])
         return powers, self.xp.sum(powers, axis=1), top
@@ -52,7 +49,7 @@ class FusedOperations:
         With weights (N, S) also the gradient of the sum of weights * it, weights * (softmax(x) - onehot(index)), which a
         backend may put into `out`, and returns that then.
         """
-        slope, norm, top = self.softmax_parts(x, out)
+        slope, norm, top = self.softmax_parts(x)
         losses = self.xp.log(norm) - (self.pick(x, index) - top)
         if weights is None:
             return losses, None
@@ -90,7 +87,7 @@ class FusedOperations:
         """The sums over the pixels of weights * softmax(x), float64 (N, C), and that at class `index`, (N, S)."""
         p, norm, _ = self.softmax_parts(x)
         p *= (weights / norm)[:, None, :]
-        return self.pixel_sums(p), self.pick(p, index)
+        return self.xp.sum(p, axis=2, dtype=self.xp.float64), self.pick(p, index)
 
     def binary_cross_entropy(
         self,
@@ -127,10 +124,6 @@ class FusedOperations:
         # 1 / (1 + e) for positive x, e / (1 + e) for others, where e <= 1.
         return above, xp.maximum(power, xp.astype(x > 0, x.dtype)) / (1 + power)
 
-    def pixel_sums(self, x: Array) -> Array:
-        """Sums over the last axis of (N, C, S): float64 (N, C)."""
-        return self.xp.sum(x, axis=2, dtype=self.xp.float64)
-
     def tally(self, labels: Array, ignore_index: int | None, most: float) -> Array:
         """How many labels count, and of those how many are 1, are 0, and lie outside [0, most] (NaN too): int64 (4,)."""
         xp = self.xp
@@ -141,8 +134,33 @@ class FusedOperations:
         masks = [xp.equal(labels, 1), xp.equal(labels, 0), ~((labels >= 0) & (labels <= most))]
         return xp.stack([self.count(mask), *(self.count(mask & which) for which in masks)])
 
+    def class_errors(
+        self, x: Array, top: Array, norm: Array, index: Array, valid: Array, number: int
+    ) -> tuple[Array, Array]:
+        """|[index = number] - exp(x - top) / norm| (N, S), 0 where not valid; and which are valid and of the class."""
+        foreground = self.xp.equal(index, number) & valid
+        p = self.exp_(x - top) / norm
+        return self.keep_where(valid, self.xp.abs(self.xp.astype(foreground, p.dtype) - p)), foreground
+
+    def hinge_errors(self, score: Array, index: Array, valid: Array) -> tuple[Array, Array]:
+        """max(0, 1 - s (2 [index = 1] - 1)) (N, S), 0 where not valid; and which pixels are valid and of class 1."""
+        foreground = self.xp.equal(index, 1) & valid
+        errors = 1 - score * (2 * self.xp.astype(foreground, score.dtype) - 1)
+        return self.keep_where(valid, self.xp.maximum(errors, self.xp.zeros_like(errors))), foreground
+
+    def lovasz(self, errors: Array, foreground: Array, scale: Array) -> tuple[Array, Array]:
+        """The sum of errors (P,) times `jaccard_steps`, float64; and the steps times `scale`, in the foreground times -1.
+
+        The latter is the derivative by what an error rises with in the background and falls with in the foreground.
+        """
+        xp, row = self.xp, (1, -1)
+        steps = xp.reshape(self.jaccard_steps(xp.reshape(errors, row), xp.reshape(foreground, row)), (-1,))
+        return xp.sum(steps * errors, dtype=xp.float64), steps * (scale * (1 - 2 * xp.astype(foreground, errors.dtype)))
+
     def jaccard_steps(self, errors: Array, foreground: Array) -> Array:
         """Of errors (rows, P) sorted from large to small, equal ones in their order: the step at each pixel, in its place.
+
+        It is 0 at errors that are not above 0.
 
         With G foreground pixels in all, I the number of them still to come and U = G + the number of background pixels so
         far, the Jaccard loss after k pixels is 1 - I/U. Its steps are 1/U at a foreground pixel and I/(U(U-1)) at a
@@ -164,4 +182,5 @@ class FusedOperations:
             jump = hits | (xp.equal(whole, 0) & xp.equal(place, 1))
             return (xp.astype(jump, errors.dtype) + self.keep_where(~jump, at_background)) / union
 
-        return self.unsort(self.elementwise(step, hits, found, place, found[..., -1:]), order)
+        steps = self.unsort(self.elementwise(step, hits, found, place, found[..., -1:]), order)
+        return self.keep_where(xp.greater(errors, 0) | xp.isnan(errors), steps)

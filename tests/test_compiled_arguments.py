@@ -21,21 +21,19 @@ N, C, S = 2, 3, 70
 
 #: For each function its arguments: (shape, dtype, whether it is written to), or a plain value.
 CALLS = {
-    "softmax_parts": (((N, C, S), F, 0), ((N, C, S), F, 1), ((N, S), F, 1), ((N, S), F, 1)),
     "softmax_sums": (((N, C, S), F, 0), ((N, S), F, 1), ((N, S), F, 1)),
     "softplus_and_sigmoid": (((N, C, S), F, 0), ((N, C, S), F, 1), ((N, C, S), F, 1)),
-    "pick": (((N, C, S), F, 0), ((N, S), I, 0), ((N, S), F, 1)),
     "subtract_at": (((N, C, S), F, 1), ((N, S), I, 0), ((N, S), F, 0)),
     "class_sums": (((N, C, 1), D, 1), ((N, S), F, 0), ((N, S), I, 0)),
-    "sums": (((N, C, 1), D, 1), ((N, C, S), F, 0)),
-    "descending_keys": (((N, S), F, 0), ((N, S), U, 1)),
     "split_labels": (((N, S), np.int64, 0), ((N, S), I, 1), ((N, S), B, 1), 255),
     "cross_entropy": (((N, C, S), F, 0), ((N, S), I, 0), ((N, S), F, 1), ((N, S), F, 0), ((N, C, S), F, 1)),
     "through_softmax": (((N, C, S), F, 0), ((N, C, S), F, 0), ((N, S), F, 0), ((N, C, S), F, 1)),
     "softmax_totals": (((N, C, S), F, 0), ((N, S), I, 0), ((N, S), F, 0), ((N, C, 1), D, 1), ((N, S), F, 1)),
     "relaxed_cross_entropy": (((N, C, S), F, 0), ((N, C, S), B, 0), ((N, S), F, 1), ((N, S), F, 0), ((N, C, S), F, 1)),
-    "marked_keys": (((N, S), F, 0), ((N, S), B, 0), ((N, S), U, 1)),
-    "jaccard_steps": (((N, S), U, 0), ((N, S), F, 1)),
+    "class_errors": (*(((N, S), F, 0),) * 3, ((N, S), I, 0), ((N, S), B, 0), ((N, S), F, 1), ((N, S), B, 1), 1),
+    "hinge_errors": (((N, S), F, 0), ((N, S), I, 0), ((N, S), B, 0), ((N, S), F, 1), ((N, S), B, 1)),
+    "jaccard_keys": (((S,), F, 0), ((S,), B, 0), ((S,), U, 1)),
+    "lovasz": (((S,), U, 0), ((S,), F, 1), 3, 0.5),
     "widen": (((N, C, S), np.uint16, 0), ((N, C, S), F, 1)),
     "narrow": (((N, C, S), F, 0), ((N, C, S), np.uint16, 1)),
     "tally": (((N, S), np.int64, 0), ((4,), np.int64, 1), 255, 1),
@@ -43,8 +41,7 @@ CALLS = {
     "differences": (((N, C, S), F, 0), ((N, C, S), I, 0), ((N, C, S), F, 1), 255, True, 0.5),
 }
 #: Where a function reads class numbers, or places, and how many there are.
-INDICES = {"pick": (1, C), "subtract_at": (1, C), "class_sums": (2, C), "cross_entropy": (1, C), "jaccard_steps": (0, S)}
-INDICES["softmax_totals"] = (1, C)
+INDICES = {"subtract_at": (1, C), "class_sums": (2, C), "cross_entropy": (1, C), "softmax_totals": (1, C)}
 ARGUMENTS = [(name, i) for name, wanted in CALLS.items() for i, one in enumerate(wanted) if isinstance(one, tuple)]
 OUTPUTS = [(name, i) for name, i in ARGUMENTS if CALLS[name][i][2]]
 
@@ -94,11 +91,9 @@ def called(name, given):
 def test_good_arguments(name, instruction_set):
     _loops.use(instruction_set)
     given = arguments(name)
-    if name == "jaccard_steps":
-        given[0].array[...] = np.arange(S) << 1
     called(name, given)
     for one, wanted in zip(given, CALLS[name], strict=True):
-        if isinstance(wanted, tuple) and not wanted[2] and name != "jaccard_steps":
+        if isinstance(wanted, tuple) and not wanted[2]:
             assert not np.any(one.array), "an argument that is read was written to"
 
 
@@ -114,18 +109,33 @@ def test_every_function_is_tried():
 def test_an_index_out_of_range(name, kind, place, number, instruction_set):
     _loops.use(instruction_set)
     given, (i, limit) = arguments(name), INDICES[name]
-    if name == "jaccard_steps":
-        # The lowest bit of a key is its mark.
-        number = limit << 1 if number == C else number % 2**32
-    else:
-        given[i] = Guarded((N, S), kind)
+    given[i] = Guarded((N, S), kind)
     given[i].array[1, place] = number
     with pytest.raises(IndexError, match=rf"^[0-9]+ indices are not in \[0, {limit}\)$"):
         called(name, given)
 
 
+@pytest.mark.parametrize("place", [S, S + 1, 2**31 - 1])
+@pytest.mark.parametrize("instruction_set", SETS)
+def test_a_key_that_names_no_pixel(place, instruction_set):
+    _loops.use(instruction_set)
+    given = arguments("lovasz")
+    # The lowest bit of a key is its mark.
+    given[0].array[[0, S - 1]] = place << 1
+    with pytest.raises(IndexError, match=rf"^2 indices are not in \[0, {S}\)$"):
+        called("lovasz", given)
+
+
+@pytest.mark.parametrize("marked", [-1, S + 1, 2**40])
+def test_more_marks_than_pixels(marked):
+    given = arguments("lovasz")
+    given[2] = marked
+    with pytest.raises(ValueError, match=rf"^marked is {marked}, expected a number of pixels$"):
+        called("lovasz", given)
+
+
 @pytest.mark.parametrize("number", [2**32, 2**32 + 1, -(2**63), 2**63 - 1])
-@pytest.mark.parametrize("name", ["pick", "subtract_at", "class_sums", "cross_entropy", "softmax_totals"])
+@pytest.mark.parametrize("name", INDICES)
 def test_an_index_that_32_bits_would_fold_into_the_range(name, number):
     given, (i, _) = arguments(name), INDICES[name]
     given[i] = Guarded((N, S), np.int64)
@@ -170,7 +180,7 @@ def test_another_dtype(name, i, dtype):
     labels["widen"] = labels["narrow"] = ("u2", "f2")
     places = {"split_labels": 0, "binary_cross_entropy": 1, "differences": 1, "tally": 0, "widen": 0, "narrow": 1}
     taken = labels[name] if places.get(name) == i else ()
-    if INDICES.get(name, (None,))[0] == i and name != "jaccard_steps":
+    if INDICES.get(name, (None,))[0] == i:
         taken = ("i4", "i8")
     given = arguments(name)
     given[i] = Guarded(shape, np.uint8 if dtype in ("S4", "U1", "V4") else dtype)
@@ -199,7 +209,11 @@ def test_another_shape(name, i, shape):
         assert given[1].array[0] == math.prod(shape)
         return
     # The number of channels, or of pixels, that only this argument has.
-    free = {"softmax_sums": 1, "pick": 1, "subtract_at": 1, "sums": 2}.get(name) if i == (name == "sums") else None
+    free = {"softmax_sums": 1, "subtract_at": 1}.get(name) if i == 0 else None
+    if (name, i) == ("lovasz", 0) and math.prod(shape[:-1]) == 1 and 1 <= len(shape) <= 3:
+        # As many keys as there are pixels that weigh.
+        called(name, given)
+        return
     if len(shape) == 3 and all(a == b for axis, (a, b) in enumerate(zip(shape, wanted, strict=True)) if axis != free):
         if name == "subtract_at" and shape[1] == 0:
             with pytest.raises(IndexError):
@@ -210,7 +224,8 @@ def test_another_shape(name, i, shape):
             return
     elif shape == wanted:
         return
-    with pytest.raises(ValueError, match=r"has length|must have 1 to 3 axes|must be contiguous|has no channels"):
+    refused = r"has length|must have 1 to 3 axes|must be contiguous|has no channels|expected a number of pixels"
+    with pytest.raises(ValueError, match=refused):
         called(name, given)
 
 
@@ -273,7 +288,7 @@ def test_another_number_of_arguments(name):
             called(name, wrong)
 
 
-@pytest.mark.parametrize("name", ["split_labels", "binary_cross_entropy", "differences", "tally"])
+@pytest.mark.parametrize("name", ["split_labels", "binary_cross_entropy", "differences", "tally", "lovasz", "class_errors"])
 def test_plain_values_of_another_kind(name):
     for i, one in enumerate(CALLS[name]):
         if isinstance(one, tuple):
@@ -310,12 +325,12 @@ def test_no_such_instruction_set(name):
 def test_no_reference_is_kept():
     for name in CALLS:
         given = [one.array if isinstance(one, Guarded) else one for one in arguments(name)]
-        if name == "jaccard_steps":
-            given[0][...] = np.arange(S) << 1
-        before = [sys.getrefcount(one) for one in given]
+        # Not of plain numbers, which others may hold too.
+        arrays = [one for one in given if isinstance(one, np.ndarray)]
+        before = [sys.getrefcount(one) for one in arrays]
         for _ in range(3):
             getattr(_loops, name)(*given)
-        assert [sys.getrefcount(one) for one in given] == before
+        assert [sys.getrefcount(one) for one in arrays] == before
         given[0].resize(given[0].shape, refcheck=False)  # impossible while a buffer is held
 
 

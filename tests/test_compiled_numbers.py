@@ -54,15 +54,18 @@ def falling():
 @pytest.mark.usefixtures("instruction_set")
 def test_exp_and_log1p():
     x = falling()
-    powers, norm, _ = COMPILED.softmax_parts(np.stack([np.zeros_like(x), x])[None])
-    assert np.all(powers[0, 0] == 1)
-    assert ulps(powers[0, 1], np.exp(x.astype(np.float64))) <= BOUNDS["exp"]
-    assert ulps(norm[0], 1.0 + powers[0, 1].astype(np.float64)) <= 0.5
+    one = np.ones((1, x.size), np.float32)
+    # The error of a class that is nowhere is its softmax.
+    powers, _ = COMPILED.class_errors(x[None], 0 * one, one, np.zeros(one.shape, np.int32), one == 1, 1)
+    assert ulps(powers[0], np.exp(x.astype(np.float64))) <= BOUNDS["exp"]
+    norm, top = COMPILED.softmax_sums(np.stack([np.zeros_like(x), x])[None])
+    assert np.all(top == 0)
+    assert ulps(norm[0], 1.0 + powers[0].astype(np.float64)) <= 0.5
     for z in (x, -x):
         above, rising = COMPILED.softplus_and_sigmoid(z)
         assert ulps(above, plain.softplus(z)) <= BOUNDS["softplus"]
         assert ulps(rising, plain.sigmoid(z)) <= BOUNDS["sigmoid"]
-    assert ulps(COMPILED.softplus_and_sigmoid(x)[0], np.log1p(powers[0, 1].astype(np.float64))) <= BOUNDS["log1p"]
+    assert ulps(COMPILED.softplus_and_sigmoid(x)[0], np.log1p(powers[0].astype(np.float64))) <= BOUNDS["log1p"]
 
 
 @pytest.mark.usefixtures("instruction_set")
@@ -103,8 +106,6 @@ def test_nan_and_infinity_are_where_the_fallback_has_them():
     index = np.random.default_rng(4).integers(0, 4, (1, x.shape[2])).astype(np.int32)
     weights = np.random.default_rng(5).random((1, x.shape[2])).astype(np.float32)
     with np.errstate(all="ignore"):
-        for found, wanted in zip(COMPILED.softmax_parts(x), FALLBACK.softmax_parts(x), strict=True):
-            alike(found, wanted)
         for found, wanted in zip(COMPILED.softmax_sums(x), FALLBACK.softmax_sums(x), strict=True):
             alike(found, wanted)
         for given in ((), (weights,)):
@@ -131,8 +132,15 @@ def test_nan_and_infinity_are_where_the_fallback_has_them():
             COMPILED.softmax_totals(x, index, weights), FALLBACK.softmax_totals(x, index, weights), strict=True
         ):
             alike(found, wanted)
-        alike(COMPILED.pixel_sums(x), FALLBACK.pixel_sums(x))
-        alike(COMPILED.pick(x, index), FALLBACK.pick(x, index))
+        norm, top = FALLBACK.softmax_sums(x)
+        valid = np.random.default_rng(9).random(index.shape) < 0.7
+        for number in range(4):
+            given = (x[:, number], top, norm, index, valid, number)
+            errors = COMPILED.class_errors(*given), FALLBACK.class_errors(*given)
+            hinges = COMPILED.hinge_errors(x[:, number], index, valid), FALLBACK.hinge_errors(x[:, number], index, valid)
+            for both in (errors, hinges):
+                for found, wanted in zip(*both, strict=True):
+                    alike(found, wanted)
 
 
 @pytest.mark.usefixtures("instruction_set")
@@ -169,14 +177,18 @@ def test_every_instruction_set_gives_the_same_bits():
 
     def everything():
         out = np.empty_like(x)
-        yield from COMPILED.softmax_parts(x)
+        norm, top = COMPILED.softmax_sums(x)
+        yield from (norm, top)
+        valid = labels[:, 0] == 0
+        yield from COMPILED.class_errors(x[:, 1], top, norm, index.astype(np.int32), valid, 1)
+        yield from COMPILED.hinge_errors(x[:, 1], index.astype(np.int32), valid)
         yield from COMPILED.cross_entropy(x, index, weights)
         yield from COMPILED.softplus_and_sigmoid(x)
         yield from COMPILED.relaxed_cross_entropy(x, labels == 1, weights)
         yield COMPILED.through_softmax(x, x[:, ::-1].copy(), weights)
         yield from COMPILED.softmax_totals(x, index, weights)
-        yield COMPILED.pixel_sums(x)
-        yield COMPILED.jaccard_steps(errors, errors > 1)
+        for row in errors:
+            yield from COMPILED.lovasz(row, row > 1, np.float32(0.7))
         for squares in (False, True):
             yield COMPILED.differences(x, labels, 1, squares, np.float32(0.3), out)
             yield out.copy()

@@ -19,7 +19,7 @@ from unilossseg.conformance.protocol import PLAIN_FORMULA
 from unilossseg.conformance.run import Prepared
 from unilossseg.conformance.selftest import Trial
 from unilossseg.conformance.verdict import CONFORM, DIFFERS, Verdict, judge
-from unilossseg.losses import BootstrappedCrossEntropyLoss, DiceLoss, LovaszHingeLoss, lovasz_hinge, lovasz_softmax
+from unilossseg.losses import BootstrappedCrossEntropyLoss, DiceLoss
 from unilossseg.losses.ohem import OhemSelection
 
 ON_NUMPY = [defect for defect in DEFECTS.values() if defect.backend == "numpy"]
@@ -110,9 +110,9 @@ COPIES = {
     ),
     "ohem": ("OhemCrossEntropyLoss", OhemSelection, "kept", hard_pixels.kept_pixels),
     "dice": ("DiceLoss", DiceLoss, "_from_sums", dice.from_sums),
-    "lovasz": ("LovaszSoftmaxLoss", lovasz_softmax, "lovasz_weights", lovasz.jaccard_steps),
-    "hinge": ("LovaszHingeLoss", lovasz_hinge, "lovasz_weights", lovasz.jaccard_steps),
-    "hinge loss": ("LovaszHingeLoss", LovaszHingeLoss, "_loss", lovasz.hinge_loss),
+    "lovasz": ("LovaszSoftmaxLoss", NUMPY, "lovasz", lovasz.jaccard_terms),
+    "hinge": ("LovaszHingeLoss", NUMPY, "lovasz", lovasz.jaccard_terms),
+    "hinge errors": ("LovaszHingeLoss", NUMPY, "hinge_errors", lovasz.hinge_errors),
     "binary loop": ("BCELoss", NUMPY, "binary_cross_entropy", loops.binary_loop),
     "loop of distances": ("L1Loss", NUMPY, "differences", loops.difference_loop),
     "loop of squares": ("MSELoss", NUMPY, "differences", loops.difference_loop),

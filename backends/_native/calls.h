@@ -33,6 +33,17 @@ static PyObject *finish_indexed(Array *arrays, int count, int64_t wrong, int64_t
 
 static PyObject *finish(Array *arrays, int count) { return finish_indexed(arrays, count, 0, 0); }
 
+/* With a result of the call's own, unless there was an error. */
+static PyObject *finish_with(Array *arrays, int count, PyObject *result) {
+    PyObject *none = finish(arrays, count);
+    if (!none) {
+        Py_XDECREF(result);
+        return NULL;
+    }
+    Py_DECREF(none);
+    return result;
+}
+
 #define IMAGE(array, type, n) ((type *)(array).data + (n) * (array).step[0])
 #define ROW(array, type, n) ((type *)(array).data + (n) * (array).step[1])
 #define INDEX_ROW(array, n) ((array).data + (n) * (array).step[1] * (array).view.itemsize)

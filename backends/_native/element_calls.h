@@ -101,13 +101,6 @@ static int take_elements(PyObject *const *args, Array *a, int *count) {
     return 1;
 }
 
-static PyObject *finish_sum(Array *arrays, int count, double sum) {
-    PyObject *none = finish(arrays, count);
-    if (!none) return NULL;
-    Py_DECREF(none);
-    return PyFloat_FromDouble(sum);
-}
-
 /* binary_cross_entropy(z, labels, slopes or None, ignore_index, v, w, f, g, s, t): the sum */
 static PyObject *binary_cross_entropy(PyObject *self, PyObject *const *args, Py_ssize_t given) {
     if (given != 10) return PyErr_Format(PyExc_TypeError, "expected 10 arguments (got %zd)", given);
@@ -121,7 +114,7 @@ static PyObject *binary_cross_entropy(PyObject *self, PyObject *const *args, Py_
     sum = loops->binary_cross_entropy((float *)a[0].data, a[1].data, a[1].kind, ignore, by,
                                       count == 3 ? (float *)a[2].data : NULL, size_of(&a[0]));
     Py_END_ALLOW_THREADS
-    return finish_sum(a, count, sum);
+    return finish_with(a, count, PyFloat_FromDouble(sum));
 }
 
 /* differences(z, labels, slopes or None, ignore_index or None, squares, by): the sum */
@@ -136,7 +129,7 @@ static PyObject *differences(PyObject *self, PyObject *const *args, Py_ssize_t g
     sum = loops->differences((float *)a[0].data, a[1].data, a[1].kind, ignore, masks, squares, (float)by,
                              count == 3 ? (float *)a[2].data : NULL, size_of(&a[0]));
     Py_END_ALLOW_THREADS
-    return finish_sum(a, count, sum);
+    return finish_with(a, count, PyFloat_FromDouble(sum));
 }
 
 /* tally(labels, counts, ignore_index or None, most): counts (4,) int64 are added to */

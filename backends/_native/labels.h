@@ -4,19 +4,6 @@ static inline int64_t label_at(const char *data, int kind, int64_t i) {
     return kind == INT32 ? ((const int32_t *)data)[i] : ((const int64_t *)data)[i];
 }
 
-/* out[i] = x[index[i]][i]; how many indices are out of range. */
-static int64_t pick_pixels(const float *x, int64_t x_step, const char *index, int kind, float *out, int64_t channels,
-                           int64_t pixels) {
-    int64_t wrong = 0;
-    for (int64_t i = 0; i < pixels; i++) {
-        int64_t at = label_at(index, kind, i);
-        int outside = (uint64_t)at >= (uint64_t)channels;
-        wrong += outside;
-        out[i] = x[(outside ? 0 : at) * x_step + i];
-    }
-    return wrong;
-}
-
 /* x[index[i]][i] -= amount[i]; how many indices are out of range. */
 static int64_t subtract_pixels(float *x, int64_t x_step, const char *index, int kind, const float *amount, int64_t channels,
                                int64_t pixels) {

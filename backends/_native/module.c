@@ -19,6 +19,7 @@ static const Loops *loops;
 #include "calls.h"
 #include "element_calls.h"
 #include "pixel_calls.h"
+#include "order_calls.h"
 #include "softmax_calls.h"
 
 /* instruction_sets(): names of those that this processor has, the fastest first */
@@ -44,12 +45,10 @@ static PyObject *use(PyObject *self, PyObject *name) {
 
 #define FAST(name) {#name, (PyCFunction)(void (*)(void))name, METH_FASTCALL, NULL}
 static PyMethodDef methods[] = {
-    FAST(softmax_parts), FAST(softmax_sums),    FAST(softplus_and_sigmoid), FAST(pick), FAST(subtract_at),
-    FAST(class_sums),    FAST(sums),            FAST(descending_keys),      FAST(split_labels),
-    FAST(through_softmax), FAST(softmax_totals), FAST(relaxed_cross_entropy),
-    FAST(cross_entropy), FAST(jaccard_steps),   FAST(binary_cross_entropy), FAST(differences),
-    FAST(marked_keys),   FAST(tally),
-    FAST(widen),         FAST(narrow),
+    FAST(softmax_sums), FAST(softplus_and_sigmoid), FAST(subtract_at), FAST(class_sums), FAST(split_labels),
+    FAST(through_softmax), FAST(softmax_totals), FAST(relaxed_cross_entropy), FAST(cross_entropy),
+    FAST(binary_cross_entropy), FAST(differences), FAST(tally), FAST(class_errors), FAST(hinge_errors),
+    FAST(jaccard_keys), FAST(lovasz), FAST(widen), FAST(narrow),
     {"instruction_sets", instruction_sets, METH_NOARGS, NULL},
     {"use", use, METH_O, NULL},
     {NULL, NULL, 0, NULL},

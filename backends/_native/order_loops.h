@@ -1,53 +1,143 @@
 /* Loops that order pixels, and that go along ordered ones. See loops.h. */
 
-/* The upper half of a key that ascends as x descends; both zeros are equal. */
-static inline uint64_t NAMED(descending)(float x) {
-    float number = x + 0.0f;
+/* Ascends as x descends; NaN comes first. */
+static inline uint32_t NAMED(descending)(float x) {
     uint32_t bits;
-    memcpy(&bits, &number, sizeof bits);
+    memcpy(&bits, &x, sizeof bits);
     uint32_t rising = (uint32_t)((int32_t)bits >> 31);
-    return (uint64_t)(bits ^ (~rising & 0x7FFFFFFFu)) << 32;
+    return x != x ? 0 : bits ^ (~rising & 0x7FFFFFFFu);
 }
 
-/* Keys that ascend as x descends, equal ones by their place, which is the lower half. */
-static void NAMED(descending_keys)(const float *x, uint64_t *keys, int64_t count) {
-    for (int64_t i = 0; i < count; i++) keys[i] = NAMED(descending)(x[i]) | (uint32_t)i;
+/* The number above 0, or NaN, that this is the key of. */
+static inline float NAMED(of_descending)(uint32_t key) {
+    uint32_t bits = key ^ 0x7FFFFFFFu;
+    float x;
+    memcpy(&x, &bits, sizeof x);
+    return x;
 }
 
-/* The same with a mark in the lowest bit, below the place. */
-static void NAMED(marked_keys)(const float *x, const uint8_t *marks, uint64_t *keys, int64_t count) {
-    for (int64_t i = 0; i < count; i++) keys[i] = NAMED(descending)(x[i]) | (uint32_t)i << 1 | marks[i];
-}
-
-/* Along sorted keys with the foreground as marks, the steps of the Jaccard loss, each at its own pixel. How many keys name no
- * pixel. */
-static int64_t NAMED(jaccard_steps)(const uint64_t *keys, float *steps, int64_t pixels) {
-    int64_t whole = 0, found = 0, wrong = 0;
-    for (int64_t i = 0; i < pixels; i++) whole += (int64_t)(keys[i] & 1);
+/* How many errors are marked, and the key of the smallest of these; of all errors, the key of the largest. */
+static int64_t NAMED(marked_errors)(const float *errors, const uint8_t *marks, uint32_t *smallest_marked, uint32_t *largest,
+                                    int64_t pixels) {
+    int64_t marked = 0;
+    *smallest_marked = 0;
+    *largest = UINT32_MAX;
     for (int64_t start = 0; start < pixels; start += BLOCK) {
+        /* Loops of one thing each: a compiler makes vectors of these. */
         int count = (int)(pixels - start < BLOCK ? pixels - start : BLOCK);
+        uint32_t key[BLOCK], mark[BLOCK], here = 0, last = 0, first = UINT32_MAX;
+        for (int i = 0; i < count; i++) key[i] = NAMED(descending)(errors[start + i]);
+        for (int i = 0; i < count; i++) mark[i] = marks[start + i];
+        for (int i = 0; i < count; i++) here += mark[i];
+        for (int i = 0; i < count; i++) first = key[i] < first ? key[i] : first;
+        for (int i = 0; i < count; i++) {
+            uint32_t of_marked = mark[i] ? key[i] : 0;
+            last = of_marked > last ? of_marked : last;
+        }
+        marked += here;
+        *smallest_marked = last > *smallest_marked ? last : *smallest_marked;
+        *largest = first < *largest ? first : *largest;
+    }
+    return marked;
+}
+
+/* Keys of the pixels that weigh, and how many they are: in the upper half they ascend as errors descend, below stand the
+ * place and, in the lowest bit, the mark.
+ *
+ * Errors that are not above 0 weigh nothing. Nor does a pixel after the last marked one, since there nothing of the
+ * intersection is left to lose; of pixels without any mark, only the first weighs.
+ */
+static int64_t NAMED(jaccard_keys)(const float *errors, const uint8_t *marks, uint64_t *keys, int64_t *marked, int64_t pixels) {
+    int64_t kept = 0;
+    uint32_t last, largest, zero = NAMED(descending)(0.0f);
+    *marked = NAMED(marked_errors)(errors, marks, &last, &largest, pixels);
+    last = *marked ? last : largest;
+    last = last < zero ? last : zero - 1;
+    for (int64_t start = 0; start < pixels; start += BLOCK) {
+        int count = (int)(pixels - start < BLOCK ? pixels - start : BLOCK), here = 0;
+        uint32_t key[BLOCK], weighs[BLOCK];
+        for (int i = 0; i < count; i++) {
+            key[i] = NAMED(descending)(errors[start + i]);
+            weighs[i] = key[i] <= last;
+            here += (int)weighs[i];
+        }
+        if (!here) continue;
+        for (int i = 0; i < count; i++) {
+            keys[kept] = (uint64_t)key[i] << 32 | (uint32_t)(start + i) << 1 | marks[start + i];
+            kept += weighs[i];
+        }
+    }
+    return kept;
+}
+
+/* Along the sorted keys, the steps of the Jaccard loss: the sum of each times its error, and each, times `scale`, at its own
+ * pixel of `slopes`, turned round where there is a mark; 0 at pixels without a key. `wrong` is how many keys name no pixel. */
+static double NAMED(lovasz)(const uint64_t *keys, int64_t kept, int64_t marked, float scale, float *slopes, int64_t pixels,
+                            int64_t *wrong) {
+    int64_t found = 0;
+    double total = 0.0;
+    memset(slopes, 0, (size_t)pixels * sizeof(float));
+    for (int64_t start = 0; start < kept; start += BLOCK) {
+        int count = (int)(kept - start < BLOCK ? kept - start : BLOCK);
         int32_t hit[BLOCK], background[BLOCK];
-        float left[BLOCK], step[BLOCK];
+        float left[BLOCK], step[BLOCK], term[BLOCK];
         for (int i = 0; i < count; i++) hit[i] = (int32_t)(keys[start + i] & 1);
         for (int i = 0; i < count; i++) {
             found += hit[i];
-            left[i] = (float)(whole - found);
+            left[i] = (float)(marked - found);
             background[i] = (int32_t)(start + i + 1 - found);
         }
         for (int i = 0; i < count; i++) {
-            float all = (float)((int32_t)whole + background[i]);
+            float all = (float)((int32_t)marked + background[i]);
             float before = all - 1.0f < 1.0f ? 1.0f : all - 1.0f, quotient = left[i] / before;
             step[i] = (hit[i] ? 1.0f : quotient) / all;
         }
         /* Without foreground the loss jumps to 1 at the first pixel. */
-        if (start == 0 && whole == 0) step[0] = 1.0f;
+        if (start == 0 && marked == 0) step[0] = 1.0f;
+        for (int i = 0; i < count; i++) term[i] = step[i] * NAMED(of_descending)((uint32_t)(keys[start + i] >> 32));
         for (int i = 0; i < count; i++) {
             int64_t place = (int64_t)((uint32_t)keys[start + i] >> 1);
             if (place < pixels)
-                steps[place] = step[i];
+                slopes[place] = (hit[i] ? -step[i] : step[i]) * scale;
             else
-                wrong++;
+                ++*wrong;
         }
+        total += NAMED(sum)(term, count);
     }
-    return wrong;
+    return total;
+}
+
+/* |mark - softmax| of one class at valid pixels, 0 at others; marks are the valid pixels of that class. */
+static void NAMED(class_errors)(const float *x, const float *top, const float *norm, const int32_t *index, const uint8_t *valid,
+                                int32_t number, float *errors, uint8_t *marks, int64_t pixels) {
+    for (int64_t start = 0; start < pixels; start += BLOCK) {
+        int count = (int)(pixels - start < BLOCK ? pixels - start : BLOCK);
+        int32_t counts[BLOCK], mark[BLOCK];
+        for (int i = 0; i < count; i++) counts[i] = valid[start + i];
+        for (int i = 0; i < count; i++) {
+            mark[i] = (index[start + i] == number) & counts[i];
+            float away = NAMED(exp)(x[start + i] - top[start + i]) / norm[start + i];
+            away = mark[i] ? 1.0f - away : away;
+            away = away < 0.0f ? -away : away;
+            errors[start + i] = counts[i] ? away : 0.0f;
+        }
+        for (int i = 0; i < count; i++) marks[start + i] = (uint8_t)mark[i];
+    }
+}
+
+/* max(0, 1 -+ score) at valid pixels, - for class 1, 0 at others; marks are the valid pixels of class 1. */
+static void NAMED(hinge_errors)(const float *score, const int32_t *index, const uint8_t *valid, float *errors, uint8_t *marks,
+                                int64_t pixels) {
+    for (int64_t start = 0; start < pixels; start += BLOCK) {
+        int count = (int)(pixels - start < BLOCK ? pixels - start : BLOCK);
+        int32_t counts[BLOCK], mark[BLOCK];
+        for (int i = 0; i < count; i++) counts[i] = valid[start + i];
+        for (int i = 0; i < count; i++) {
+            mark[i] = (index[start + i] == 1) & counts[i];
+            float error = 1.0f - (mark[i] ? score[start + i] : -score[start + i]);
+            error = error < 0.0f ? 0.0f : error; /* NaN stays */
+            errors[start + i] = counts[i] ? error : 0.0f;
+        }
+        for (int i = 0; i < count; i++) marks[start + i] = (uint8_t)mark[i];
+    }
 }

@@ -10,10 +10,8 @@
 
 typedef struct {
     const char *name;
-    void (*softmax_parts)(const float *, int64_t, float *, int64_t, float *, float *, int64_t, int64_t);
+    void (*softmax_sums)(const float *, int64_t, float *, float *, int64_t, int64_t);
     void (*softplus_and_sigmoid)(const float *, float *, float *, int64_t);
-    double (*sum)(const float *, int64_t);
-    void (*descending_keys)(const float *, uint64_t *, int64_t);
     int64_t (*cross_entropy)(const float *, int64_t, const void *, int, float *, const float *, float *, int64_t, int64_t, int64_t);
     double (*binary_cross_entropy)(const float *, const void *, int, double, const float *, float *, int64_t);
     double (*differences)(const float *, const void *, int, double, int, int, float, float *, int64_t);
@@ -21,8 +19,11 @@ typedef struct {
     int64_t (*softmax_totals)(const float *, int64_t, const void *, int, const float *, double *, float *, int64_t, int64_t);
     void (*relaxed_cross_entropy)(const float *, int64_t, const uint8_t *, int64_t, float *, const float *, float *, int64_t,
                                   int64_t, int64_t);
-    void (*marked_keys)(const float *, const uint8_t *, uint64_t *, int64_t);
-    int64_t (*jaccard_steps)(const uint64_t *, float *, int64_t);
+    int64_t (*jaccard_keys)(const float *, const uint8_t *, uint64_t *, int64_t *, int64_t);
+    double (*lovasz)(const uint64_t *, int64_t, int64_t, float, float *, int64_t, int64_t *);
+    void (*class_errors)(const float *, const float *, const float *, const int32_t *, const uint8_t *, int32_t, float *, uint8_t *,
+                         int64_t);
+    void (*hinge_errors)(const float *, const int32_t *, const uint8_t *, float *, uint8_t *, int64_t);
     void (*widen_bfloat16)(const uint16_t *, float *, int64_t);
     void (*narrow_bfloat16)(const float *, uint16_t *, int64_t);
     void (*widen_float16)(const uint16_t *, float *, int64_t);
@@ -32,11 +33,10 @@ typedef struct {
 
 #define LOOPS_OF_SET(name)                                                                                             \
     {                                                                                                                  \
-        name, NAMED(softmax_parts), NAMED(softplus_and_sigmoid), NAMED(sum), NAMED(descending_keys),                   \
-            NAMED(cross_entropy), NAMED(binary_cross_entropy), NAMED(differences),                                     \
-            NAMED(through_softmax), NAMED(softmax_totals), NAMED(relaxed_cross_entropy), NAMED(marked_keys),           \
-            NAMED(jaccard_steps), NAMED(widen_bfloat16), NAMED(narrow_bfloat16), NAMED(widen_float16),                 \
-            NAMED(narrow_float16), NAMED(tally)                                                                        \
+        name, NAMED(softmax_sums), NAMED(softplus_and_sigmoid), NAMED(cross_entropy), NAMED(binary_cross_entropy),     \
+            NAMED(differences), NAMED(through_softmax), NAMED(softmax_totals), NAMED(relaxed_cross_entropy),           \
+            NAMED(jaccard_keys), NAMED(lovasz), NAMED(class_errors), NAMED(hinge_errors), NAMED(widen_bfloat16),       \
+            NAMED(narrow_bfloat16), NAMED(widen_float16), NAMED(narrow_float16), NAMED(tally)                          \
     }
 
 #if (defined(__x86_64__) || defined(_M_X64)) && defined(__GNUC__)

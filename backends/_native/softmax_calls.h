@@ -1,29 +1,17 @@
 /* Calls of the loops over softmaxes. */
 
-/* softmax_parts(z, powers, norm, top) and softmax_sums(z, norm, top) */
-static PyObject *softmax(Array *a, Array *powers, Array *norm, Array *top, int count) {
-    if (has_channels(a, "z") && has_rows(norm, "norm", a) && has_rows(top, "top", a) &&
-        (!powers || has_shape(powers, "powers", a->shape[0], a->shape[1], a->shape[2]))) {
-        Py_BEGIN_ALLOW_THREADS
-        for (int64_t n = 0; n < a->shape[0]; n++)
-            loops->softmax_parts(IMAGE(*a, float, n), a->step[1], powers ? IMAGE(*powers, float, n) : NULL,
-                                 powers ? powers->step[1] : 0, ROW(*norm, float, n), ROW(*top, float, n), a->shape[1],
-                                 a->shape[2]);
-        Py_END_ALLOW_THREADS
-    }
-    return finish(a, count);
-}
-
-static PyObject *softmax_parts(PyObject *self, PyObject *const *args, Py_ssize_t given) {
-    static const Wanted wanted[] = {{"z", FLOAT32, 0}, {"powers", FLOAT32, 1}, {"norm", FLOAT32, 1}, {"top", FLOAT32, 1}};
-    Array a[4];
-    return take_all(args, given, a, wanted, 4) ? softmax(a, &a[1], &a[2], &a[3], 4) : NULL;
-}
-
+/* softmax_sums(z, norm, top) */
 static PyObject *softmax_sums(PyObject *self, PyObject *const *args, Py_ssize_t given) {
     static const Wanted wanted[] = {{"z", FLOAT32, 0}, {"norm", FLOAT32, 1}, {"top", FLOAT32, 1}};
     Array a[3];
-    return take_all(args, given, a, wanted, 3) ? softmax(a, NULL, &a[1], &a[2], 3) : NULL;
+    if (!take_all(args, given, a, wanted, 3)) return NULL;
+    if (has_channels(a, "z") && has_rows(&a[1], "norm", a) && has_rows(&a[2], "top", a)) {
+        Py_BEGIN_ALLOW_THREADS
+        for (int64_t n = 0; n < a->shape[0]; n++)
+            loops->softmax_sums(IMAGE(*a, float, n), a->step[1], ROW(a[1], float, n), ROW(a[2], float, n), a->shape[1], a->shape[2]);
+        Py_END_ALLOW_THREADS
+    }
+    return finish(a, 3);
 }
 
 /* cross_entropy(z, index, losses) or cross_entropy(z, index, losses, weights, slopes) */

@@ -29,12 +29,12 @@ static inline void NAMED(block)(const float *z, int64_t z_step, float *powers, i
     }
 }
 
-static void NAMED(softmax_parts)(const float *z, int64_t z_step, float *powers, int64_t powers_step, float *norm, float *top,
-                                 int64_t channels, int64_t pixels) {
+/* The sum and the largest of each pixel. */
+static void NAMED(softmax_sums)(const float *z, int64_t z_step, float *norm, float *top, int64_t channels, int64_t pixels) {
     for (int64_t start = 0; start < pixels; start += BLOCK) {
         int count = (int)(pixels - start < BLOCK ? pixels - start : BLOCK);
         float largest[BLOCK], sum[BLOCK];
-        NAMED(block)(z + start, z_step, powers ? powers + start : NULL, powers_step, sum, largest, channels, count);
+        NAMED(block)(z + start, z_step, NULL, 0, sum, largest, channels, count);
         memcpy(norm + start, sum, (size_t)count * sizeof(float));
         memcpy(top + start, largest, (size_t)count * sizeof(float));
     }

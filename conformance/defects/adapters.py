@@ -21,7 +21,7 @@ def numpy_sort_unstable(patches: Patches) -> None:
     def wrong(self: Any, x: Array) -> Array:
         return np.argsort(x, axis=-1, kind="stable")[..., ::-1]
 
-    changes.without_loops(patches, "jaccard_steps")
+    changes.without_loops(patches, "lovasz")
     patches.replace(changes.NUMPY, "argsort_descending", wrong)
 
 
@@ -38,7 +38,7 @@ def numpy_kth_smallest(patches: Patches) -> None:
 @defect("LovaszSoftmaxLoss")
 def numpy_unsort_sorts(patches: Patches) -> None:
     """Undoing a sort sorts once more."""
-    changes.without_loops(patches, "jaccard_steps")
+    changes.without_loops(patches, "lovasz")
     patches.replace(changes.NUMPY, "unsort", lambda self, x, order: np.take_along_axis(x, order, axis=-1))
 
 

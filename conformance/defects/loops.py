@@ -82,19 +82,44 @@ def loop_reverses_ties(patches: Patches) -> None:
     """The steps of the Jaccard loss come to equal errors in the reverse order of the pixels."""
 
     def make(original: Any) -> Any:
-        def wrong(self: Any, errors: Array, foreground: Array) -> Array:
-            turned = (np.ascontiguousarray(x[:, ::-1]) for x in (errors, foreground))
-            return np.ascontiguousarray(original(self, *turned)[:, ::-1])
+        def wrong(self: Any, errors: Array, foreground: Array, scale: Array) -> tuple[Array, Array]:
+            value, slope = original(self, *(np.ascontiguousarray(x[::-1]) for x in (errors, foreground)), scale)
+            return value, np.ascontiguousarray(slope[::-1])
 
         return wrong
 
-    patches.wrap(changes.NUMPY, "jaccard_steps", make)
+    patches.wrap(changes.NUMPY, "lovasz", make)
 
 
 @defect("LovaszSoftmaxLoss", "LovaszHingeLoss")
 def loop_shifts_the_steps(patches: Patches) -> None:
     """The steps of the Jaccard loss come to the pixel after their own."""
-    changes.result(patches, changes.NUMPY, "jaccard_steps", lambda steps: np.roll(steps, 1, axis=-1))
+    changes.result(patches, changes.NUMPY, "lovasz", lambda found: (found[0], np.roll(found[1], 1)))
+
+
+@defect("LovaszSoftmaxLoss")
+def loop_of_the_next_class(patches: Patches) -> None:
+    """The errors of a class are taken against the labels of the one after it."""
+    changes.argument(patches, changes.NUMPY, "class_errors", 6, lambda number: number + 1)
+
+
+@defect("LovaszSoftmaxLoss", "LovaszHingeLoss")
+def loop_drops_the_last_error(patches: Patches) -> None:
+    """The smallest error that weighs is left out: a loop that ends too early."""
+
+    def make(original: Any) -> Any:
+        def wrong(self: Any, errors: Array, foreground: Array, scale: Array) -> tuple[Array, Array]:
+            value, slope = original(self, errors, foreground, scale)
+            (weighs,) = np.nonzero(slope)
+            if weighs.size:
+                last = weighs[np.argmin(errors[weighs])]
+                value -= abs(slope[last] / scale) * errors[last]
+                slope[last] = 0
+            return value, slope
+
+        return wrong
+
+    patches.wrap(changes.NUMPY, "lovasz", make)
 
 
 # ---------------------------------------------------------------------------------------------------- binary, differences

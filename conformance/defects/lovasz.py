@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -15,65 +14,63 @@ from unilossseg.conformance.defects._patching import Patches, defect
 from unilossseg.losses import LovaszHingeLoss, LovaszSoftmaxLoss
 from unilossseg.losses import lovasz_hinge as hinge
 from unilossseg.losses import lovasz_softmax as module
-from unilossseg.losses._lovasz import lovasz_weights
 
 _BOTH = ("LovaszSoftmaxLoss", "LovaszHingeLoss")
 
 
-def jaccard_steps(
-    ascending: bool = False, last_first: bool = False, offset: int = 0, jump: bool = True, ignored: bool = False
-) -> Callable[..., Array]:
-    """lovasz_weights with one thing changed."""
+def jaccard_terms(
+    ascending: bool = False,
+    last_first: bool = False,
+    offset: int = 0,
+    jump: bool = True,
+    weighs: Any = lambda errors: errors > 0,
+) -> Callable[..., tuple[Array, Array]]:
+    """NumPy's `lovasz` with one thing changed."""
 
-    def wrong(ops: Any, errors: Array, foreground: Array, valid: Array) -> Array:
-        key = errors if ascending else -errors
-        order = np.argsort(key, axis=-1, kind="stable")
+    def wrong(self: Any, errors: Array, foreground: Array, scale: Array) -> tuple[Array, Array]:
+        order = np.argsort(errors if ascending else -errors, kind="stable")
         if last_first:
-            order = errors.shape[-1] - 1 - np.argsort(key[..., ::-1], axis=-1, kind="stable")
-        hits = np.take_along_axis(foreground, order, axis=-1).astype(np.int64)
-        found, whole = np.cumsum(hits, axis=-1), hits.sum(axis=-1, keepdims=True)
-        place = np.arange(1, errors.shape[-1] + 1)[None, :]
-        left, union = (
-            (whole - found).astype(errors.dtype),
-            np.maximum(whole + place - found + offset, 1).astype(errors.dtype),
-        )
-        steps = np.where(hits > 0, 1 / union, left / (union * np.maximum(union - 1, 1)))
+            order = errors.size - 1 - np.argsort(-errors[::-1], kind="stable")
+        hits = foreground[order].astype(np.int64)
+        found, whole, place = np.cumsum(hits), hits.sum(), np.arange(1, errors.size + 1)
+        union = np.maximum(whole + place - found + offset, 1).astype(errors.dtype)
+        steps = np.where(hits > 0, 1 / union, (whole - found).astype(errors.dtype) / (union * np.maximum(union - 1, 1)))
         if jump:
             steps = np.where((whole == 0) & (place == 1), 1, steps)
         out = np.empty_like(errors)
-        np.put_along_axis(out, order, steps.astype(errors.dtype), axis=-1)
-        return out if ignored else np.where(valid, out, 0)
+        out[order] = steps
+        out = np.where(weighs(errors), out, 0)
+        return np.sum(out * errors, dtype=np.float64), out * np.where(foreground, -scale, scale)
 
     return wrong
 
 
-def _steps(patches: Patches, **changed: Any) -> None:
-    for place in (module, hinge):
-        patches.replace(place, "lovasz_weights", jaccard_steps(**changed))
+def _terms(patches: Patches, **changed: Any) -> None:
+    patches.replace(changes.NUMPY, "lovasz", jaccard_terms(**changed))
 
 
 @defect(*_BOTH)
 def lovasz_smallest_errors_first(patches: Patches) -> None:
     """The errors are sorted from small to large."""
-    _steps(patches, ascending=True)
+    _terms(patches, ascending=True)
 
 
 @defect(*_BOTH)
 def lovasz_last_of_the_ties_first(patches: Patches) -> None:
     """Equal errors are taken in the reverse order of the pixels."""
-    _steps(patches, last_first=True)
+    _terms(patches, last_first=True)
 
 
 @defect(*_BOTH)
 def lovasz_union_one_more(patches: Patches) -> None:
     """The union counts one pixel too many."""
-    _steps(patches, offset=1)
+    _terms(patches, offset=1)
 
 
 @defect("LovaszSoftmaxLoss")
 def lovasz_no_jump_without_foreground(patches: Patches) -> None:
     """A class without a pixel has loss 0."""
-    _steps(patches, jump=False)
+    _terms(patches, jump=False)
 
 
 @defect("LovaszSoftmaxLoss")
@@ -81,12 +78,13 @@ def lovasz_ignored_pixels_sorted(patches: Patches) -> None:
     """Ignored pixels are sorted among the others, and weigh."""
 
     def make(original: Any) -> Any:
-        def wrong(ops: Any, errors: Array, foreground: Array, valid: Array) -> Array:
-            return original(ops, np.where(valid, errors, 0.5), foreground, valid)
+        def wrong(self: Any, x: Array, top: Array, norm: Array, index: Array, valid: Array, number: int) -> Any:
+            errors, foreground = original(self, x, top, norm, index, valid, number)
+            return np.where(valid, errors, errors.dtype.type(0.5)), foreground
 
         return wrong
 
-    patches.wrap(module, "lovasz_weights", make)
+    patches.wrap(changes.NUMPY, "class_errors", make)
 
 
 @defect("LovaszSoftmaxLoss")
@@ -157,8 +155,10 @@ def lovasz_softmax_not_differentiated(patches: Patches) -> None:
             return slope
         p = softmax(ops, z)
         shares = loss._shares(ops, pixels, channels, p)
-        parts = [loss._class_loss(ops, p[:, c].reshape(1, -1), pixels, c, channels)[1] for c in range(channels)]
-        by_p = np.stack([part.reshape(p[:, 0].shape) * share for part, share in zip(parts, shares, strict=True)], axis=1)
+        one, by_p = np.ones_like(p[:, 0]), np.empty_like(p)
+        for c in range(channels):
+            errors, foreground = ops.class_errors(np.log(p[:, c]), 0 * one, one, pixels.index, pixels.valid, c)
+            by_p[:, c] = ops.lovasz(errors.reshape(-1), foreground.reshape(-1), shares[c])[1].reshape(one.shape)
         return by_p * p * (1 - p)
 
     changes.gradient(patches, LovaszSoftmaxLoss, wrong)
@@ -174,53 +174,61 @@ def lovasz_one_channel_by_softmax(patches: Patches) -> None:
 def lovasz_sigmoids(patches: Patches) -> None:
     """Sigmoids in place of the softmax."""
     patches.replace(module, "softmax", sigmoid)
-    patches.replace(module._Pass, "_probabilities", lambda self, z, top, norm: sigmoid(self.ops, z))
+
+    def make(original: Any) -> Any:
+        def wrong(self: Any, x: Array, top: Array, norm: Array, *rest: Any) -> Any:
+            top = np.maximum(x, 0)
+            return original(self, x, top, np.exp(x - top) + np.exp(-top), *rest)
+
+        return wrong
+
+    patches.wrap(changes.NUMPY, "class_errors", make)
 
 
 # ---------------------------------------------------------------------------------------------------- the hinge
-def hinge_loss(
-    margin: float = 1.0, above: Any = operator.gt, flipped: bool = False, hinged: bool = True
-) -> Callable[..., Any]:
-    """LovaszHingeLoss._loss with one thing changed."""
+def hinge_errors(
+    margin: float = 1.0, flipped: bool = False, hinged: bool = True, ignored: float = 0.0
+) -> Callable[..., tuple[Array, Array]]:
+    """NumPy's `hinge_errors` with one thing changed."""
 
-    def wrong(self: Any, ops: Any, score: Array, labels: Array) -> tuple[Array, Array]:
-        pixels = split_labels(ops, labels, self.ignore_index)
-        foreground = (pixels.index == 1) & pixels.valid
-        sign = np.where(pixels.index == (0 if flipped else 1), 1, -1).astype(score.dtype)
+    def wrong(self: Any, score: Array, index: Array, valid: Array) -> tuple[Array, Array]:
+        sign = np.where(index == (0 if flipped else 1), 1, -1).astype(score.dtype)
         errors = score.dtype.type(margin) - score * sign
-        key = np.where(pixels.valid, errors, -np.inf)
-        row = (1, -1)
-        weights = lovasz_weights(ops, key.reshape(row), foreground.reshape(row), pixels.valid.reshape(row))
-        active = ((above(errors, 0) | np.isnan(errors)) if hinged else True) & pixels.valid
-        weights = np.where(active, weights.reshape(score.shape), 0)
-        loss = np.sum(weights * np.where(active, errors, 0), dtype=np.float64).astype(score.dtype)
-        return loss, -sign * weights
+        if hinged:
+            errors = np.maximum(errors, 0)
+        return np.where(valid, errors, score.dtype.type(ignored)), (index == 1) & valid
 
     return wrong
+
+
+def _hinge(patches: Patches, **changed: Any) -> None:
+    patches.replace(changes.NUMPY, "hinge_errors", hinge_errors(**changed))
 
 
 @defect("LovaszHingeLoss")
 def hinge_kink(patches: Patches) -> None:
     """The derivative of max(0, x) at 0 is 1."""
-    patches.replace(LovaszHingeLoss, "_loss", hinge_loss(above=operator.ge))
+    _hinge(patches, ignored=-1)
+    _terms(patches, weighs=lambda errors: errors >= 0)
 
 
 @defect("LovaszHingeLoss")
 def hinge_without_its_bend(patches: Patches) -> None:
     """Errors below 0 count as they are."""
-    patches.replace(LovaszHingeLoss, "_loss", hinge_loss(hinged=False))
+    _hinge(patches, hinged=False, ignored=-1e4)
+    _terms(patches, weighs=lambda errors: errors > -1e4)
 
 
 @defect("LovaszHingeLoss")
 def hinge_margin(patches: Patches) -> None:
     """The margin is 0.5."""
-    patches.replace(LovaszHingeLoss, "_loss", hinge_loss(margin=0.5))
+    _hinge(patches, margin=0.5)
 
 
 @defect("LovaszHingeLoss")
 def hinge_sign(patches: Patches) -> None:
     """Background pixels are pushed up, foreground pixels down."""
-    patches.replace(LovaszHingeLoss, "_loss", hinge_loss(flipped=True))
+    _hinge(patches, flipped=True)
 
 
 @defect("LovaszHingeLoss")

@@ -90,12 +90,13 @@ def a_mask_multiplies(patches: Patches) -> None:
     """A mask is multiplied where it should choose, so that a masked NaN stays NaN."""
 
     def make(original: Any) -> Any:
-        def wrong(ops: Any, mask: Array, x: Array, other: float = 0) -> Array:
-            return original(ops, mask, x, other) if other else x * ops.xp.astype(mask, x.dtype)
+        def wrong(self: Any, mask: Array, x: Array, other: float = 0) -> Array:
+            return original(self, mask, x, other) if other else x * mask.astype(x.dtype)
 
         return wrong
 
-    patches.everywhere(_pixels, "keep_where", make)
+    patches.wrap(changes.NUMPY, "keep_where", make)
+    changes.without_loops(patches, "hinge_errors")
 
 
 @defect("DiceLoss", "LovaszSoftmaxLoss", "DualTaskLoss")
@@ -103,13 +104,13 @@ def no_largest_logit_subtracted(patches: Patches) -> None:
     """The softmax takes exp of the logits as they are."""
     patches.everywhere(_pixels, "shifted_logits", lambda original: lambda ops, logits: logits)
 
-    def wrong(self: Any, x: Array, out: Array | None = None) -> tuple[Array, Array, Array]:
+    def wrong(self: Any, x: Array) -> tuple[Array, Array, Array]:
         powers = np.exp(x)
         return powers, np.sum(powers, axis=1), np.zeros_like(powers[:, 0])
 
     # Closed forms have a softmax of their own.
     patches.replace(changes.NUMPY, "softmax_parts", wrong)
-    changes.without_loops(patches, "softmax_sums", "softmax_totals", "through_softmax")
+    changes.without_loops(patches, "softmax_sums", "softmax_totals", "through_softmax", "class_errors")
 
 
 @defect("CrossEntropyLoss", "DiceLoss", "MSELoss")
@@ -125,7 +126,7 @@ def _sums(patches: Patches, change: Any) -> None:
         return lambda x, **rest: change(original, x, **rest)
 
     right = BACKEND.xp.sum
-    changes.without_loops(patches, "binary_cross_entropy", "differences", "pixel_sums", "softmax_totals", "through_softmax")
+    changes.without_loops(patches, "binary_cross_entropy", "differences", "lovasz", "softmax_totals", "through_softmax")
     patches.everywhere(
         _pixels,
         "total",

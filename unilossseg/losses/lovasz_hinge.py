@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import KW_ONLY, dataclass
 
 from unilossseg import _errors
 from unilossseg._loss import Loss
-from unilossseg._pixels import flat, keep_where, shape_of, softmax, split_labels, total, upcast
+from unilossseg._pixels import flat, shape_of, softmax, split_labels, total, upcast
 from unilossseg.backends import Array, Backend
 from unilossseg.losses._lovasz import lovasz_weights
 
@@ -77,9 +76,10 @@ class LovaszHingeLoss(Loss):
 
     def compute(self, ops: Backend, logits: Array, labels: Array, **inputs: Array) -> Array:
         """Differentiable formula."""
-        z = flat(ops, logits)
+        xp, z, pixels = ops.xp, flat(ops, logits), split_labels(ops, labels, self.ignore_index)
         score = self._score(ops, *(z[:, c, :] for c in range(int(z.shape[1]))))
-        return self._loss(ops, score, labels)[0]
+        errors, foreground = (xp.reshape(x, (1, -1)) for x in ops.hinge_errors(score, pixels.index, pixels.valid))
+        return total(ops, lovasz_weights(ops, ops.stop_gradient(errors), foreground) * errors)
 
     def _score(self, ops: Backend, first: Array, second: Array | None = None) -> Array:
         """One logit per pixel, (N, S), from those of one or two channels."""
@@ -101,42 +101,21 @@ class LovaszHingeLoss(Loss):
             slope = slope * p0 * p1 * (1 + EPS / (away * away)) / (p1 + EPS / away)
         return -slope, slope
 
-    def _loss(self, ops: Backend, score: Array, labels: Array) -> tuple[Array, Array]:
-        """The loss, and its derivative by the score (N, S)."""
-        xp = ops.xp
-        pixels = split_labels(ops, labels, self.ignore_index)
-        row = (1, -1)
-        index, valid = xp.reshape(pixels.index, row), xp.reshape(pixels.valid, row)
-
-        def split(score: Array, index: Array, valid: Array) -> tuple[Array, Array, Array]:
-            foreground = xp.equal(index, 1)
-            errors = 1 - score * (2 * xp.astype(foreground, score.dtype) - 1)
-            return errors, keep_where(ops, valid, ops.stop_gradient(errors), -math.inf), foreground & valid
-
-        def joined(weights: Array, errors: Array, foreground: Array, valid: Array) -> tuple[Array, Array]:
-            detached = ops.stop_gradient(errors)
-            # max(0, e) has derivative 0 at its kink; NaN, which is not at most 0, must stay.
-            above = (xp.greater(detached, 0) | xp.isnan(detached)) & valid
-            weights = keep_where(ops, above, weights)
-            return weights * keep_where(ops, above, errors), weights * (1 - 2 * xp.astype(foreground, errors.dtype))
-
-        errors, keys, foreground = ops.elementwise(split, xp.reshape(score, row), index, valid)
-        weights = lovasz_weights(ops, keys, foreground, valid)
-        terms, slope = ops.elementwise(joined, weights, errors, foreground, valid)
-        return total(ops, terms), xp.reshape(slope, shape_of(score))
-
     def closed_form(  # type: ignore[override]
         self, ops: Backend, logits: Array, labels: Array, *, gradient: bool, upstream: Array | None
     ) -> tuple[Array, Array | None]:
         """Linear in the errors once they are sorted; then back through the score."""
+        xp, pixels = ops.xp, split_labels(ops, labels, self.ignore_index)
         z = [logits[:, c, :] for c in range(int(logits.shape[1]))]
-        score = ops.elementwise(lambda *channels: self._score(ops, *channels), *z)
-        value, slope = self._loss(ops, score, labels)
+        score = upcast(ops, z[0]) if len(z) == 1 else ops.elementwise(lambda *two: self._score(ops, *two), *z)
+        errors, foreground = ops.hinge_errors(score, pixels.index, pixels.valid)
+        scale = xp.ones_like(score[0, 0]) if upstream is None else upstream
+        value, slope = ops.lovasz(xp.reshape(errors, (-1,)), xp.reshape(foreground, (-1,)), scale)
+        value = xp.astype(value, score.dtype)
         if not gradient:
             return value, None
-        if upstream is not None:
-            slope = slope * upstream
+        slope = xp.reshape(slope, shape_of(score))
         if len(z) == 1:
             return value, slope[:, None, :]
         slopes = ops.elementwise(lambda *arrays: self._by_channels(ops, *arrays), slope, *z)
-        return value, ops.xp.stack(slopes, axis=1)
+        return value, xp.stack(slopes, axis=1)

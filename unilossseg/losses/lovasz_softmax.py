@@ -110,9 +110,11 @@ class LovaszSoftmaxLoss(Loss):
     def _is_binary(self, channels: int) -> bool:
         return channels == 1 and self.variant == "corrected"
 
+    def _class_number(self, channel: int, channels: int) -> int:
+        return 1 if self._is_binary(channels) else channel
+
     def _foreground(self, ops: Backend, pixels: PixelLabels, channel: int, channels: int) -> Array:
-        number = 1 if self._is_binary(channels) else channel
-        return (pixels.index == number) & pixels.valid
+        return (pixels.index == self._class_number(channel, channels)) & pixels.valid
 
     def _shares(self, ops: Backend, pixels: PixelLabels, channels: int, like: Array) -> Array:
         """What each class (C,) counts in the mean."""
@@ -137,30 +139,12 @@ class LovaszSoftmaxLoss(Loss):
         shares = self._shares(ops, pixels, channels, p)
         value = xp.zeros_like(shares[0])
         for c in range(channels):
-            loss, _ = self._class_loss(ops, xp.reshape(p[:, c, :], (1, -1)), pixels, c, channels)
-            value = value + shares[c] * loss
+            foreground = self._foreground(ops, pixels, c, channels)
+            errors = keep_where(ops, pixels.valid, xp.abs(xp.astype(foreground, p.dtype) - p[:, c, :]))
+            errors, foreground = xp.reshape(errors, (1, -1)), xp.reshape(foreground, (1, -1))
+            weights = lovasz_weights(ops, ops.stop_gradient(errors), foreground)
+            value = value + shares[c] * total(ops, weights * errors)
         return value
-
-    def _class_loss(self, ops: Backend, p: Array, pixels: PixelLabels, channel: int, channels: int) -> tuple[Array, Array]:
-        """The loss of one class from its probabilities (1, P), and its derivative by them."""
-        xp = ops.xp
-        number, row = 1 if self._is_binary(channels) else channel, (1, -1)
-        valid = xp.reshape(pixels.valid, row)
-
-        def split(p: Array, index: Array, valid: Array) -> tuple[Array, Array, Array]:
-            foreground = xp.equal(index, number) & valid
-            errors = xp.abs(xp.astype(foreground, p.dtype) - p)
-            return errors, keep_where(ops, valid, ops.stop_gradient(errors), -1), foreground
-
-        def joined(weights: Array, errors: Array, foreground: Array) -> tuple[Array, Array]:
-            sign = 1 - 2 * xp.astype(foreground, errors.dtype)
-            slope = keep_where(ops, xp.not_equal(ops.stop_gradient(errors), 0), weights * sign)
-            return weights * errors, slope
-
-        errors, keys, foreground = ops.elementwise(split, p, xp.reshape(pixels.index, row), valid)
-        weights = lovasz_weights(ops, keys, foreground, valid)
-        terms, slope = ops.elementwise(joined, weights, errors, foreground)
-        return total(ops, terms), slope
 
     def closed_form(  # type: ignore[override]
         self, ops: Backend, logits: Array, labels: Array, *, gradient: bool, upstream: Array | None
@@ -168,7 +152,7 @@ class LovaszSoftmaxLoss(Loss):
         """Linear in the errors once they are sorted; then back through the softmax."""
         run = _Pass(self, ops, logits, split_labels(ops, labels, self.ignore_index), gradient)
         value = ops.xp.sum(ops.xp.stack(ops.run(run.one_class, range(run.shape[1]))))
-        return value, run.gradient(upstream) if gradient else None
+        return ops.xp.astype(value, run.dtype), run.gradient(upstream) if gradient else None
 
 
 class _Pass:
@@ -182,33 +166,34 @@ class _Pass:
         self.shape, self.dtype = shape_of(logits), work_dtype(ops, logits)
         self.binary = loss._is_binary(self.shape[1])
         self.chunks = ops.chunks(*self.shape)
-        self.top = xp.zeros_like(pixels.index, dtype=self.dtype)
-        self.norm = xp.ones_like(self.top)
-        if not self.binary:
-            ops.run(self._find_sums, self.chunks)
+        self.top = xp.empty_like(pixels.index, dtype=self.dtype)
+        self.norm = xp.empty_like(self.top)
+        ops.run(self._find_sums, self.chunks)
         self.shares = loss._shares(ops, pixels, self.shape[1], self.top)
         #: By the probabilities.
         self.slopes = xp.empty_like(logits, dtype=self.dtype) if gradient else None
 
     def _find_sums(self, chunk: Chunk) -> None:
-        place, span = chunk
-        self.norm[place, span], self.top[place, span] = self.ops.softmax_sums(upcast(self.ops, self.logits[place, :, span]))
-
-    def _probabilities(self, z: Array, top: Array, norm: Array) -> Array:
-        return sigmoid(self.ops, z) if self.binary else self.ops.exp_(z - top) / norm
+        (place, span), ops = chunk, self.ops
+        z = upcast(ops, self.logits[place, :, span])
+        if self.binary:
+            # A sigmoid is the softmax beside a logit of 0.
+            z = ops.xp.concat([ops.xp.zeros_like(z), z], axis=1)
+        self.norm[place, span], self.top[place, span] = ops.softmax_sums(z)
 
     def one_class(self, c: int) -> Array:
         """The loss of one class times its share; its derivative by the probabilities goes to `slopes`."""
-        ops, xp, shares = self.ops, self.ops.xp, self.shares
+        ops, xp, shares, pixels = self.ops, self.ops.xp, self.shares, self.pixels
         images, channels, count = self.shape
         if ops.readable(shares) and float(ops.read(shares[c])) == 0:
             if self.slopes is not None:
                 self.slopes[:, c, :] = 0.0
-            return xp.zeros_like(shares[c])
-        p = ops.elementwise(self._probabilities, upcast(ops, self.logits[:, c, :]), self.top, self.norm)
-        loss, slope = self.loss._class_loss(ops, xp.reshape(p, (1, -1)), self.pixels, c, channels)
+            return xp.zeros_like(shares[c], dtype=xp.float64)
+        z, number = upcast(ops, self.logits[:, c, :]), self.loss._class_number(c, channels)
+        errors, foreground = ops.class_errors(z, self.top, self.norm, pixels.index, pixels.valid, number)
+        loss, slope = ops.lovasz(xp.reshape(errors, (-1,)), xp.reshape(foreground, (-1,)), shares[c])
         if self.slopes is not None:
-            self.slopes[:, c, :] = xp.reshape(slope * shares[c], (images, count))
+            self.slopes[:, c, :] = xp.reshape(slope, (images, count))
         return loss * shares[c]
 
     def gradient(self, upstream: Array | None) -> Array:

@@ -106,7 +106,7 @@ def differences(x, labels, ignore, squares, share):
 
 
 def jaccard_steps(errors, foreground):
-    """Differences of the Jaccard loss along the sorted errors, row by row and pixel by pixel."""
+    """Differences of the Jaccard loss along the sorted errors, row by row and pixel by pixel; 0 at errors not above 0."""
     steps = np.zeros(errors.shape)
     for errors_of_row, hits, out in zip(errors, foreground, steps, strict=True):
         whole, hit, missed, before = int(hits.sum()), 0, 0, 0.0
@@ -114,4 +114,4 @@ def jaccard_steps(errors, foreground):
             hit, missed = hit + int(hits[place]), missed + int(not hits[place])
             loss = 1 - (whole - hit) / (whole + missed)
             out[place], before = loss - before, loss
-    return steps
+    return np.where(errors > 0, steps, 0)
