@@ -7,8 +7,8 @@ from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
 
 FLAGS = {
-    # Nobody looks at errno and at floating-point exceptions. Every product is rounded, whatever the compiler's habit: each
-    # instruction set gives the same bits.
+    # Nobody looks at errno and at floating-point exceptions. Products are fused with sums where the code says so and nowhere
+    # else, whatever the compiler's habit: instruction sets that can give the same bits.
     "unix": ["-O3", "-std=c11", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=off"],
     "msvc": ["/O2"],
 }

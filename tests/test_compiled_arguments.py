@@ -305,6 +305,15 @@ def test_plain_values_of_another_kind(name):
                 called(name, given)
 
 
+@pytest.mark.parametrize("label", [math.inf, -math.inf, math.nan, 2**53, -(2**53), 1e300])
+@pytest.mark.parametrize(("name", "i"), [("binary_cross_entropy", 3), ("differences", 3), ("tally", 2), ("tally", 3)])
+def test_a_label_that_no_integer_is(name, i, label):
+    given = arguments(name)
+    given[i] = label
+    with pytest.raises(ValueError, match=r"^a label must lie between -2\^53 and 2\^53$"):
+        called(name, given)
+
+
 def test_a_truth_that_cannot_be_told():
     class Undecided:
         def __bool__(self):

@@ -1,4 +1,4 @@
-"""What the compiled loops make of numbers: accuracy over the whole range, NaN and infinity, the same bits everywhere."""
+"""What the compiled loops make of numbers: accuracy over the whole range, NaN and infinity, the same bits in each set."""
 
 from __future__ import annotations
 
@@ -17,8 +17,11 @@ SETS = _loops.instruction_sets()
 FALLBACK = NumPyBackend("numpy", xp)
 COMPILED = CompiledBackend("numpy", xp)
 
-# In units of the last place of the true float32, the smallest of them 2^-149. Measured on a million numbers, the same for
-# every instruction set: exp 0.97, log1p 1.89, log 1.97, softplus 2.57, sigmoid 2.24.
+# Those that multiply and add with one rounding; on another processor than x86 it is the only one.
+FUSED = [name for name in SETS if name != "baseline"]
+
+# In units of the last place of the true float32, the smallest of them 2^-149. Measured on two million numbers, in every
+# instruction set at most: exp 0.98, log1p 1.87, log 1.86, softplus 2.65, sigmoid 2.23.
 BOUNDS = {"exp": 1.0, "log1p": 2.0, "log": 2.0, "softplus": 3.0, "sigmoid": 2.5}
 
 
@@ -165,8 +168,8 @@ def test_nan_and_infinity_in_sums_of_whole_losses(number, label):
                 alike(out, slopes)
 
 
-@pytest.mark.skipif(len(SETS) < 2, reason="this processor has one instruction set")
-def test_every_instruction_set_gives_the_same_bits():
+@pytest.mark.skipif(len(FUSED) < 2, reason="this processor has one instruction set with fused multiplications")
+def test_every_fused_instruction_set_gives_the_same_bits():
     rng = np.random.default_rng(6)
     x = np.concatenate(
         [rng.normal(size=(2, 5, 1300)).astype(np.float32), np.repeat(odd_pixels(), 2, axis=0)[:, [0, 1, 2, 3, 3]]], 2
@@ -196,7 +199,7 @@ def test_every_instruction_set_gives_the_same_bits():
         yield out
 
     results = []
-    for name in SETS:
+    for name in FUSED:
         _loops.use(name)
         results.append(list(everything()))
     for found in results[1:]:

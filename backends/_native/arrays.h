@@ -85,6 +85,14 @@ static int has_shape(const Array *array, const char *name, int64_t first, int64_
     return 1;
 }
 
+/* A label to compare with, which loops convert to the labels' dtype; or an error is set. */
+static double label_of(PyObject *number) {
+    double label = PyFloat_AsDouble(number);
+    if (!PyErr_Occurred() && !(label > -9007199254740992.0 && label < 9007199254740992.0))
+        PyErr_SetString(PyExc_ValueError, "a label must lie between -2^53 and 2^53");
+    return label;
+}
+
 static int64_t size_of(const Array *array) { return array->shape[0] * array->shape[1] * array->shape[2]; }
 
 static int is_contiguous(const Array *array, const char *name) {

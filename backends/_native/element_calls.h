@@ -105,7 +105,7 @@ static int take_elements(PyObject *const *args, Array *a, int *count) {
 static PyObject *binary_cross_entropy(PyObject *self, PyObject *const *args, Py_ssize_t given) {
     if (given != 10) return PyErr_Format(PyExc_TypeError, "expected 10 arguments (got %zd)", given);
     float by[6];
-    double ignore = PyFloat_AsDouble(args[3]), sum = 0.0;
+    double ignore = label_of(args[3]), sum = 0.0;
     for (int i = 0; i < 6; i++) by[i] = (float)PyFloat_AsDouble(args[4 + i]);
     Array a[3];
     int count;
@@ -121,7 +121,7 @@ static PyObject *binary_cross_entropy(PyObject *self, PyObject *const *args, Py_
 static PyObject *differences(PyObject *self, PyObject *const *args, Py_ssize_t given) {
     if (given != 6) return PyErr_Format(PyExc_TypeError, "expected 6 arguments (got %zd)", given);
     int masks = args[3] != Py_None, squares = PyObject_IsTrue(args[4]);
-    double ignore = masks ? PyFloat_AsDouble(args[3]) : 0.0, by = PyFloat_AsDouble(args[5]), sum = 0.0;
+    double ignore = masks ? label_of(args[3]) : 0.0, by = PyFloat_AsDouble(args[5]), sum = 0.0;
     Array a[3];
     int count;
     if (PyErr_Occurred() || !take_elements(args, a, &count)) return NULL;
@@ -138,7 +138,7 @@ static PyObject *tally(PyObject *self, PyObject *const *args, Py_ssize_t given) 
     Array a[2];
     if (given != 4) return PyErr_Format(PyExc_TypeError, "expected 4 arguments (got %zd)", given);
     int masks = args[2] != Py_None;
-    double ignore = masks ? PyFloat_AsDouble(args[2]) : 0.0, most = PyFloat_AsDouble(args[3]);
+    double ignore = masks ? label_of(args[2]) : 0.0, most = PyErr_Occurred() ? 0.0 : label_of(args[3]);
     if (PyErr_Occurred() || !take_all(args, 2, a, wanted, 2)) return NULL;
     if (is_contiguous(&a[0], "labels") && has_shape(&a[1], "counts", 1, 1, 4)) {
         Py_BEGIN_ALLOW_THREADS

@@ -12,28 +12,29 @@ static void NAMED(softplus_and_sigmoid)(const float *x, float *above, float *ris
 /* Labels as numbers, 0 where they are not counted, and whether they are. */
 static inline void NAMED(targets)(const void *labels, int kind, int64_t start, double ignore, int masks, float *y, float *kept,
                                   int count) {
-#define READ(type)                                                                                                     \
+#define READ(type, wide)                                                                                               \
     {                                                                                                                  \
         const type *from = (const type *)labels + start;                                                               \
+        const wide skipped = (wide)ignore;                                                                             \
         for (int i = 0; i < count; i++) {                                                                              \
             float number = (float)from[i];                                                                             \
-            int counts = !masks | ((double)from[i] != ignore);                                                         \
+            int counts = !masks | ((wide)from[i] != skipped);                                                          \
             kept[i] = counts ? 1.0f : 0.0f;                                                                            \
             y[i] = counts ? number : 0.0f;                                                                             \
         }                                                                                                              \
     }
     switch (kind) {
     case FLOAT32:
-        READ(float)
+        READ(float, double)
         break;
     case INT64:
-        READ(int64_t)
+        READ(int64_t, int64_t)
         break;
     case INT32:
-        READ(int32_t)
+        READ(int32_t, int64_t)
         break;
     default:
-        READ(uint8_t)
+        READ(uint8_t, int64_t)
     }
 #undef READ
 }
@@ -46,18 +47,18 @@ static double NAMED(binary_cross_entropy)(const float *z, const void *labels, in
     double total = 0.0;
     for (int64_t start = 0; start < count_all; start += BLOCK) {
         int count = (int)(count_all - start < BLOCK ? count_all - start : BLOCK);
-        float y[BLOCK], kept[BLOCK], loss[BLOCK], slope[BLOCK];
+        float y[BLOCK], kept[BLOCK], loss[BLOCK], room[BLOCK], *slope = slopes ? slopes + start : room;
         NAMED(targets)(labels, kind, start, ignore, 1, y, kept, count);
         for (int i = 0; i < count; i++) {
-            float x = z[start + i], power = NAMED(exp)(x > 0.0f ? -x : x), factor = f + g * y[i], away = 1.0f - y[i];
+            float x = z[start + i], power = NAMED(exp)(x > 0.0f ? -x : x), factor = FMA(g, y[i], f), away = 1.0f - y[i];
             float above = (x > 0.0f ? 0.0f : -x) + NAMED(log1p)(power);
             float rising = (x < 0.0f ? 1.0f : power) / (1.0f + power);
-            float found = (v + w * y[i]) * (away * x + factor * above), falls = (s + t * y[i]) * (away - factor * rising);
+            float found = FMA(w, y[i], v) * FMA(away, x, factor * above);
+            float falls = FMA(t, y[i], s) * FMA(-factor, rising, away);
             loss[i] = kept[i] != 0.0f ? found : 0.0f;
             slope[i] = kept[i] != 0.0f ? falls : 0.0f;
         }
         total += NAMED(sum)(loss, count);
-        if (slopes) memcpy(slopes + start, slope, (size_t)count * sizeof(float));
     }
     return total;
 }

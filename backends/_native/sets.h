@@ -45,13 +45,16 @@ typedef struct {
 #define SEVERAL_SETS 0
 #endif
 
+/* a b + c, rounded once where the processor can: written out, so that each such set gives the same bits. */
 #if SEVERAL_SETS
 
+#define FMA(a, b, c) __builtin_fmaf(a, b, c)
+
 #if defined(__clang__)
-#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl"))), apply_to = function)
+#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,fma"))), apply_to = function)
 #else
 #pragma GCC push_options
-#pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,prefer-vector-width=512")
+#pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,fma,prefer-vector-width=512")
 #endif
 #define SET avx512
 #include "loops.h"
@@ -64,10 +67,10 @@ static const Loops LOOPS_AVX512 = LOOPS_OF_SET("avx512");
 #endif
 
 #if defined(__clang__)
-#pragma clang attribute push(__attribute__((target("avx2"))), apply_to = function)
+#pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
 #else
 #pragma GCC push_options
-#pragma GCC target("avx2")
+#pragma GCC target("avx2,fma")
 #endif
 #define SET avx2
 #include "loops.h"
@@ -79,6 +82,14 @@ static const Loops LOOPS_AVX2 = LOOPS_OF_SET("avx2");
 #pragma GCC pop_options
 #endif
 
+#undef FMA
+#endif
+
+/* Where the processor is not known to have it, a call would take a hundred times as long: there are two roundings then. */
+#if defined(__FMA__) || defined(__ARM_FEATURE_FMA) || defined(__FP_FAST_FMAF)
+#define FMA(a, b, c) __builtin_fmaf(a, b, c)
+#else
+#define FMA(a, b, c) ((a) * (b) + (c))
 #endif
 
 #define SET baseline
@@ -92,9 +103,9 @@ static int sets_here(const Loops **sets) {
 #if SEVERAL_SETS
     __builtin_cpu_init();
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
-        __builtin_cpu_supports("avx512vl"))
+        __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("fma"))
         sets[count++] = &LOOPS_AVX512;
-    if (__builtin_cpu_supports("avx2")) sets[count++] = &LOOPS_AVX2;
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) sets[count++] = &LOOPS_AVX2;
 #endif
     sets[count++] = &LOOPS_BASELINE;
     return count;

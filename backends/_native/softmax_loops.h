@@ -83,7 +83,7 @@ static void NAMED(through_softmax)(const float *z, int64_t z_step, const float *
             for (int i = 0; i < count; i++) {
                 float power = NAMED(exp)(row[i] - largest[i]);
                 sum[i] += power;
-                mean[i] += power * by[i];
+                mean[i] = FMA(power, by[i], mean[i]);
             }
         }
         for (int i = 0; i < count; i++) {
