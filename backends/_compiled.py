@@ -207,7 +207,7 @@ class CompiledBackend(NumPyBackend):
             _loops.tally(flat[start : start + _TALLIED], counts, ignore_index, most)
             return counts
 
-        return sum(self.run(part, range(0, flat.size, _TALLIED)))
+        return part(0) if flat.size <= _TALLIED else sum(self.run(part, range(0, flat.size, _TALLIED)))
 
 
 def _fits(x: Any) -> bool:
@@ -245,7 +245,8 @@ def _has_axes(x: Any) -> bool:
 
 def _side_by_side(x: Any, dtype: Any = np.float32) -> Any:
     """The array, or a copy: contiguous and aligned, as the loops read it."""
-    return np.require(x, dtype, ("C", "A"))
+    flags = x.flags
+    return x if x.dtype == dtype and flags.c_contiguous and flags.aligned else np.require(x, dtype, ("C", "A"))
 
 
 def _lies_flat(x: Any, labels: Any) -> bool:

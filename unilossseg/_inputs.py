@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from unilossseg._pixels import differs, shape_of
 from unilossseg.backends import Array, Backend, backend_of
@@ -80,9 +80,19 @@ def weight_length(owner: str, weight: Any, channels: int) -> None:
         )
 
 
+class Checked(NamedTuple):
+    """Labels in the range of the classes."""
+
+    labels: Array
+    #: What `tally` counted in them, where they were looked at.
+    tally: Array | None = None
+    #: A number of the backend, NaN where a label was out of range and nobody may raise; None: none was.
+    poison: Array | None = None
+
+
 def check_range(
     loss: Loss, kernel: Backend, backend: Backend, logits: Array, labels: Array, validate: bool | None
-) -> tuple[Array, Array | None]:
+) -> Checked:
     """Raises where a label names no class, if values may be read.
 
     Else such labels become class 0, so that nothing is read out of bounds, and a number comes along that is NaN if there
@@ -97,9 +107,10 @@ def check_range(
         )
     values = labels if kernel is backend else backend.to_kernel(labels)
     if kernel.readable(values) if validate is None else validate:
-        if int(kernel.read(kernel.tally(values, ignore_index, limit - 1)[3])) > 0:
+        tally = kernel.tally(values, ignore_index, limit - 1)
+        if int(kernel.read(tally[3])) > 0:
             _raise_out_of_range(loss.name, kernel, values, limit, ignore_index)
-        return labels, None
+        return Checked(labels, tally)
     xp = backend.xp
     if backend.is_dtype(labels, ("integral", "bool")):
         # Narrow integers wrap around in some frameworks' comparisons with larger numbers.
@@ -107,7 +118,7 @@ def check_range(
     wrong = _out_of_range(backend, labels, limit, ignore_index)
     safe = xp.where(wrong, xp.zeros_like(labels), labels)
     one = xp.ones_like(xp.any(wrong), dtype=xp.float32)
-    return safe, xp.where(xp.any(wrong), one * xp.nan, one)
+    return Checked(safe, None, xp.where(xp.any(wrong), one * xp.nan, one))
 
 
 def _out_of_range(ops: Backend, values: Array, limit: int, ignore_index: int | None) -> Array:

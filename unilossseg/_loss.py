@@ -70,6 +70,8 @@ class Loss:
     #: Whether the closed form takes logits of a dtype that the kernel lacks (bfloat16 in NumPy) as they are, and makes
     #: numbers of them a chunk at a time, by `ops.cast` alone; False: they come widened, in a copy.
     packed_logits: ClassVar[bool] = False
+    #: Whether the closed form takes `tally`, whose first three numbers the check of the labels has counted already.
+    tallied: ClassVar[bool] = False
     #: The least rank of the logits.
     least_rank: ClassVar[int] = 2
     #: Whether labels are class numbers, which are checked to lie in [0, C).
@@ -206,10 +208,10 @@ class Loss:
                 extras[name] = self.check_input(backend, name, logits, ready, value)
         extras.update(self.drawn_inputs(backend, logits, extras))
         kernel = backend.kernel(logits)
-        poison = None
+        checked = _inputs.Checked(ready)
         if self.class_labels:
-            ready, poison = _inputs.check_range(self, kernel or backend, backend, logits, ready, _wanted(self, validate))
-        return _Batch(self, backend, kernel, logits, ready, extras, poison)
+            checked = _inputs.check_range(self, kernel or backend, backend, logits, ready, _wanted(self, validate))
+        return _Batch(self, backend, kernel, logits, checked.labels, extras, checked.tally, checked.poison)
 
 
 def _wanted(loss: Loss, validate: bool | None) -> bool | None:
@@ -228,7 +230,8 @@ class _Batch:
     logits: Array
     labels: Array
     extras: dict[str, Array]
-    #: A number of the backend, NaN where a label is out of range and nobody may raise; None: labels are in range.
+    #: See `_inputs.Checked`; the former is an array of the kernel's.
+    tally: Array | None
     poison: Array | None
 
     def plain(self, logits: Array) -> Array:
@@ -263,11 +266,12 @@ class _Batch:
             scale = poison if scale is None else scale * poison
         if scale is not None:
             scale = ops.xp.astype(scale, work_dtype(ops, z), copy=False)
-        flattened = flat(ops, z) if self.loss.flat_pixels else z
+        flattened, labels = flat(ops, z) if self.loss.flat_pixels else z, backend.to_kernel(self.labels)
+        if self.loss.tallied:
+            ignore_index = getattr(self.loss, "ignore_index", None)
+            arrays["tally"] = ops.tally(labels, ignore_index, 1) if self.tally is None else self.tally
         with ops.limited_threads(backend.threads()):
-            value, slope = self.loss.closed_form(
-                ops, flattened, backend.to_kernel(self.labels), gradient=gradient, upstream=scale, **arrays
-            )
+            value, slope = self.loss.closed_form(ops, flattened, labels, gradient=gradient, upstream=scale, **arrays)
         if self.poison is not None:
             value = value * poison
         value = backend.from_kernel(value)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import math
+import operator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,6 +75,23 @@ def total(ops: Backend, x: Array, axis: int | tuple[int, ...] | None = None) -> 
     """The sum, accumulated in float64 so that a million float32 terms lose no digits, in the array's own dtype."""
     xp = ops.xp
     return xp.astype(xp.sum(x, axis=axis, dtype=xp.float64), x.dtype)
+
+
+def added(parts: Sequence[Array]) -> Array:
+    """The sum of some arrays, or of their sums."""
+    return functools.reduce(operator.add, parts)
+
+
+def numbers_of(ops: Backend, x: Array, count: int) -> tuple[list[Any], Callable[[float], Any]]:
+    """The first entries of a row to calculate with in float64, and what makes one more such number.
+
+    They are Python's where values are at hand, which cost a tenth; elsewhere arrays of one entry, and so are the others
+    then: where Paddle traces a program it rounds a Python number beside an operator to float32.
+    """
+    if ops.readable(x):
+        return [float(ops.read(x[k])) for k in range(count)], float
+    found = [ops.xp.astype(x[k], ops.xp.float64) for k in range(count)]
+    return found, lambda number: ops.xp.full_like(found[0], number)
 
 
 def average(ops: Backend, x: Array) -> Array:

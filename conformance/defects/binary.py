@@ -66,8 +66,9 @@ def bce_mean_over_all(patches: Patches) -> None:
     """The mean runs over ignored elements too."""
 
     def make(original: Any) -> Any:
-        def wrong(self: Any, ops: Any, tally: Array, size: int, dtype: Any) -> Any:
-            return original(self, ops, np.stack([size, *tally[1:]]), size, dtype)
+        def wrong(self: Any, ops: Any, labels: Array, tally: Array, channels: int) -> Any:
+            found = original(self, ops, labels, tally, channels)
+            return replace(found, each=1 / (labels.size * (1 if labels.ndim == 3 else channels)))
 
         return wrong
 
@@ -101,7 +102,7 @@ def bce_pos_weight_everywhere(patches: Patches) -> None:
 @defect("BCELoss")
 def bce_pos_weight_dropped(patches: Patches) -> None:
     """pos_weight changes nothing."""
-    changes.result(patches, BCELoss, "_lines", lambda lines: replace(lines, extra=np.zeros_like(lines.extra)))
+    changes.result(patches, BCELoss, "_lines", lambda lines: replace(lines, extra=0.0))
 
 
 @defect("BCELoss")
@@ -140,7 +141,7 @@ def bce_dynamic_without_two(patches: Patches) -> None:
 def bce_soft_labels_counted(patches: Patches) -> None:
     """A soft label above 0.5 counts as a positive in the dynamic weights."""
     # Rounded; whole numbers, the ignored label among them, stay.
-    changes.argument(patches, BCELoss, "_tally", 2, lambda labels: np.floor(labels + 0.5))
+    changes.argument(patches, changes.NUMPY, "tally", 1, lambda labels: np.floor(labels + 0.5))
 
 
 @defect("BCELoss")

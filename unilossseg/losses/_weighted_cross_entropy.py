@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from unilossseg._loss import Loss
 from unilossseg._pixels import (
     PixelLabels,
+    added,
     as_weights,
     class_values,
     keep_where,
@@ -99,7 +100,7 @@ class _Pass:
             a, losses = weights[chunk], self.of(chunk, weights, upstream)
             return xp.sum(a * keep_where(ops, xp.not_equal(a, 0), losses), dtype=xp.float64)
 
-        value = xp.sum(xp.stack(ops.run(task, self.chunks)))
+        value = added(ops.run(task, self.chunks))
         return xp.astype(value, weights.dtype), self.slopes
 
     def gradient(self, weights: Array, upstream: Array | None) -> Array | None:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 from unilossseg import _errors, _inputs
 from unilossseg._loss import Loss
 from unilossseg._pixels import (
+    added,
     differs,
     flat,
     keep_where,
+    numbers_of,
     shape_of,
     size_of,
     softplus,
@@ -80,6 +82,7 @@ class BCELoss(Loss):
     variant: str = "paddleseg"
 
     packed_logits = True
+    tallied = True
 
     def __post_init__(self) -> None:
         """Checks the parameters."""
@@ -128,40 +131,34 @@ class BCELoss(Loss):
         mask = differs(ops, labels, self.ignore_index)
         return keep_where(ops, mask, ops.cast(labels, dtype)), mask
 
-    def _tally(self, ops: Backend, labels: Array, channels: int) -> Array:
-        """How many elements are counted, are positive and are negative: int64 (3,)."""
-        xp, encoded = ops.xp, len(labels.shape) == 2
-        counts = ops.tally(labels, self.ignore_index, 1)
-        valid, positives, negatives = counts[0], counts[1], counts[2]
-        each = channels if encoded else 1
-        ignored = size_of(labels) - valid if self.variant == "paddleseg" else xp.zeros_like(valid)
-        if encoded:
-            # The reference takes ignored pixels for class 0.
-            positives, negatives = valid + ignored, (channels - 1) * (valid + ignored)
-        else:
+    def _shares(self, ops: Backend, labels: Array, tally: Array, channels: int) -> _Shares:
+        """The numbers of the whole batch that an element's weight is put together from; `tally` is the labels'."""
+        (valid, positives, negatives), number = numbers_of(ops, tally, 3)
+        # Of class numbers each stands for one element a channel.
+        each = 1 if len(labels.shape) == 3 else channels
+        counted, size = number(each) * valid, number(each * size_of(labels))
+        ignored = number(size_of(labels)) - valid if self.variant == "paddleseg" else number(0)
+        if len(labels.shape) == 3:
             negatives = negatives + ignored
-        return xp.stack([each * valid, positives, negatives])
+        else:
+            # The reference takes ignored pixels for class 0.
+            positives, negatives = valid + ignored, number(channels - 1) * (valid + ignored)
+        whole, eps, two = positives + negatives + number(EPS), number(EPS), number(2)
+        share = number(1) / ((counted / size + eps) * size)
+        return _Shares(share, two * positives / whole, two * negatives / whole, number)
 
-    def _shares(self, ops: Backend, tally: Array, size: int, dtype: Any) -> _Shares:
-        """The numbers of the whole batch that an element's weight is put together from."""
-        counted, positives, negatives = (ops.xp.astype(tally[k], ops.xp.float64) for k in range(3))
-        xp = ops.xp
-        # Not operators: Paddle 2, and 3 where it traces a program, round a Python number beside one to float32.
-        whole = xp.add(positives + negatives, EPS)
-        each = xp.divide(xp.ones_like(counted), xp.multiply(xp.add(xp.divide(counted, size), EPS), size))
-        numbers = (each, 2 * positives / whole, 2 * negatives / whole)
-        return _Shares(*(ops.xp.astype(number, dtype) for number in numbers))
-
-    def _lines(self, ops: Backend, shares: _Shares) -> _Lines:
+    def _lines(self, ops: Backend, labels: Array, tally: Array, channels: int, dtype: Any) -> _Lines:
         """The weights as functions of the label, with the denominator in them."""
-        xp, one = ops.xp, ops.xp.ones_like(shares.each)
-        base, rise = shares.each, xp.zeros_like(one)
+        shares = self._shares(ops, labels, tally, channels)
+        base, rise, extra = shares.each, shares.number(0), shares.number(0)
         if self.weight == "dynamic":
             base, rise = base * shares.positive, base * (shares.negative - shares.positive)
-        if self.pos_weight is None:
-            return _Lines(base, rise, xp.zeros_like(one))
-        most = shares.negative if self.pos_weight == "dynamic" else xp.multiply(one, self.pos_weight)
-        return _Lines(base, rise, most - one)
+        if self.pos_weight is not None:
+            most = shares.negative if self.pos_weight == "dynamic" else shares.number(float(self.pos_weight))
+            extra = most - shares.number(1)
+        if shares.number is float:
+            return _Lines(base, rise, extra)
+        return _Lines(*(ops.xp.astype(number, dtype) for number in (base, rise, extra)))
 
     def _weights(self, ops: Backend, target: Array, lines: _Lines, images: slice) -> tuple[Array, Array | None]:
         """Each element's weight, and the factor of the softplus term; None for 1."""
@@ -182,21 +179,21 @@ class BCELoss(Loss):
         z = flat(ops, logits)
         labels, channels = self._flat_labels(ops, z, labels), int(z.shape[1])
         target, mask = self._target(ops, labels, channels, z.dtype)
-        shares = self._shares(ops, self._tally(ops, labels, channels), size_of(z), z.dtype)
-        a, factor = self._weights(ops, target, self._lines(ops, shares), slice(None))
+        lines = self._lines(ops, labels, ops.tally(labels, self.ignore_index, 1), channels, z.dtype)
+        a, factor = self._weights(ops, target, lines, slice(None))
         losses = softplus(ops, -z)
         losses = (1 - target) * z + (losses if factor is None else factor * losses)
         return total(ops, a * keep_where(ops, mask, losses))
 
     def closed_form(  # type: ignore[override]
-        self, ops: Backend, logits: Array, labels: Array, *, gradient: bool, upstream: Array | None
+        self, ops: Backend, logits: Array, labels: Array, *, tally: Array, gradient: bool, upstream: Array | None
     ) -> tuple[Array, Array | None]:
         """Derivative a * ((1 - y) - factor * sigmoid(-z)), a piece of the elements at a time."""
         labels, shape = self._flat_labels(ops, logits, labels), shape_of(logits)
         if len(labels.shape) == 3:
             # Every element for itself: channels are no more than pixels.
             logits, labels = (ops.xp.reshape(x, (shape[0], 1, -1)) for x in (logits, labels))
-        run = _Pass(self, ops, logits, labels, gradient, upstream)
+        run = _Pass(self, ops, logits, labels, tally, gradient, upstream)
         return run.value(), run.slopes
 
 
@@ -204,12 +201,18 @@ class _Pass:
     """One pass over the logits, a chunk at a time."""
 
     def __init__(
-        self, loss: BCELoss, ops: Backend, logits: Array, labels: Array, gradient: bool, upstream: Array | None
+        self,
+        loss: BCELoss,
+        ops: Backend,
+        logits: Array,
+        labels: Array,
+        tally: Array,
+        gradient: bool,
+        upstream: Array | None,
     ) -> None:
         self.loss, self.ops, self.logits, self.labels, self.upstream = loss, ops, logits, labels, upstream
         self.dtype, self.channels = work_dtype(ops, logits), shape_of(logits)[1]
-        shares = loss._shares(ops, loss._tally(ops, labels, self.channels), size_of(logits), self.dtype)
-        self.lines = loss._lines(ops, shares)
+        self.lines = loss._lines(ops, labels, tally, self.channels, self.dtype)
         self.slopes = ops.buffer_like(logits) if gradient else None
         #: Whether a loop of the backend's own may know the weights: it knows labels, and no images.
         self.plain = len(labels.shape) == 3 and not isinstance(loss.weight, tuple)
@@ -217,7 +220,7 @@ class _Pass:
     def value(self) -> Array:
         """The loss; its gradient comes to `slopes`."""
         ops, xp = self.ops, self.ops.xp
-        value = xp.sum(xp.stack(ops.run(self.chunk, ops.chunks(*shape_of(self.logits), small=True))))
+        value = added(ops.run(self.chunk, ops.chunks(*shape_of(self.logits), small=True)))
         # A weight that all elements have has waited for their sum.
         return xp.astype(value * self.lines.base if self.loss.weight is None else value, self.dtype)
 
@@ -228,10 +231,11 @@ class _Pass:
 
     def by_loop(self, chunk: Chunk) -> Array | None:
         """With the backend's loop, if it has one for such arrays."""
-        (place, span), lines, one = chunk, self.lines, self.ops.xp.ones_like(self.lines.base)
-        weight = (one, lines.rise) if self.loss.weight is None else (lines.base, lines.rise)
-        scale = one if self.upstream is None else self.upstream
-        by = (lines.base * scale, lines.rise * scale)
+        (place, span), lines = chunk, self.lines
+        weight = (1.0, 0.0) if self.loss.weight is None else (lines.base, lines.rise)
+        by = (lines.base, lines.rise)
+        if self.upstream is not None:
+            by = (lines.base * self.upstream, lines.rise * self.upstream)
         room = None if self.slopes is None else self.slopes[place, :, span]
         z, y = self.logits[place, :, span], self.labels[place, :, span]
         return self.ops.binary_cross_entropy(z, y, self.loss.ignore_index, weight, by, lines.extra, room)
@@ -261,17 +265,19 @@ class _Pass:
 
 @dataclass(frozen=True)
 class _Shares:
-    """Numbers of a whole batch: what one element counts, and twice the share of positives and of negatives."""
+    """Numbers of a whole batch: what one element counts, twice the share of positives and of negatives."""
 
-    each: Array
-    positive: Array
-    negative: Array
+    each: Any
+    positive: Any
+    negative: Any
+    #: See `numbers_of`.
+    number: Callable[[float], Any]
 
 
 @dataclass(frozen=True)
 class _Lines:
     """An element's weight is base + rise * y (times its image's), the factor of the softplus term 1 + extra * y."""
 
-    base: Array
-    rise: Array
-    extra: Array
+    base: Any
+    rise: Any
+    extra: Any

@@ -9,6 +9,7 @@ from unilossseg import _errors
 from unilossseg._loss import Loss
 from unilossseg._neighbourhood import central_difference, central_difference_transposed, dilate, triangle
 from unilossseg._pixels import (
+    added,
     as_weights,
     flat,
     keep_where,
@@ -221,7 +222,7 @@ class _Planes:
 
         ops.run(draw, self.bands)
         self.tops = self._tops()
-        self.numbers = xp.sum(xp.stack(ops.run(self._numbers, self.groups)), axis=0)
+        self.numbers = added(ops.run(self._numbers, self.groups))
 
     def _tops(self) -> tuple[Array, Array]:
         """Fills `smooth` and `wanted`; the largest magnitudes that predicted and wanted edges are divided by."""
@@ -268,7 +269,7 @@ class _Planes:
             _, _, difference, weights = self._difference(group)
             return xp.sum(weights * xp.abs(difference), dtype=xp.float64)
 
-        return xp.astype(xp.sum(xp.stack(self.ops.run(task, self.groups))), self.dtype)
+        return xp.astype(added(self.ops.run(task, self.groups)), self.dtype)
 
     def gradient(self, upstream: Array | None) -> Array:
         """By the logits, in the working dtype."""

@@ -9,6 +9,7 @@ from unilossseg import _errors
 from unilossseg._loss import Loss
 from unilossseg._pixels import (
     PixelLabels,
+    added,
     flat,
     keep_where,
     ratio,
@@ -151,7 +152,7 @@ class LovaszSoftmaxLoss(Loss):
     ) -> tuple[Array, Array | None]:
         """Linear in the errors once they are sorted; then back through the softmax."""
         run = _Pass(self, ops, logits, split_labels(ops, labels, self.ignore_index), gradient)
-        value = ops.xp.sum(ops.xp.stack(ops.run(run.one_class, range(run.shape[1]))))
+        value = added(ops.run(run.one_class, range(run.shape[1])))
         return ops.xp.astype(value, run.dtype), run.gradient(upstream) if gradient else None
 
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from unilossseg import _errors
 from unilossseg._loss import Loss
-from unilossseg._pixels import as_weights, average, differs, keep_where, shape_of, size_of, total, upcast, work_dtype
+from unilossseg._pixels import added, as_weights, average, differs, keep_where, shape_of, size_of, total, upcast, work_dtype
 from unilossseg.backends import Array, Backend
 
 EPS = 1e-10
@@ -116,7 +116,7 @@ class ElementLoss(Loss):
         slopes = None if slopes is None else xp.reshape(slopes, shape)
         if values is not None:
             return xp.reshape(values, shape), slopes
-        return xp.astype(share * xp.sum(xp.stack(sums)), dtype), slopes
+        return xp.astype(share * added(sums), dtype), slopes
 
     def _counted(self, ops: Backend, labels: Array, chunks: Sequence[tuple[slice, ...]], dtype: Any) -> Array:
         """The mean of the mask."""
@@ -124,7 +124,7 @@ class ElementLoss(Loss):
         if self.reduction != "mean" or not self.masks():
             return xp.ones((), dtype=dtype, device=ops.device(labels))
         count = ops.run(lambda here: ops.count(self._mask(ops, labels[here])), chunks)
-        return xp.astype(xp.astype(xp.sum(xp.stack(count)), xp.float64) / size_of(labels), dtype)
+        return xp.astype(xp.astype(added(count), xp.float64) / size_of(labels), dtype)
 
 
 @dataclass(eq=False)

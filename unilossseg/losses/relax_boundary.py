@@ -8,7 +8,7 @@ from dataclasses import KW_ONLY, dataclass
 from unilossseg import _errors
 from unilossseg._loss import Loss
 from unilossseg._neighbourhood import dilate
-from unilossseg._pixels import as_weights, flat, keep_where, ratio, shape_of, split_labels, total, upcast, work_dtype
+from unilossseg._pixels import added, as_weights, flat, keep_where, ratio, shape_of, split_labels, total, upcast, work_dtype
 from unilossseg.backends import Array, Backend
 from unilossseg.backends._backend import Chunk
 
@@ -152,7 +152,7 @@ class RelaxBoundaryLoss(Loss):
                     slopes[place, :, span] = ops.cast(slope, logits.dtype)
             return xp.sum(weights * keep_where(ops, xp.not_equal(weights, 0), losses), dtype=xp.float64)
 
-        value = xp.sum(xp.stack(ops.run(task, ops.chunks(*shape_of(z), small=True))))
+        value = added(ops.run(task, ops.chunks(*shape_of(z), small=True)))
         return xp.astype(value, a.dtype), slopes
 
 
