@@ -132,8 +132,13 @@ class Backend(FusedOperations):
     def to_kernel(self, x: Array, packed: bool = False) -> Array:
         """The array as one of the kernel's backend, without a copy where the dtype allows.
 
-        A dtype that the kernel lacks is widened, or with `packed` stays as it is: only `cast` makes numbers of it then.
+        A dtype that the kernel lacks is widened, or with `packed` stays as it is: only `cast` and `unpacked` make numbers
+        of it then.
         """
+        return x
+
+    def unpacked(self, x: Array) -> Array:
+        """The array, or where it is packed its numbers."""
         return x
 
     def from_kernel(self, x: Array, dtype: Any = None) -> Array:

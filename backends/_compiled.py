@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -31,7 +31,7 @@ class CompiledBackend(NumPyBackend):
         """Half precision to float32 and back: NumPy converts float16 number by number, twenty times as slowly."""
         if dtype == np.float32 and x.dtype in _HALF and _has_rows(x):
             wide = SHELF.empty(x.shape, np.float32)
-            _loops.widen(x["bfloat16"] if x.dtype == BFLOAT16 else x, wide)
+            _loops.widen(_bits(x), wide)
             return wide
         if x.dtype == np.float32 and dtype in _HALF and _has_rows(x):
             narrow = SHELF.empty(x.shape, np.uint16 if dtype == BFLOAT16 else np.float16)
@@ -104,12 +104,8 @@ class CompiledBackend(NumPyBackend):
         """One pass."""
         if not (_lies_flat(x, labels) and _is_exact(ignore_index)):
             return None
-        numbers = [float(number) for number in (*weight, 1.0, extra, *slope_weight)]
-
-        def loop(x: Array, labels: Array, out: Array | None) -> float:
-            return _loops.binary_cross_entropy(x, labels, out, ignore_index, *numbers)
-
-        return self._widely(loop, x, labels, out)
+        numbers = (float(number) for number in (*weight, 1.0, extra, *slope_weight))
+        return np.float64(_loops.binary_cross_entropy(_bits(x), _bits(labels), _bits(out), ignore_index, *numbers))
 
     def differences(
         self, x: Array, labels: Array, ignore_index: int | None, squares: bool, share: Array, out: Array | None
@@ -117,23 +113,7 @@ class CompiledBackend(NumPyBackend):
         """One pass."""
         if not (_lies_flat(x, labels) and (ignore_index is None or _is_exact(ignore_index))):
             return None
-        by = float(share)
-
-        def loop(x: Array, labels: Array, out: Array | None) -> float:
-            return _loops.differences(x, labels, out, ignore_index, squares, by)
-
-        return self._widely(loop, x, labels, out)
-
-    def _widely(self, loop: Callable[..., float], x: Array, labels: Array, out: Array | None) -> Array:
-        """A loop over float32, for arrays in half precision too."""
-        labels = self.cast(labels, np.float32) if labels.dtype in _HALF else labels
-        if x.dtype == np.float32:
-            return np.float64(loop(x, labels, out))
-        room = None if out is None else SHELF.empty(out.shape, np.float32)
-        found = loop(self.cast(x, np.float32), labels, room)
-        if out is not None:
-            out[...] = self.cast(room, out.dtype)
-        return np.float64(found)
+        return np.float64(_loops.differences(_bits(x), _bits(labels), _bits(out), ignore_index, squares, float(share)))
 
     def softplus_and_sigmoid(self, x: Array) -> tuple[Array, Array]:
         """One pass."""
@@ -257,6 +237,11 @@ def _lies_flat(x: Any, labels: Any) -> bool:
         and _has_axes(x)
         and all(array.flags.c_contiguous and array.flags.aligned for array in (x, labels))
     )
+
+
+def _bits(x: Any) -> Any:
+    """bfloat16 as the loops take it."""
+    return x["bfloat16"] if x is not None and x.dtype == BFLOAT16 else x
 
 
 def _is_exact(ignore_index: int) -> bool:

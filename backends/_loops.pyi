@@ -15,9 +15,9 @@ def class_sums(sums: NDArray[float64], values: Floats, index: Labels, /) -> None
 def split_labels(labels: Labels, index: NDArray[int32], valid: NDArray[bool_], ignore_index: int, /) -> None: ...
 def cross_entropy(z: Floats, index: Labels, losses: Floats, weights: Floats = ..., slopes: Floats = ..., /) -> None: ...
 def binary_cross_entropy(
-    z: Floats,
+    z: Floats | Halves,
     labels: Labels,
-    slopes: Floats | None,
+    slopes: Floats | Halves | None,
     ignore_index: float,
     v: float,
     w: float,
@@ -28,7 +28,13 @@ def binary_cross_entropy(
     /,
 ) -> float: ...
 def differences(
-    z: Floats, labels: Labels, slopes: Floats | None, ignore_index: float | None, squares: bool, by: float, /
+    z: Floats | Halves,
+    labels: Labels,
+    slopes: Floats | Halves | None,
+    ignore_index: float | None,
+    squares: bool,
+    by: float,
+    /,
 ) -> float: ...
 def through_softmax(z: Floats, slope: Floats, weights: Floats | None, out: Floats, /) -> None: ...
 def softmax_totals(z: Floats, index: Labels, weights: Floats, totals: NDArray[float64], own: Floats, /) -> None: ...

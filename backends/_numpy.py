@@ -50,6 +50,10 @@ class NumPyBackend(Backend):
             return x if x.dtype == BFLOAT16 else rounded(x)
         return super().cast(widened(x) if x.dtype == BFLOAT16 else x, dtype)
 
+    def unpacked(self, x: Array) -> Array:
+        """bfloat16 as float32."""
+        return self.cast(x, np.float32) if x.dtype == BFLOAT16 else x
+
     def readable(self, x: Array) -> bool:
         """Values are at hand."""
         return True

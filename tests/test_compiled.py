@@ -321,6 +321,36 @@ def test_sums_of_whole_losses(rng, pixels, dtype):
             near(out, exact[1], 4, scale=0)
 
 
+def halves(x, dtype):
+    """Numbers in half precision, and what they are in float32."""
+    narrow = FALLBACK.cast(x, dtype)
+    return narrow, FALLBACK.cast(narrow, np.float32)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, BFLOAT16], ids=str)
+@pytest.mark.parametrize("pixels", SIZES)
+def test_sums_of_whole_losses_in_half_precision(rng, pixels, dtype):
+    """The same as of float32, and slopes that are rounded once."""
+    x, exact = halves(rng.normal(size=(3, 1, pixels)).astype(np.float32) * 4, dtype)
+    labels = rng.integers(0, 2, x.shape)
+    labels[rng.random(x.shape) < 0.2] = 255
+    soft, exact_soft = halves(np.where(labels == 255, 255, rng.random(x.shape)).astype(np.float32), dtype)
+    whole = np.empty_like(exact)
+
+    def both(call):
+        for given, wide in ((labels, labels), (soft, exact_soft)):
+            out = np.empty_like(x)
+            found, wanted = call(x, given, out), call(exact, wide, whole)
+            assert found == wanted == call(x, given, None)
+            bits, rounded = (array.view(np.uint16) for array in (out, FALLBACK.cast(whole, dtype)))
+            assert np.array_equal(bits, rounded)
+
+    both(lambda x, y, out: COMPILED.binary_cross_entropy(x, y, 255, (0.5, 0.25), (2.0, -0.75), 3.0, out))
+    for ignored in (255, None):
+        for squares in (False, True):
+            both(lambda x, y, out, ignored=ignored, squares=squares: COMPILED.differences(x, y, ignored, squares, 0.5, out))
+
+
 def test_arrays_that_the_loops_do_not_read_are_the_fallbacks(rng):
     """Unaligned, of four axes, of another byte order: slower, never an error."""
     x, labels = rng.normal(size=(2, 3, 8)).astype(np.float32), rng.integers(0, 3, (2, 8))

@@ -70,6 +70,8 @@ class Loss:
     #: Whether the closed form takes logits of a dtype that the kernel lacks (bfloat16 in NumPy) as they are, and makes
     #: numbers of them a chunk at a time, by `ops.cast` alone; False: they come widened, in a copy.
     packed_logits: ClassVar[bool] = False
+    #: The same of its labels; `ops.unpacked` makes numbers of them.
+    packed_labels: ClassVar[bool] = False
     #: Whether the closed form takes `tally`, whose first three numbers the check of the labels has counted already.
     tallied: ClassVar[bool] = False
     #: The least rank of the logits.
@@ -266,7 +268,8 @@ class _Batch:
             scale = poison if scale is None else scale * poison
         if scale is not None:
             scale = ops.xp.astype(scale, work_dtype(ops, z), copy=False)
-        flattened, labels = flat(ops, z) if self.loss.flat_pixels else z, backend.to_kernel(self.labels)
+        flattened = flat(ops, z) if self.loss.flat_pixels else z
+        labels = backend.to_kernel(self.labels, packed=self.loss.packed_labels)
         if self.loss.tallied:
             ignore_index = getattr(self.loss, "ignore_index", None)
             arrays["tally"] = ops.tally(labels, ignore_index, 1) if self.tally is None else self.tally

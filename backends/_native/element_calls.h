@@ -85,8 +85,9 @@ static PyObject *split_labels(PyObject *self, PyObject *const *args, Py_ssize_t 
     return finish(a, 3);
 }
 
-/* Of z, labels and, if it is wanted, a place for slopes: contiguous, and of one length. */
-static const Wanted ELEMENTS[] = {{"z", FLOAT32, 0}, {"labels", FLOAT32 | INT64 | INT32 | UINT8, 0}, {"slopes", FLOAT32, 1}};
+/* Of z, labels and, if it is wanted, a place for slopes: contiguous, and of one length. bfloat16 comes as its bits. */
+#define FLOATS (FLOAT32 | UINT16 | FLOAT16)
+static const Wanted ELEMENTS[] = {{"z", FLOATS, 0}, {"labels", FLOATS | INT64 | INT32 | UINT8, 0}, {"slopes", FLOATS, 1}};
 
 static int take_elements(PyObject *const *args, Array *a, int *count) {
     *count = args[2] == Py_None ? 2 : 3;
@@ -95,6 +96,11 @@ static int take_elements(PyObject *const *args, Array *a, int *count) {
         if (is_contiguous(&a[i], ELEMENTS[i].name) &&
             has_shape(&a[i], ELEMENTS[i].name, a[0].shape[0], a[0].shape[1], a[0].shape[2]))
             continue;
+        finish(a, *count);
+        return 0;
+    }
+    if (*count == 3 && a[2].kind != a[0].kind) {
+        PyErr_SetString(PyExc_ValueError, "slopes has a dtype other than that of z");
         finish(a, *count);
         return 0;
     }
@@ -111,8 +117,8 @@ static PyObject *binary_cross_entropy(PyObject *self, PyObject *const *args, Py_
     int count;
     if (PyErr_Occurred() || !take_elements(args, a, &count)) return NULL;
     Py_BEGIN_ALLOW_THREADS
-    sum = loops->binary_cross_entropy((float *)a[0].data, a[1].data, a[1].kind, ignore, by,
-                                      count == 3 ? (float *)a[2].data : NULL, size_of(&a[0]));
+    sum = loops->binary_cross_entropy(a[0].data, a[0].kind, a[1].data, a[1].kind, ignore, by, count == 3 ? a[2].data : NULL,
+                                      size_of(&a[0]));
     Py_END_ALLOW_THREADS
     return finish_with(a, count, PyFloat_FromDouble(sum));
 }
@@ -126,8 +132,8 @@ static PyObject *differences(PyObject *self, PyObject *const *args, Py_ssize_t g
     int count;
     if (PyErr_Occurred() || !take_elements(args, a, &count)) return NULL;
     Py_BEGIN_ALLOW_THREADS
-    sum = loops->differences((float *)a[0].data, a[1].data, a[1].kind, ignore, masks, squares, (float)by,
-                             count == 3 ? (float *)a[2].data : NULL, size_of(&a[0]));
+    sum = loops->differences(a[0].data, a[0].kind, a[1].data, a[1].kind, ignore, masks, squares, (float)by,
+                             count == 3 ? a[2].data : NULL, size_of(&a[0]));
     Py_END_ALLOW_THREADS
     return finish_with(a, count, PyFloat_FromDouble(sum));
 }

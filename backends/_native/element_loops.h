@@ -23,7 +23,12 @@ static inline void NAMED(targets)(const void *labels, int kind, int64_t start, d
             y[i] = counts ? number : 0.0f;                                                                             \
         }                                                                                                              \
     }
+    float wide[BLOCK];
     switch (kind) {
+    case UINT16:
+    case FLOAT16:
+        labels = NAMED(floats)(labels, kind, start, wide, count);
+        start = 0; /* fall through */
     case FLOAT32:
         READ(float, double)
         break;
@@ -41,16 +46,17 @@ static inline void NAMED(targets)(const void *labels, int kind, int64_t start, d
 
 /* The sum of (v + w y) ((1 - y) z + (f + g y) softplus(-z)) over the labels that count; with slopes, the derivative of
  * (s + t y) ((1 - y) z + (f + g y) softplus(-z)) for each. `by` is v, w, f, g, s, t. */
-static double NAMED(binary_cross_entropy)(const float *z, const void *labels, int kind, double ignore, const float *by,
-                                          float *slopes, int64_t count_all) {
+static double NAMED(binary_cross_entropy)(const void *z, int z_kind, const void *labels, int kind, double ignore,
+                                          const float *by, void *slopes, int64_t count_all) {
     const float v = by[0], w = by[1], f = by[2], g = by[3], s = by[4], t = by[5];
     double total = 0.0;
     for (int64_t start = 0; start < count_all; start += BLOCK) {
         int count = (int)(count_all - start < BLOCK ? count_all - start : BLOCK);
-        float y[BLOCK], kept[BLOCK], loss[BLOCK], room[BLOCK], *slope = slopes ? slopes + start : room;
+        float y[BLOCK], kept[BLOCK], loss[BLOCK], wide[BLOCK], room[BLOCK], *slope = NAMED(place)(slopes, z_kind, start, room);
+        const float *numbers = NAMED(floats)(z, z_kind, start, wide, count);
         NAMED(targets)(labels, kind, start, ignore, 1, y, kept, count);
         for (int i = 0; i < count; i++) {
-            float x = z[start + i], power = NAMED(exp)(x > 0.0f ? -x : x), factor = FMA(g, y[i], f), away = 1.0f - y[i];
+            float x = numbers[i], power = NAMED(exp)(x > 0.0f ? -x : x), factor = FMA(g, y[i], f), away = 1.0f - y[i];
             float above = (x > 0.0f ? 0.0f : -x) + NAMED(log1p)(power);
             float rising = (x < 0.0f ? 1.0f : power) / (1.0f + power);
             float found = FMA(w, y[i], v) * FMA(away, x, factor * above);
@@ -59,27 +65,29 @@ static double NAMED(binary_cross_entropy)(const float *z, const void *labels, in
             slope[i] = kept[i] != 0.0f ? falls : 0.0f;
         }
         total += NAMED(sum)(loss, count);
+        NAMED(round_block)(room, slopes, z_kind, start, count);
     }
     return total;
 }
 
 /* The sum of |z - y| or (z - y)^2 over the labels that count; with slopes, the derivative of each times `by`. */
-static double NAMED(differences)(const float *z, const void *labels, int kind, double ignore, int masks, int squares, float by,
-                                 float *slopes, int64_t count_all) {
+static double NAMED(differences)(const void *z, int z_kind, const void *labels, int kind, double ignore, int masks, int squares,
+                                 float by, void *slopes, int64_t count_all) {
     double total = 0.0;
     for (int64_t start = 0; start < count_all; start += BLOCK) {
         int count = (int)(count_all - start < BLOCK ? count_all - start : BLOCK);
-        float y[BLOCK], kept[BLOCK], loss[BLOCK];
+        float y[BLOCK], kept[BLOCK], loss[BLOCK], wide[BLOCK], room[BLOCK], *slope = NAMED(place)(slopes, z_kind, start, room);
+        const float *numbers = NAMED(floats)(z, z_kind, start, wide, count);
         NAMED(targets)(labels, kind, start, ignore, masks, y, kept, count);
         for (int i = 0; i < count; i++) {
-            float difference = z[start + i] - y[i], d = kept[i] != 0.0f ? difference : 0.0f;
+            float difference = numbers[i] - y[i], d = kept[i] != 0.0f ? difference : 0.0f;
             float away = d < 0.0f ? -d : d, sign = d > 0.0f ? 1.0f : d;
             sign = d < 0.0f ? -1.0f : sign;
             loss[i] = squares ? d * d : away;
-            y[i] = by * (squares ? 2.0f * d : sign);
+            slope[i] = by * (squares ? 2.0f * d : sign);
         }
         total += NAMED(sum)(loss, count);
-        if (slopes) memcpy(slopes + start, y, (size_t)count * sizeof(float));
+        NAMED(round_block)(room, slopes, z_kind, start, count);
     }
     return total;
 }

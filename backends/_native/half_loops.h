@@ -52,3 +52,27 @@ static void NAMED(narrow_float16)(const float *x, uint16_t *out, int64_t count) 
         out[i] = (uint16_t)(found | (bits >> 16 & 0x8000u));
     }
 }
+
+/* A block of numbers of any floating kind; bfloat16 comes as its bits. `room` is used where they are not float32. */
+static inline const float *NAMED(floats)(const void *x, int kind, int64_t start, float *room, int count) {
+    switch (kind) {
+    case UINT16:
+        NAMED(widen_bfloat16)((const uint16_t *)x + start, room, count);
+        return room;
+    case FLOAT16:
+        NAMED(widen_float16)((const uint16_t *)x + start, room, count);
+        return room;
+    default:
+        return (const float *)x + start;
+    }
+}
+
+/* Where a block of float32 goes to: `room`, if it must be rounded afterwards or nobody wants it. */
+static inline float *NAMED(place)(void *x, int kind, int64_t start, float *room) {
+    return x && kind == FLOAT32 ? (float *)x + start : room;
+}
+
+static inline void NAMED(round_block)(const float *room, void *x, int kind, int64_t start, int count) {
+    if (x && kind == UINT16) NAMED(narrow_bfloat16)(room, (uint16_t *)x + start, count);
+    if (x && kind == FLOAT16) NAMED(narrow_float16)(room, (uint16_t *)x + start, count);
+}

@@ -9,8 +9,8 @@
 
 #include "functions.h"
 #include "softmax_loops.h"
-#include "element_loops.h"
 #include "half_loops.h"
+#include "element_loops.h"
 #include "order_loops.h"
 
 #undef BLOCK

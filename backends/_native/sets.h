@@ -13,8 +13,8 @@ typedef struct {
     void (*softmax_sums)(const float *, int64_t, float *, float *, int64_t, int64_t);
     void (*softplus_and_sigmoid)(const float *, float *, float *, int64_t);
     int64_t (*cross_entropy)(const float *, int64_t, const void *, int, float *, const float *, float *, int64_t, int64_t, int64_t);
-    double (*binary_cross_entropy)(const float *, const void *, int, double, const float *, float *, int64_t);
-    double (*differences)(const float *, const void *, int, double, int, int, float, float *, int64_t);
+    double (*binary_cross_entropy)(const void *, int, const void *, int, double, const float *, void *, int64_t);
+    double (*differences)(const void *, int, const void *, int, double, int, int, float, void *, int64_t);
     void (*through_softmax)(const float *, int64_t, const float *, int64_t, const float *, float *, int64_t, int64_t, int64_t);
     int64_t (*softmax_totals)(const float *, int64_t, const void *, int, const float *, double *, float *, int64_t, int64_t);
     void (*relaxed_cross_entropy)(const float *, int64_t, const uint8_t *, int64_t, float *, const float *, float *, int64_t,

@@ -21,7 +21,7 @@ class ElementLoss(Loss):
 
     class_labels = False
     flat_pixels = False
-    packed_logits = True
+    packed_logits = packed_labels = True
     least_rank = 1
     #: Whether e is the square; else it is the absolute value.
     squares: ClassVar[bool]
@@ -98,10 +98,11 @@ class ElementLoss(Loss):
                 found = ops.differences(z[here], y[here], ignored, self.squares, factor, room)
                 if found is not None:
                     return found
-            d = upcast(ops, z[here]) - xp.astype(y[here], dtype, copy=False)
+            label = ops.unpacked(y[here])
+            d = upcast(ops, z[here]) - xp.astype(label, dtype, copy=False)
             if self.masks():
                 # e and its derivative are 0 at 0.
-                d = keep_where(ops, self._mask(ops, y[here]), d)
+                d = keep_where(ops, self._mask(ops, label), d)
             loss = self.distance(ops, d)
             if values is not None:
                 values[here] = share * loss
@@ -123,7 +124,7 @@ class ElementLoss(Loss):
         xp = ops.xp
         if self.reduction != "mean" or not self.masks():
             return xp.ones((), dtype=dtype, device=ops.device(labels))
-        count = ops.run(lambda here: ops.count(self._mask(ops, labels[here])), chunks)
+        count = ops.run(lambda here: ops.count(self._mask(ops, ops.unpacked(labels[here]))), chunks)
         return xp.astype(xp.astype(added(count), xp.float64) / size_of(labels), dtype)
 
 
