@@ -83,13 +83,24 @@ class CompiledBackend(NumPyBackend):
         _loops.through_softmax(x, slope, None if weights is None else _side_by_side(weights), out)
         return out
 
-    def softmax_totals(self, x: Array, index: Array, weights: Array) -> tuple[Array, Array]:
-        """As `through_softmax`."""
+    def through_softmax_by_class(
+        self, x: Array, index: Array, by_class: Array, by_own: Array, weights: Array, out: Array | None = None
+    ) -> Array:
+        """Without an array of slopes."""
+        if not (_fits(x) and _indexes(index)):
+            return super().through_softmax_by_class(x, index, by_class, by_own, weights, out)
+        out = _room(x, out)
+        by_class, by_own, weights = _side_by_side(by_class), _side_by_side(by_own), _side_by_side(weights)
+        _loops.through_softmax_by_class(x, index, by_class, by_own, weights, out)
+        return out
+
+    def softmax_totals(self, x: Array, index: Array, weights: Array) -> tuple[Array, Array, Array]:
+        """One pass, a block of pixels at a time."""
         if not (_fits(x) and _indexes(index)):
             return super().softmax_totals(x, index, weights)
-        totals, own = np.zeros((*x.shape[:2], 1)), SHELF.empty(index.shape, np.float32)
-        _loops.softmax_totals(x, index, _side_by_side(weights), totals, own)
-        return totals[:, :, 0], own
+        sums = np.zeros((x.shape[0], 3, x.shape[1]))
+        _loops.softmax_totals(x, index, _side_by_side(weights), sums)
+        return sums[:, 0], sums[:, 1], sums[:, 2]
 
     def binary_cross_entropy(
         self,
@@ -123,21 +134,6 @@ class CompiledBackend(NumPyBackend):
         above, rising = SHELF.empty(x.shape, np.float32), SHELF.empty(x.shape, np.float32)
         _loops.softplus_and_sigmoid(x, above, rising)
         return above, rising
-
-    def subtract_at(self, x: Array, index: Array, amount: Array) -> Array:
-        """In place, in part of a larger array too."""
-        if not (_fits(x) and x.flags.writeable and _indexes(index)):
-            return super().subtract_at(x, index, amount)
-        _loops.subtract_at(x, index, _side_by_side(amount))
-        return x
-
-    def class_sums(self, values: Array, index: Array, classes: int) -> Array:
-        """Without a copy as float64."""
-        if values.dtype != np.float32 or not _indexes(index):
-            return super().class_sums(values, index, classes)
-        sums = np.zeros((*values.shape[:1], classes, 1))
-        _loops.class_sums(sums, _side_by_side(values), index)
-        return sums[:, :, 0]
 
     def split_labels(self, labels: Array, ignore_index: int) -> tuple[Array, Array]:
         """One pass."""

@@ -23,6 +23,8 @@ class FusedOperations:
         exp_: Callable[[Array], Array]
         pick: Callable[[Array, Array], Array]
         subtract_at: Callable[[Array, Array, Array], Array]
+        look_up: Callable[[Array, Array], Array]
+        class_sums: Callable[[Array, Array, int], Array]
         keep_where: Callable[..., Array]
         count: Callable[..., Array]
         differs: Callable[[Array, int], Array]
@@ -83,11 +85,26 @@ class FusedOperations:
         p *= slope - self.xp.sum(p * slope, axis=1, keepdims=True)
         return p if weights is None else p * weights[:, None, :]
 
-    def softmax_totals(self, x: Array, index: Array, weights: Array) -> tuple[Array, Array]:
-        """The sums over the pixels of weights * softmax(x), float64 (N, C), and that at class `index`, (N, S)."""
+    def through_softmax_by_class(
+        self, x: Array, index: Array, by_class: Array, by_own: Array, weights: Array, out: Array | None = None
+    ) -> Array:
+        """`through_softmax` of the slope `by_class` (N, C), and `by_own` (N, C) more at pixels whose class `index` is that.
+
+        A backend may put it into `out`, and returns that then.
+        """
+        slope = by_class[:, :, None] + self.xp.zeros_like(x)
+        slope = self.subtract_at(slope, index, -self.look_up(by_own, index))
+        return self.through_softmax(x, slope, weights, out)
+
+    def softmax_totals(self, x: Array, index: Array, weights: Array) -> tuple[Array, Array, Array]:
+        """Sums of weights * softmax(x) over the pixels, of all and of those of class `index`, and of the latters' weights.
+
+        float64 (N, C), all three.
+        """
         p, norm, _ = self.softmax_parts(x)
         p *= (weights / norm)[:, None, :]
-        return self.xp.sum(p, axis=2, dtype=self.xp.float64), self.pick(p, index)
+        mass, classes = self.xp.sum(p, axis=2, dtype=self.xp.float64), x.shape[1]
+        return mass, self.class_sums(self.pick(p, index), index, classes), self.class_sums(weights, index, classes)
 
     def binary_cross_entropy(
         self,

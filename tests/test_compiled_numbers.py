@@ -131,6 +131,8 @@ def test_nan_and_infinity_are_where_the_fallback_has_them():
                     alike(found, wanted)
         slope = np.random.default_rng(8).normal(size=x.shape).astype(np.float32)
         alike(COMPILED.through_softmax(x, slope, weights), FALLBACK.through_softmax(x, slope, weights))
+        given = (x, index, slope[:, :, 0], slope[:, :, 1], weights)
+        alike(COMPILED.through_softmax_by_class(*given), FALLBACK.through_softmax_by_class(*given))
         for found, wanted in zip(
             COMPILED.softmax_totals(x, index, weights), FALLBACK.softmax_totals(x, index, weights), strict=True
         ):
@@ -190,6 +192,7 @@ def test_every_fused_instruction_set_gives_the_same_bits():
         yield from COMPILED.relaxed_cross_entropy(x, labels == 1, weights)
         yield COMPILED.through_softmax(x, x[:, ::-1].copy(), weights)
         yield from COMPILED.softmax_totals(x, index, weights)
+        yield COMPILED.through_softmax_by_class(x, index, errors[:2, :5], errors[:2, 5:10], weights)
         for row in errors:
             yield from COMPILED.lovasz(row, row > 1, np.float32(0.7))
         for squares in (False, True):

@@ -12,5 +12,3 @@
 #include "half_loops.h"
 #include "element_loops.h"
 #include "order_loops.h"
-
-#undef BLOCK

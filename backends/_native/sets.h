@@ -16,7 +16,10 @@ typedef struct {
     double (*binary_cross_entropy)(const void *, int, const void *, int, double, const float *, void *, int64_t);
     double (*differences)(const void *, int, const void *, int, double, int, int, float, void *, int64_t);
     void (*through_softmax)(const float *, int64_t, const float *, int64_t, const float *, float *, int64_t, int64_t, int64_t);
-    int64_t (*softmax_totals)(const float *, int64_t, const void *, int, const float *, double *, float *, int64_t, int64_t);
+    int64_t (*through_softmax_by_class)(const float *, int64_t, const void *, int, const float *, const float *, const float *,
+                                        float *, int64_t, int64_t, int64_t);
+    int64_t (*softmax_totals)(const float *, int64_t, const void *, int, const float *, float *, double *, double *, double *,
+                              int64_t, int64_t);
     void (*relaxed_cross_entropy)(const float *, int64_t, const uint8_t *, int64_t, float *, const float *, float *, int64_t,
                                   int64_t, int64_t);
     int64_t (*jaccard_keys)(const float *, const uint8_t *, uint64_t *, int64_t *, int64_t);
@@ -34,7 +37,7 @@ typedef struct {
 #define LOOPS_OF_SET(name)                                                                                             \
     {                                                                                                                  \
         name, NAMED(softmax_sums), NAMED(softplus_and_sigmoid), NAMED(cross_entropy), NAMED(binary_cross_entropy),     \
-            NAMED(differences), NAMED(through_softmax), NAMED(softmax_totals), NAMED(relaxed_cross_entropy),           \
+            NAMED(differences), NAMED(through_softmax), NAMED(through_softmax_by_class), NAMED(softmax_totals), NAMED(relaxed_cross_entropy),           \
             NAMED(jaccard_keys), NAMED(lovasz), NAMED(class_errors), NAMED(hinge_errors), NAMED(widen_bfloat16),       \
             NAMED(narrow_bfloat16), NAMED(widen_float16), NAMED(narrow_float16), NAMED(tally)                          \
     }

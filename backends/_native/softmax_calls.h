@@ -61,26 +61,53 @@ static PyObject *through_softmax(PyObject *self, PyObject *const *args, Py_ssize
     return finish(a, count);
 }
 
-/* softmax_totals(z, index, weights, totals, own): totals (N, C, 1) float64 are added to */
-static PyObject *softmax_totals(PyObject *self, PyObject *const *args, Py_ssize_t given) {
-    static const Wanted wanted[] = {{"z", FLOAT32, 0},
-                                    {"index", INT32 | INT64, 0},
-                                    {"weights", FLOAT32, 0},
-                                    {"totals", FLOAT64, 1},
-                                    {"own", FLOAT32, 1}};
-    Array a[5];
+/* through_softmax_by_class(z, index, by_class, by_own, weights, out): the two in the middle (N, C) */
+static PyObject *through_softmax_by_class(PyObject *self, PyObject *const *args, Py_ssize_t given) {
+    static const Wanted wanted[] = {{"z", FLOAT32, 0},      {"index", INT32 | INT64, 0}, {"by_class", FLOAT32, 0},
+                                    {"by_own", FLOAT32, 0}, {"weights", FLOAT32, 0},     {"out", FLOAT32, 1}};
+    Array a[6];
     int64_t wrong = 0;
-    if (!take_all(args, given, a, wanted, 5)) return NULL;
-    if (has_channels(a, "z") && has_rows(&a[1], "index", a) && has_rows(&a[2], "weights", a) && has_rows(&a[4], "own", a) &&
-        is_contiguous(&a[3], "totals") && has_shape(&a[3], "totals", a[0].shape[0], a[0].shape[1], 1)) {
+    if (!take_all(args, given, a, wanted, 6)) return NULL;
+    int64_t images = a->shape[0], channels = a->shape[1];
+    if (has_channels(a, "z") && has_rows(&a[1], "index", a) && has_shape(&a[2], "by_class", 1, images, channels) &&
+        has_shape(&a[3], "by_own", 1, images, channels) && has_rows(&a[4], "weights", a) &&
+        has_shape(&a[5], "out", images, channels, a->shape[2])) {
         Py_BEGIN_ALLOW_THREADS
-        for (int64_t n = 0; n < a[0].shape[0]; n++)
-            wrong += loops->softmax_totals(IMAGE(a[0], float, n), a[0].step[1], INDEX_ROW(a[1], n), a[1].kind,
-                                           ROW(a[2], float, n), (double *)a[3].data + n * a[0].shape[1], ROW(a[4], float, n),
-                                           a[0].shape[1], a[0].shape[2]);
+        for (int64_t n = 0; n < images; n++)
+            wrong += loops->through_softmax_by_class(IMAGE(a[0], float, n), a[0].step[1], INDEX_ROW(a[1], n), a[1].kind,
+                                                     ROW(a[2], float, n), ROW(a[3], float, n), ROW(a[4], float, n),
+                                                     IMAGE(a[5], float, n), a[5].step[1], channels, a->shape[2]);
         Py_END_ALLOW_THREADS
     }
-    return finish_indexed(a, 5, wrong, a[0].shape[1]);
+    return finish_indexed(a, 6, wrong, channels);
+}
+
+/* softmax_totals(z, index, weights, sums): sums (N, 3, C) float64 are added to */
+static PyObject *softmax_totals(PyObject *self, PyObject *const *args, Py_ssize_t given) {
+    static const Wanted wanted[] = {
+        {"z", FLOAT32, 0}, {"index", INT32 | INT64, 0}, {"weights", FLOAT32, 0}, {"sums", FLOAT64, 1}};
+    Array a[4];
+    int64_t wrong = 0;
+    if (!take_all(args, given, a, wanted, 4)) return NULL;
+    int64_t channels = a->shape[1];
+    if (has_channels(a, "z") && has_rows(&a[1], "index", a) && has_rows(&a[2], "weights", a) && is_contiguous(&a[3], "sums") &&
+        has_shape(&a[3], "sums", a->shape[0], 3, channels)) {
+        float *powers = channels > PY_SSIZE_T_MAX / (BLOCK * 4) ? NULL : PyMem_Malloc((size_t)channels * BLOCK * sizeof(float));
+        if (!powers) {
+            finish(a, 4);
+            return PyErr_NoMemory();
+        }
+        Py_BEGIN_ALLOW_THREADS
+        for (int64_t n = 0; n < a->shape[0]; n++) {
+            double *sums = (double *)a[3].data + n * 3 * channels;
+            wrong += loops->softmax_totals(IMAGE(a[0], float, n), a[0].step[1], INDEX_ROW(a[1], n), a[1].kind,
+                                           ROW(a[2], float, n), powers, sums, sums + channels, sums + 2 * channels, channels,
+                                           a->shape[2]);
+        }
+        Py_END_ALLOW_THREADS
+        PyMem_Free(powers);
+    }
+    return finish_indexed(a, 4, wrong, channels);
 }
 
 /* relaxed_cross_entropy(z, near, losses) or relaxed_cross_entropy(z, near, losses, weights, slopes) */

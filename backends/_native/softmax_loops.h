@@ -98,28 +98,66 @@ static void NAMED(through_softmax)(const float *z, int64_t z_step, const float *
     }
 }
 
-/* totals[c] += the sum over the pixels of weights * softmax(z)[c]; own = weights * softmax(z)[index]. How many indices are out
- * of range. */
-static int64_t NAMED(softmax_totals)(const float *z, int64_t z_step, const void *index, int kind, const float *weights,
-                                     double *totals, float *own, int64_t channels, int64_t pixels) {
+/* The same, by the classes of the pixels: the gradient by the softmax of class c is by_class[c], and by_own[c] more at pixels of
+ * that class. How many indices are out of range. */
+static int64_t NAMED(through_softmax_by_class)(const float *z, int64_t z_step, const void *index, int kind, const float *by_class,
+                                               const float *by_own, const float *weights, float *out, int64_t out_step,
+                                               int64_t channels, int64_t pixels) {
     int64_t wrong = 0;
     for (int64_t start = 0; start < pixels; start += BLOCK) {
         int count = (int)(pixels - start < BLOCK ? pixels - start : BLOCK);
-        float largest[BLOCK], sum[BLOCK], p[BLOCK];
-        NAMED(block)(z + start, z_step, NULL, 0, sum, largest, channels, count);
-        for (int i = 0; i < count; i++) sum[i] = weights[start + i] / sum[i];
+        float largest[BLOCK], sum[BLOCK], mean[BLOCK], own[BLOCK];
+        int64_t place[BLOCK];
+        NAMED(block)(z + start, z_step, out + start, out_step, sum, largest, channels, count);
+        for (int i = 0; i < count; i++) mean[i] = 0.0f;
         for (int64_t c = 0; c < channels; c++) {
-            const float *row = z + c * z_step + start;
-            for (int i = 0; i < count; i++) p[i] = NAMED(exp)(row[i] - largest[i]) * sum[i];
-            totals[c] += NAMED(sum)(p, count);
+            const float *power = out + c * out_step + start, by = by_class[c];
+            for (int i = 0; i < count; i++) mean[i] = FMA(power[i], by, mean[i]);
         }
         for (int i = 0; i < count; i++) {
             int64_t at = label_at(index, kind, start + i);
             int outside = (uint64_t)at >= (uint64_t)channels;
             wrong += outside;
-            p[i] = z[(outside ? 0 : at) * z_step + start + i];
+            place[i] = outside ? 0 : at;
+            own[i] = out[place[i] * out_step + start + i] * by_own[place[i]];
         }
-        for (int i = 0; i < count; i++) own[start + i] = NAMED(exp)(p[i] - largest[i]) * sum[i];
+        for (int i = 0; i < count; i++) {
+            mean[i] = (mean[i] + own[i]) / sum[i];
+            sum[i] = weights[start + i] / sum[i];
+        }
+        for (int64_t c = 0; c < channels; c++) {
+            float *to = out + c * out_step + start, by = by_class[c];
+            for (int i = 0; i < count; i++) to[i] = to[i] * sum[i] * (by - mean[i]);
+        }
+        for (int i = 0; i < count; i++) out[place[i] * out_step + start + i] += own[i] * sum[i];
+    }
+    return wrong;
+}
+
+/* Adds up weights * softmax(z) over the pixels, class by class: of all pixels, and of those of the class; and their weights.
+ * `powers` is room for a block. How many indices are out of range. */
+static int64_t NAMED(softmax_totals)(const float *z, int64_t z_step, const void *index, int kind, const float *weights,
+                                     float *powers, double *mass, double *overlap, double *counts, int64_t channels,
+                                     int64_t pixels) {
+    int64_t wrong = 0;
+    for (int64_t start = 0; start < pixels; start += BLOCK) {
+        int count = (int)(pixels - start < BLOCK ? pixels - start : BLOCK);
+        float largest[BLOCK], sum[BLOCK], p[BLOCK];
+        NAMED(block)(z + start, z_step, powers, BLOCK, sum, largest, channels, count);
+        for (int i = 0; i < count; i++) sum[i] = weights[start + i] / sum[i];
+        for (int64_t c = 0; c < channels; c++) {
+            const float *row = powers + c * BLOCK;
+            for (int i = 0; i < count; i++) p[i] = row[i] * sum[i];
+            mass[c] += NAMED(sum)(p, count);
+        }
+        for (int i = 0; i < count; i++) {
+            int64_t at = label_at(index, kind, start + i);
+            int outside = (uint64_t)at >= (uint64_t)channels;
+            wrong += outside;
+            if (outside) continue;
+            overlap[at] += (double)(powers[at * BLOCK + i] * sum[i]);
+            counts[at] += (double)weights[start + i];
+        }
     }
     return wrong;
 }

@@ -45,6 +45,7 @@ def numpy_unsort_sorts(patches: Patches) -> None:
 @defect("DiceLoss")
 def numpy_class_sums_of_the_batch(patches: Patches) -> None:
     """Sums by class are those of the first image."""
+    changes.without_loops(patches, "softmax_totals")
     changes.result(patches, changes.NUMPY, "class_sums", lambda sums: np.repeat(sums[:1], sums.shape[0], axis=0))
 
 

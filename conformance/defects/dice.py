@@ -134,7 +134,15 @@ def dice_gradient_by_overlap_sign(patches: Patches) -> None:
 @defect("DiceLoss")
 def dice_softmax_not_differentiated(patches: Patches) -> None:
     """The last term of the softmax's derivative is missing."""
-    patches.replace(changes.NUMPY, "subtract_at", lambda self, x, index, amount: x)
+
+    def wrong(
+        self: Any, x: Array, index: Array, by_class: Array, by_own: Array, weights: Array, out: Array | None = None
+    ) -> Array:
+        powers, norm, _ = self.softmax_parts(x)
+        slope = by_class[:, :, None] + by_own[:, :, None] * self.one_hot(index, x.shape[1])
+        return powers * slope * (weights / norm)[:, None, :]
+
+    patches.replace(changes.NUMPY, "through_softmax_by_class", wrong)
 
 
 @defect("DiceLoss")

@@ -60,7 +60,7 @@ def loop_leaves_the_last_pixel(patches: Patches) -> None:
         found[-2][..., -1] = 1
         return found
 
-    changes.without_loops(patches, "softmax_totals", "through_softmax")
+    changes.without_loops(patches, "softmax_totals", "through_softmax", "through_softmax_by_class")
     for name in ("softmax_parts", "softmax_sums"):
         changes.result(patches, changes.NUMPY, name, undivided)
 
@@ -69,11 +69,17 @@ def loop_leaves_the_last_pixel(patches: Patches) -> None:
 def loop_sums_the_first_image(patches: Patches) -> None:
     """Sums over the pixels are those of the first image."""
 
-    def first(found: tuple[Array, Array]) -> tuple[Array, Array]:
-        totals, own = found
-        return np.repeat(totals[:1], totals.shape[0], axis=0), own
+    def first(found: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+        mass, *rest = found
+        return np.repeat(mass[:1], mass.shape[0], axis=0), *rest
 
     changes.result(patches, changes.NUMPY, "softmax_totals", first)
+
+
+@defect("DiceLoss")
+def loop_leaves_the_own_class(patches: Patches) -> None:
+    """On the way back through the softmax a pixel's own class is as any other."""
+    changes.argument(patches, changes.NUMPY, "through_softmax_by_class", 4, np.zeros_like)
 
 
 # ---------------------------------------------------------------------------------------------------- Lovász

@@ -142,8 +142,8 @@ class _Pass:
         def task(chunk: Chunk) -> tuple[Array, Array]:
             place, span = chunk
             index, valid = self.pixels.index[chunk], xp.astype(self.pixels.valid[chunk], self.dtype)
-            mass, own = ops.softmax_totals(upcast(ops, self.logits[place, :, span]), index, valid)
-            return ops.class_sums(own, index, channels), mass + ops.class_sums(valid, index, channels)
+            mass, inside, counts = ops.softmax_totals(upcast(ops, self.logits[place, :, span]), index, valid)
+            return inside, mass + counts
 
         overlap = xp.zeros((images, channels), dtype=xp.float64, device=ops.device(self.logits))
         size = xp.zeros_like(overlap)
@@ -160,12 +160,9 @@ class _Pass:
         def task(chunk: Chunk) -> None:
             place, span = chunk
             index, valid = self.pixels.index[chunk], xp.astype(self.pixels.valid[chunk], self.dtype)
-            z = upcast(ops, self.logits[place, :, span])
-            slope = xp.empty_like(z)
-            slope[:, :, :] = by_size[place, :, None]
-            slope = ops.subtract_at(slope, index, -ops.look_up(by_overlap[place, :], index))
-            room = slopes[place, :, span]
-            slope = ops.through_softmax(z, slope, valid if upstream is None else valid * upstream, room)
+            z, room = upcast(ops, self.logits[place, :, span]), slopes[place, :, span]
+            weights = valid if upstream is None else valid * upstream
+            slope = ops.through_softmax_by_class(z, index, by_size[place, :], by_overlap[place, :], weights, room)
             if slope is not room:
                 slopes[place, :, span] = ops.cast(slope, slopes.dtype)
 

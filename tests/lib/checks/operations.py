@@ -171,11 +171,20 @@ def test_through_softmax(driver, ops, rng, dtype, weighted, room):
 def test_softmax_totals(driver, ops, rng, dtype):
     x, index = plain.grid(rng, (3, 5, 11), dtype), rng.integers(0, 5, size=(3, 11))
     weights = rng.random((3, 11)).astype(dtype)
-    totals, own = ops.softmax_totals(driver.array(x), driver.array(index), driver.array(weights))
-    wanted = plain.softmax_totals(x, index, weights.astype(np.float64))
-    assert driver.numpy(totals).dtype == np.float64
-    np.testing.assert_allclose(driver.numpy(totals), wanted[0], rtol=8 * float(np.finfo(dtype).eps))
-    near(driver, own, wanted[1], dtype)
+    found = ops.softmax_totals(driver.array(x), driver.array(index), driver.array(weights))
+    for got, wanted in zip(found, plain.softmax_totals(x, index, weights.astype(np.float64)), strict=True):
+        assert driver.numpy(got).dtype == np.float64
+        np.testing.assert_allclose(driver.numpy(got), wanted, rtol=8 * float(np.finfo(dtype).eps))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("room", [False, True])
+def test_through_softmax_by_class(driver, ops, rng, dtype, room):
+    x, index = plain.grid(rng, (3, 5, 11), dtype), rng.integers(0, 5, size=(3, 11))
+    by_class, by_own, weights = (rng.normal(size=shape).astype(dtype) for shape in ((3, 5), (3, 5), (3, 11)))
+    out = driver.array(np.full(x.shape, 7.0, dtype)) if room else None
+    found = ops.through_softmax_by_class(*map(driver.array, (x, index, by_class, by_own, weights)), out)
+    near(driver, found, plain.through_softmax_by_class(x, index, by_class, by_own, weights), dtype, scale=2)
 
 
 def test_look_up(driver, ops, rng):

@@ -58,11 +58,16 @@ def through_softmax(x, slope, weights=None):
     return found if weights is None else found * weights[:, None, :]
 
 
+def through_softmax_by_class(x, index, by_class, by_own, weights):
+    """Of the slope that each pixel has."""
+    return through_softmax(x, by_class[:, :, None] + by_own[:, :, None] * one_hot(index, x.shape[1]), weights)
+
+
 def softmax_totals(x, index, weights):
-    """Sums over the pixels, and what each pixel has at its index."""
+    """Sums over the pixels: of all, of those of each class, and of the weights of these."""
     powers, norm, _ = softmax_parts(x)
-    p = weights[:, None, :] * powers / norm[:, None, :]
-    return p.sum(axis=2), at(p, index)
+    p, own = weights[:, None, :] * powers / norm[:, None, :], one_hot(index, x.shape[1])
+    return p.sum(axis=2), (p * own).sum(axis=2), (weights[:, None, :] * own).sum(axis=2)
 
 
 def tally(labels, ignore, most):
