@@ -50,7 +50,6 @@ class Backend(FusedOperations):
         self.name = name
         self.xp = namespace
         self._constants: dict[Any, Array] = {}
-        self._kinds: dict[Any, bool] = {}
 
     def __repr__(self) -> str:
         return f"<backend {self.name}>"
@@ -79,11 +78,7 @@ class Backend(FusedOperations):
 
     def is_dtype(self, x: Array, kind: str | tuple[str, ...]) -> bool:
         """Whether the array's dtype is of a kind, in the standard's words ('integral', 'real floating', ...)."""
-        key = (x.dtype, kind)
-        found = self._kinds.get(key)
-        if found is None:
-            found = self._kinds[key] = bool(self.xp.isdtype(x.dtype, kind))
-        return found
+        return bool(self.xp.isdtype(x.dtype, kind))
 
     def constant(self, values: tuple[float, ...], like: Array) -> Array:
         """Numbers as an array of the dtype and on the device of `like`; kept, so that a device gets them only once.

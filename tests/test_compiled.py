@@ -6,28 +6,20 @@ import array_api_compat.numpy as xp
 import numpy as np
 import pytest
 from checks import plain_loops as plain
+from checks.compiled import SETS, instruction_set, the_set_in_use  # noqa: F401  the latter two are fixtures
+from checks.compiled import loops as _loops
 
-from unilossseg.backends import numpy as chosen
 from unilossseg.backends._bfloat16 import BFLOAT16
+from unilossseg.backends._compiled import CompiledBackend
 from unilossseg.backends._numpy import NumPyBackend
 
-_loops = pytest.importorskip("unilossseg.backends._loops", reason="this installation has no compiled loops")
-from unilossseg.backends._compiled import CompiledBackend  # noqa: E402  it imports the loops
-
-SETS = _loops.instruction_sets()
+pytestmark = pytest.mark.usefixtures("instruction_set")
 #: Around a block of the loops, and less than a vector.
 SIZES = (1, 3, 511, 512, 513, 1025)
 EPS = float(np.finfo(np.float32).eps)
 
 FALLBACK = NumPyBackend("numpy", xp)
 COMPILED = CompiledBackend("numpy", xp)
-
-
-@pytest.fixture(autouse=True, params=SETS)
-def instruction_set(request):
-    _loops.use(request.param)
-    yield request.param
-    _loops.use(chosen.LOOPS if chosen.LOOPS in SETS else SETS[0])
 
 
 @pytest.fixture

@@ -7,14 +7,11 @@ import sys
 
 import numpy as np
 import pytest
+from checks.compiled import SETS, the_set_in_use  # noqa: F401  a fixture
+from checks.compiled import loops as _loops
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unilossseg.backends import numpy as chosen
-
-_loops = pytest.importorskip("unilossseg.backends._loops", reason="this installation has no compiled loops")
-
-SETS = _loops.instruction_sets()
 REFUSED = (ValueError, BufferError, TypeError)
 F, D, I, U, B = np.float32, np.float64, np.int32, np.uint64, np.bool_  # noqa: E741  the kinds of a table
 N, C, S = 2, 3, 70
@@ -52,12 +49,6 @@ ARGUMENTS = [(name, i) for name, wanted in CALLS.items() for i, one in enumerate
 OUTPUTS = [(name, i) for name, i in ARGUMENTS if CALLS[name][i][2]]
 
 MARGIN = 256
-
-
-@pytest.fixture(autouse=True)
-def the_set_in_use():
-    yield
-    _loops.use(chosen.LOOPS if chosen.LOOPS in SETS else SETS[0])
 
 
 class Guarded:

@@ -6,14 +6,12 @@ import array_api_compat.numpy as xp
 import numpy as np
 import pytest
 from checks import plain_loops as plain
+from checks.compiled import SETS, instruction_set, the_set_in_use  # noqa: F401  the latter two are fixtures
+from checks.compiled import loops as _loops
 
-from unilossseg.backends import numpy as chosen
+from unilossseg.backends._compiled import CompiledBackend
 from unilossseg.backends._numpy import NumPyBackend
 
-_loops = pytest.importorskip("unilossseg.backends._loops", reason="this installation has no compiled loops")
-from unilossseg.backends._compiled import CompiledBackend  # noqa: E402  it imports the loops
-
-SETS = _loops.instruction_sets()
 FALLBACK = NumPyBackend("numpy", xp)
 COMPILED = CompiledBackend("numpy", xp)
 
@@ -23,18 +21,6 @@ FUSED = [name for name in SETS if name != "baseline"]
 # In units of the last place of the true float32, the smallest of them 2^-149. Measured on two million numbers, in every
 # instruction set at most: exp 0.98, log1p 1.87, log 1.86, softplus 2.65, sigmoid 2.23.
 BOUNDS = {"exp": 1.0, "log1p": 2.0, "log": 2.0, "softplus": 3.0, "sigmoid": 2.5}
-
-
-@pytest.fixture(autouse=True)
-def the_set_in_use():
-    yield
-    _loops.use(chosen.LOOPS if chosen.LOOPS in SETS else SETS[0])
-
-
-@pytest.fixture(params=SETS)
-def instruction_set(request):
-    _loops.use(request.param)
-    return request.param
 
 
 def ulps(found, exact):
