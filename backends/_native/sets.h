@@ -15,13 +15,14 @@ typedef struct {
     int64_t (*cross_entropy)(const float *, int64_t, const void *, int, float *, const float *, float *, int64_t, int64_t, int64_t);
     double (*binary_cross_entropy)(const void *, int, const void *, int, double, const float *, void *, int64_t);
     double (*differences)(const void *, int, const void *, int, double, int, int, float, void *, int64_t);
-    void (*through_softmax)(const float *, int64_t, const float *, int64_t, const float *, float *, int64_t, int64_t, int64_t);
+    void (*through_softmax)(const float *, int64_t, const float *, int64_t, const float *, float *, float *, int64_t, int64_t,
+                            int64_t);
     int64_t (*through_softmax_by_class)(const float *, int64_t, const void *, int, const float *, const float *, const float *,
                                         float *, int64_t, int64_t, int64_t);
     int64_t (*softmax_totals)(const float *, int64_t, const void *, int, const float *, float *, double *, double *, double *,
                               int64_t, int64_t);
-    void (*relaxed_cross_entropy)(const float *, int64_t, const uint8_t *, int64_t, float *, const float *, float *, int64_t,
-                                  int64_t, int64_t);
+    void (*relaxed_cross_entropy)(const float *, int64_t, const uint8_t *, int64_t, float *, const float *, float *, float *,
+                                  int64_t, int64_t, int64_t);
     int64_t (*jaccard_keys)(const float *, const uint8_t *, uint64_t *, int64_t *, int64_t);
     double (*lovasz)(const uint64_t *, int64_t, int64_t, float, float *, int64_t, int64_t *);
     void (*class_errors)(const float *, const float *, const float *, const int32_t *, const uint8_t *, int32_t, float *, uint8_t *,

@@ -1,5 +1,12 @@
 /* Calls of the loops over softmaxes. */
 
+/* Room for one number of each channel of a block of pixels, to be let go by PyMem_Free; or an error is set. */
+static float *block_room(int64_t channels) {
+    float *room = channels > PY_SSIZE_T_MAX / (BLOCK * 4) ? NULL : PyMem_Malloc((size_t)channels * BLOCK * sizeof(float));
+    if (!room) PyErr_NoMemory();
+    return room;
+}
+
 /* softmax_sums(z, norm, top) */
 static PyObject *softmax_sums(PyObject *self, PyObject *const *args, Py_ssize_t given) {
     static const Wanted wanted[] = {{"z", FLOAT32, 0}, {"norm", FLOAT32, 1}, {"top", FLOAT32, 1}};
@@ -50,13 +57,15 @@ static PyObject *through_softmax(PyObject *self, PyObject *const *args, Py_ssize
     int fits = has_channels(a, "z") && (count == 3 || has_rows(&a[3], "weights", a));
     for (int i = 1; fits && i < 3; i++)
         fits = has_shape(&a[i], wanted[i].name, a[0].shape[0], a[0].shape[1], a[0].shape[2]);
-    if (fits) {
+    float *powers = fits ? block_room(a[0].shape[1]) : NULL;
+    if (powers) {
         Py_BEGIN_ALLOW_THREADS
         for (int64_t n = 0; n < a[0].shape[0]; n++)
             loops->through_softmax(IMAGE(a[0], float, n), a[0].step[1], IMAGE(a[1], float, n), a[1].step[1],
-                                   count == 4 ? ROW(a[3], float, n) : NULL, IMAGE(a[2], float, n), a[2].step[1],
+                                   count == 4 ? ROW(a[3], float, n) : NULL, powers, IMAGE(a[2], float, n), a[2].step[1],
                                    a[0].shape[1], a[0].shape[2]);
         Py_END_ALLOW_THREADS
+        PyMem_Free(powers);
     }
     return finish(a, count);
 }
@@ -92,11 +101,8 @@ static PyObject *softmax_totals(PyObject *self, PyObject *const *args, Py_ssize_
     int64_t channels = a->shape[1];
     if (has_channels(a, "z") && has_rows(&a[1], "index", a) && has_rows(&a[2], "weights", a) && is_contiguous(&a[3], "sums") &&
         has_shape(&a[3], "sums", a->shape[0], 3, channels)) {
-        float *powers = channels > PY_SSIZE_T_MAX / (BLOCK * 4) ? NULL : PyMem_Malloc((size_t)channels * BLOCK * sizeof(float));
-        if (!powers) {
-            finish(a, 4);
-            return PyErr_NoMemory();
-        }
+        float *powers = block_room(channels);
+        if (!powers) return finish(a, 4);
         Py_BEGIN_ALLOW_THREADS
         for (int64_t n = 0; n < a->shape[0]; n++) {
             double *sums = (double *)a[3].data + n * 3 * channels;
@@ -120,13 +126,16 @@ static PyObject *relaxed_cross_entropy(PyObject *self, PyObject *const *args, Py
     if (has_channels(a, "z") && has_shape(&a[1], "near", a[0].shape[0], a[0].shape[1], a[0].shape[2]) && has_rows(&a[2], "losses", a) &&
         (!slopes || has_rows(&a[3], "weights", a)) &&
         (!slopes || has_shape(&a[4], "slopes", a[0].shape[0], a[0].shape[1], a[0].shape[2]))) {
+        float *powers = block_room(a[0].shape[1]);
+        if (!powers) return finish(a, count);
         Py_BEGIN_ALLOW_THREADS
         for (int64_t n = 0; n < a[0].shape[0]; n++)
             loops->relaxed_cross_entropy(IMAGE(a[0], float, n), a[0].step[1], IMAGE(a[1], uint8_t, n), a[1].step[1],
-                                         ROW(a[2], float, n), slopes ? ROW(a[3], float, n) : NULL,
+                                         ROW(a[2], float, n), slopes ? ROW(a[3], float, n) : NULL, powers,
                                          slopes ? IMAGE(a[4], float, n) : NULL, slopes ? a[4].step[1] : 0, a[0].shape[1],
                                          a[0].shape[2]);
         Py_END_ALLOW_THREADS
+        PyMem_Free(powers);
     }
     return finish(a, count);
 }

@@ -70,30 +70,26 @@ static int64_t NAMED(cross_entropy)(const float *z, int64_t z_step, const void *
 }
 
 /* out = weights * p * (slope - sum p * slope) with p = softmax(z): from the gradient by the softmax that by its logits. `out`
- * may be `slope`. */
+ * may be `slope`. `powers` is room for a block, here and below. */
 static void NAMED(through_softmax)(const float *z, int64_t z_step, const float *slope, int64_t slope_step, const float *weights,
-                                   float *out, int64_t out_step, int64_t channels, int64_t pixels) {
+                                   float *powers, float *out, int64_t out_step, int64_t channels, int64_t pixels) {
     for (int64_t start = 0; start < pixels; start += BLOCK) {
         int count = (int)(pixels - start < BLOCK ? pixels - start : BLOCK);
         float largest[BLOCK], sum[BLOCK], mean[BLOCK];
-        NAMED(largest)(z + start, z_step, largest, channels, count);
-        for (int i = 0; i < count; i++) sum[i] = mean[i] = 0.0f;
+        NAMED(block)(z + start, z_step, powers, BLOCK, sum, largest, channels, count);
+        for (int i = 0; i < count; i++) mean[i] = 0.0f;
         for (int64_t c = 0; c < channels; c++) {
-            const float *row = z + c * z_step + start, *by = slope + c * slope_step + start;
-            for (int i = 0; i < count; i++) {
-                float power = NAMED(exp)(row[i] - largest[i]);
-                sum[i] += power;
-                mean[i] = FMA(power, by[i], mean[i]);
-            }
+            const float *power = powers + c * BLOCK, *by = slope + c * slope_step + start;
+            for (int i = 0; i < count; i++) mean[i] = FMA(power[i], by[i], mean[i]);
         }
         for (int i = 0; i < count; i++) {
             mean[i] /= sum[i];
             sum[i] = (weights ? weights[start + i] : 1.0f) / sum[i];
         }
         for (int64_t c = 0; c < channels; c++) {
-            const float *row = z + c * z_step + start, *by = slope + c * slope_step + start;
+            const float *power = powers + c * BLOCK, *by = slope + c * slope_step + start;
             float *to = out + c * out_step + start;
-            for (int i = 0; i < count; i++) to[i] = NAMED(exp)(row[i] - largest[i]) * sum[i] * (by[i] - mean[i]);
+            for (int i = 0; i < count; i++) to[i] = power[i] * sum[i] * (by[i] - mean[i]);
         }
     }
 }
@@ -135,7 +131,7 @@ static int64_t NAMED(through_softmax_by_class)(const float *z, int64_t z_step, c
 }
 
 /* Adds up weights * softmax(z) over the pixels, class by class: of all pixels, and of those of the class; and their weights.
- * `powers` is room for a block. How many indices are out of range. */
+ * How many indices are out of range. */
 static int64_t NAMED(softmax_totals)(const float *z, int64_t z_step, const void *index, int kind, const float *weights,
                                      float *powers, double *mass, double *overlap, double *counts, int64_t channels,
                                      int64_t pixels) {
@@ -164,12 +160,12 @@ static int64_t NAMED(softmax_totals)(const float *z, int64_t z_step, const void 
 
 /* losses = logsumexp(z) - logsumexp(z where near); with slopes, their derivative times weights. */
 static void NAMED(relaxed_cross_entropy)(const float *z, int64_t z_step, const uint8_t *near, int64_t near_step, float *losses,
-                                         const float *weights, float *slopes, int64_t slopes_step, int64_t channels,
-                                         int64_t pixels) {
+                                         const float *weights, float *powers, float *slopes, int64_t slopes_step,
+                                         int64_t channels, int64_t pixels) {
     for (int64_t start = 0; start < pixels; start += BLOCK) {
         int count = (int)(pixels - start < BLOCK ? pixels - start : BLOCK);
         float largest[BLOCK], sum[BLOCK], near_largest[BLOCK], near_sum[BLOCK];
-        NAMED(block)(z + start, z_step, NULL, 0, sum, largest, channels, count);
+        NAMED(block)(z + start, z_step, slopes ? slopes + start : NULL, slopes_step, sum, largest, channels, count);
         for (int i = 0; i < count; i++) {
             near_largest[i] = -INFINITY;
             near_sum[i] = 0.0f;
@@ -185,9 +181,11 @@ static void NAMED(relaxed_cross_entropy)(const float *z, int64_t z_step, const u
         for (int64_t c = 0; c < channels; c++) {
             const float *row = z + c * z_step + start;
             const uint8_t *in = near + c * near_step + start;
+            float *power = powers + c * BLOCK;
             for (int i = 0; i < count; i++) {
-                float power = NAMED(exp)(row[i] - near_largest[i]);
-                near_sum[i] += in[i] ? power : 0.0f;
+                float found = NAMED(exp)(row[i] - near_largest[i]);
+                power[i] = in[i] ? found : 0.0f;
+                near_sum[i] += power[i];
             }
         }
         for (int i = 0; i < count; i++)
@@ -198,14 +196,9 @@ static void NAMED(relaxed_cross_entropy)(const float *z, int64_t z_step, const u
             near_sum[i] = weights[start + i] / near_sum[i];
         }
         for (int64_t c = 0; c < channels; c++) {
-            const float *row = z + c * z_step + start;
-            const uint8_t *in = near + c * near_step + start;
+            const float *power = powers + c * BLOCK;
             float *out = slopes + c * slopes_step + start;
-            for (int i = 0; i < count; i++) {
-                float power = NAMED(exp)(row[i] - largest[i]), near_power = NAMED(exp)(row[i] - near_largest[i]);
-                near_power = in[i] ? near_power : 0.0f;
-                out[i] = power * sum[i] - near_power * near_sum[i];
-            }
+            for (int i = 0; i < count; i++) out[i] = out[i] * sum[i] - power[i] * near_sum[i];
         }
     }
 }
