@@ -1,6 +1,7 @@
 """Operations of closed forms, each a handful of calls of the standard: a backend may have one loop for what takes several.
 
-What stands here is what each of them means: a loop of a backend's own is held against it. None is for autograd.
+What stands here is what each of them means: a loop of a backend's own is held against it. None is for autograd but
+`hinge_errors`, which formulas call too.
 """
 
 from __future__ import annotations
@@ -97,7 +98,7 @@ class FusedOperations:
         return self.through_softmax(x, slope, weights, out)
 
     def softmax_totals(self, x: Array, index: Array, weights: Array) -> tuple[Array, Array, Array]:
-        """Sums of weights * softmax(x) over the pixels, of all and of those of class `index`, and of the latters' weights.
+        """Sums of weights * softmax(x) over all pixels, over those of the class by `index`, and of the weights of these.
 
         float64 (N, C), all three.
         """
