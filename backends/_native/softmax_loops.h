@@ -5,7 +5,7 @@ static inline void NAMED(largest)(const float *z, int64_t z_step, float *largest
     for (int64_t c = 1; c < channels; c++) {
         const float *row = z + c * z_step;
         /* Not <=: a NaN in either stays, and so every power of its pixel is NaN, as in the fallback. */
-        for (int i = 0; i < count; i++) largest[i] = (row[i] > largest[i]) | (row[i] != row[i]) ? row[i] : largest[i];
+        for (int i = 0; i < count; i++) largest[i] = ((row[i] > largest[i]) | (row[i] != row[i])) ? row[i] : largest[i];
     }
 }
 
