@@ -25,9 +25,9 @@ def _chosen() -> tuple[NumPyBackend, str]:
         if wanted is not None:
             raise ImportError(f"{VARIABLE} is {wanted!r} and this installation has no compiled loops: {error}") from error
         warnings.warn(
-            f"UniLossSeg has no compiled loops here ({error}): NumPy does their work, and losses on the CPU take up to "
-            "three times as long. Install a wheel for this platform; or a C compiler, and then this package again with `pip "
-            f"install --force-reinstall --no-deps --no-cache-dir`. {VARIABLE}=numpy says that this is meant",
+            f"UniLossSeg has no compiled loops here ({error}): NumPy does their work, and losses on the CPU take "
+            "several times as long. Install a wheel for this platform; or a C compiler, and then this package again with "
+            f"`pip install --force-reinstall --no-deps --no-cache-dir`. {VARIABLE}=numpy says that this is meant",
             RuntimeWarning,
             stacklevel=2,
         )

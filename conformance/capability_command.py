@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import Annotated
 
 import typer
@@ -33,4 +34,6 @@ def capabilities(
         typer.echo(line)
     absent = [name for name in KNOWN if not is_installed(name)]
     typer.echo(f"tried: {', '.join(names)}" + (f"; not installed, and so not tried: {', '.join(absent)}" if absent else ""))
+    loops = importlib.import_module("unilossseg.backends.numpy").LOOPS
+    typer.echo(f"loops on the CPU: {loops}" + (", which means none that are compiled" if loops == "numpy" else ""))
     raise typer.Exit(1 if surprises else 0)

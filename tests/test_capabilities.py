@@ -10,6 +10,7 @@ from checks.conformance_cli import unilossseg
 
 from unilossseg import LOSSES
 from unilossseg.backends import KNOWN, installed_backends
+from unilossseg.backends.numpy import LOOPS
 from unilossseg.conformance import capabilities, cases, probes, protocol
 from unilossseg.conformance.capabilities import EXCEPTIONS, EXPECTED_FAILURE, UNSUPPORTED, Exemption, find
 from unilossseg.conformance.capability_table import BEGIN, END, markdown, replaced, text
@@ -257,4 +258,5 @@ def test_the_check_command_tells_what_was_tried():
     done = unilossseg("capabilities", "--check", "--backend", "numpy")
     assert done.exit_code == 0
     assert "tried: numpy" in done.stdout
+    assert f"loops on the CPU: {LOOPS}" in done.stdout
     assert unilossseg("capabilities", "--check", "--backend", "nmupy").exit_code == 2
