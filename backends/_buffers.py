@@ -58,12 +58,12 @@ class Shelf:
         return np.empty(size, np.uint8)
 
     def put(self, raw: Array) -> None:
-        """Keeps memory, and lets go of the smallest."""
+        """Keeps memory, and lets go of what has waited longest: after a change of sizes nobody asks for the old ones."""
         if self._lock.acquire(blocking=False):
             try:
                 self._kept.append(raw)
                 while self.kept > self._limit:
-                    self._kept.pop(min(range(len(self._kept)), key=lambda at: self._kept[at].nbytes))
+                    self._kept.pop(0)
             finally:
                 self._lock.release()
 

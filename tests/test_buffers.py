@@ -62,6 +62,18 @@ def test_something_is_kept_of_small_arrays_too():
     assert shelf.kept == 8 * LEAST_BYTES
 
 
+def test_sizes_of_the_past_make_room(shelf):
+    """Large arrays of one shape of logits, then small ones of another: these are kept all the same."""
+    first, second = (shelf.empty((size * LEAST_BYTES,), np.uint8) for size in (40, 18))
+    del first
+    del second
+    assert shelf.kept == 58 * LEAST_BYTES
+    small = [shelf.empty((2 * LEAST_BYTES,), np.uint8) for _ in range(3)]
+    del small
+    # The first of the large ones has gone, and none of the small ones.
+    assert shelf.kept == (18 + 3 * 2) * LEAST_BYTES
+
+
 def test_much_larger_memory_does_not_serve(shelf):
     large = shelf.empty((8 * LEAST_BYTES,), np.uint8)
     place = address(large)
