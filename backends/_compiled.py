@@ -115,7 +115,7 @@ class CompiledBackend(NumPyBackend):
         """One pass."""
         if not (_lies_flat(x, labels) and _is_exact(ignore_index)):
             return None
-        numbers = (float(number) for number in (*weight, 1.0, extra, *slope_weight))
+        numbers = (float(number) for number in (*weight, extra, *slope_weight))
         return np.float64(_loops.binary_cross_entropy(_bits(x), _bits(labels), _bits(out), ignore_index, *numbers))
 
     def differences(

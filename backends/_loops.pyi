@@ -19,7 +19,6 @@ def binary_cross_entropy(
     ignore_index: float,
     v: float,
     w: float,
-    f: float,
     g: float,
     s: float,
     t: float,

@@ -201,14 +201,10 @@ class NumPyBackend(Backend):
         """float32: one vectorised sort of 64-bit (value, index) pairs, which is stable by construction."""
         if x.dtype != np.float32 or x.shape[-1] >= 1 << 32:
             return np.argsort(-x, axis=-1, kind="stable")
-        keys = self.descending_keys(x)
+        keys = self.elementwise(_descending_keys, x, np.arange(x.shape[-1], dtype=np.uint32))
         keys.sort(axis=-1)
         keys &= np.uint64(0xFFFFFFFF)
         return keys.view(np.int64)
-
-    def descending_keys(self, x: Array) -> Array:
-        """uint64 that ascend as float32 descends, equal ones by their place."""
-        return self.elementwise(_descending_keys, x, np.arange(x.shape[-1], dtype=np.uint32))  # type: ignore[no-any-return]
 
     def in_order(self, x: Array, order: Array) -> Array:
         """Row by row."""

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import Annotated
 
 import typer
 
 from unilossseg.backends import KNOWN, installed_backends, is_installed
-from unilossseg.conformance import capability_table, probes
+from unilossseg.conformance import capability_table, environment, probes
 from unilossseg.conformance.exit_codes import refuse
 
 
@@ -34,6 +33,6 @@ def capabilities(
         typer.echo(line)
     absent = [name for name in KNOWN if not is_installed(name)]
     typer.echo(f"tried: {', '.join(names)}" + (f"; not installed, and so not tried: {', '.join(absent)}" if absent else ""))
-    loops = importlib.import_module("unilossseg.backends.numpy").LOOPS
+    loops = environment.loops()
     typer.echo(f"loops on the CPU: {loops}" + (", which means none that are compiled" if loops == "numpy" else ""))
     raise typer.Exit(1 if surprises else 0)

@@ -105,11 +105,16 @@ def described(backend: str) -> dict[str, Any]:
         "flags": [
             *(flags(importlib.import_module(KNOWN[backend][0])) if flags else ()),
             f"kernel_threads={_threads.num_threads()}",
-            f"kernel_loops={importlib.import_module('unilossseg.backends.numpy').LOOPS}",
+            f"kernel_loops={loops()}",
             *_variables(),
         ],
         "sources": sources(),
     }
+
+
+def loops() -> str:
+    """What the loops on the CPU are compiled for; 'numpy' for none. Asked for late: the backend warns where it has none."""
+    return str(importlib.import_module("unilossseg.backends.numpy").LOOPS)
 
 
 def _variables() -> list[str]:

@@ -40,7 +40,7 @@ CALLS = {
     "widen": (((N, C, S), np.uint16, 0), ((N, C, S), F, 1)),
     "narrow": (((N, C, S), F, 0), ((N, C, S), np.uint16, 1)),
     "tally": (((N, S), np.int64, 0), ((4,), np.int64, 1), 255, 1),
-    "binary_cross_entropy": (((N, C, S), F, 0), ((N, C, S), I, 0), ((N, C, S), F, 1), 255, 1, 0, 1, 0, 1, 0),
+    "binary_cross_entropy": (((N, C, S), F, 0), ((N, C, S), I, 0), ((N, C, S), F, 1), 255, 1, 0, 0, 1, 0),
     "differences": (((N, C, S), F, 0), ((N, C, S), I, 0), ((N, C, S), F, 1), 255, True, 0.5),
 }
 #: Where a function reads class numbers, or places, and how many there are.

@@ -20,28 +20,33 @@ static int take_all(PyObject *const *args, Py_ssize_t given, Array *arrays, cons
     return 1;
 }
 
-/* Indices must be below `limit`; `wrong` of them were not. */
-static PyObject *finish_indexed(Array *arrays, int count, int64_t wrong, int64_t limit) {
+/* Ends a call with `result`, unless there was an error: one is set, or `wrong` indices were not below `limit`. */
+static PyObject *finish_with(Array *arrays, int count, int64_t wrong, int64_t limit, PyObject *result) {
     for (int i = 0; i < count; i++) PyBuffer_Release(&arrays[i].view);
-    if (PyErr_Occurred()) return NULL;
-    if (wrong) {
+    if (!PyErr_Occurred() && wrong)
         PyErr_Format(PyExc_IndexError, "%lld indices are not in [0, %lld)", (long long)wrong, (long long)limit);
-        return NULL;
-    }
-    Py_RETURN_NONE;
+    if (!PyErr_Occurred()) return result;
+    Py_XDECREF(result);
+    return NULL;
+}
+
+static PyObject *finish_indexed(Array *arrays, int count, int64_t wrong, int64_t limit) {
+    return finish_with(arrays, count, wrong, limit, Py_NewRef(Py_None));
 }
 
 static PyObject *finish(Array *arrays, int count) { return finish_indexed(arrays, count, 0, 0); }
 
-/* With a result of the call's own, unless there was an error. */
-static PyObject *finish_with(Array *arrays, int count, PyObject *result) {
-    PyObject *none = finish(arrays, count);
-    if (!none) {
-        Py_XDECREF(result);
-        return NULL;
-    }
-    Py_DECREF(none);
-    return result;
+/* Whether all have the shape of the first. */
+static int have_one_shape(const Array *arrays, const Wanted *wanted, int count) {
+    for (int i = 1; i < count; i++)
+        if (!has_shape(&arrays[i], wanted[i].name, arrays->shape[0], arrays->shape[1], arrays->shape[2])) return 0;
+    return 1;
+}
+
+static int are_contiguous(const Array *arrays, const Wanted *wanted, int count) {
+    for (int i = 0; i < count; i++)
+        if (!is_contiguous(&arrays[i], wanted[i].name)) return 0;
+    return 1;
 }
 
 #define IMAGE(array, type, n) ((type *)(array).data + (n) * (array).step[0])

@@ -5,11 +5,7 @@ static PyObject *softplus_and_sigmoid(PyObject *self, PyObject *const *args, Py_
     static const Wanted wanted[] = {{"x", FLOAT32, 0}, {"above", FLOAT32, 1}, {"rising", FLOAT32, 1}};
     Array a[3];
     if (!take_all(args, given, a, wanted, 3)) return NULL;
-    int fits = is_contiguous(&a[0], "x");
-    for (int i = 1; fits && i < 3; i++)
-        fits = is_contiguous(&a[i], wanted[i].name) &&
-               has_shape(&a[i], wanted[i].name, a[0].shape[0], a[0].shape[1], a[0].shape[2]);
-    if (fits) {
+    if (are_contiguous(a, wanted, 3) && have_one_shape(a, wanted, 3)) {
         Py_BEGIN_ALLOW_THREADS
         loops->softplus_and_sigmoid((float *)a[0].data, (float *)a[1].data, (float *)a[2].data, size_of(&a[0]));
         Py_END_ALLOW_THREADS
@@ -21,7 +17,7 @@ static PyObject *softplus_and_sigmoid(PyObject *self, PyObject *const *args, Py_
 static PyObject *convert(PyObject *const *args, Py_ssize_t given, const Wanted *wanted, int narrows) {
     Array a[2];
     if (!take_all(args, given, a, wanted, 2)) return NULL;
-    if (has_shape(&a[1], "out", a[0].shape[0], a[0].shape[1], a[0].shape[2])) {
+    if (have_one_shape(a, wanted, 2)) {
         void (*widen_row)(const uint16_t *, float *, int64_t) =
             a[0].kind == FLOAT16 ? loops->widen_float16 : loops->widen_bfloat16;
         void (*narrow_row)(const float *, uint16_t *, int64_t) =
@@ -58,11 +54,7 @@ static PyObject *split_labels(PyObject *self, PyObject *const *args, Py_ssize_t 
     if (given != 4) return PyErr_Format(PyExc_TypeError, "expected 4 arguments (got %zd)", given);
     long long ignore = PyLong_AsLongLong(args[3]);
     if (PyErr_Occurred() || !take_all(args, 3, a, wanted, 3)) return NULL;
-    int fits = 1;
-    for (int i = 0; fits && i < 3; i++)
-        fits = is_contiguous(&a[i], wanted[i].name) &&
-               has_shape(&a[i], wanted[i].name, a[0].shape[0], a[0].shape[1], a[0].shape[2]);
-    if (fits) {
+    if (are_contiguous(a, wanted, 3) && have_one_shape(a, wanted, 3)) {
         int32_t *index = (int32_t *)a[1].data;
         uint8_t *valid = (uint8_t *)a[2].data;
         int64_t count = size_of(&a[0]);
@@ -92,27 +84,21 @@ static const Wanted ELEMENTS[] = {{"z", FLOATS, 0}, {"labels", FLOATS | INT64 | 
 static int take_elements(PyObject *const *args, Array *a, int *count) {
     *count = args[2] == Py_None ? 2 : 3;
     if (!take_all(args, *count, a, ELEMENTS, *count)) return 0;
-    for (int i = 0; i < *count; i++) {
-        if (is_contiguous(&a[i], ELEMENTS[i].name) &&
-            has_shape(&a[i], ELEMENTS[i].name, a[0].shape[0], a[0].shape[1], a[0].shape[2]))
-            continue;
-        finish(a, *count);
-        return 0;
-    }
-    if (*count == 3 && a[2].kind != a[0].kind) {
+    int fits = are_contiguous(a, ELEMENTS, *count) && have_one_shape(a, ELEMENTS, *count);
+    if (fits && *count == 3 && a[2].kind != a[0].kind) {
         PyErr_SetString(PyExc_ValueError, "slopes has a dtype other than that of z");
-        finish(a, *count);
-        return 0;
+        fits = 0;
     }
-    return 1;
+    if (!fits) finish(a, *count);
+    return fits;
 }
 
-/* binary_cross_entropy(z, labels, slopes or None, ignore_index, v, w, f, g, s, t): the sum */
+/* binary_cross_entropy(z, labels, slopes or None, ignore_index, v, w, g, s, t): the sum */
 static PyObject *binary_cross_entropy(PyObject *self, PyObject *const *args, Py_ssize_t given) {
-    if (given != 10) return PyErr_Format(PyExc_TypeError, "expected 10 arguments (got %zd)", given);
-    float by[6];
+    if (given != 9) return PyErr_Format(PyExc_TypeError, "expected 9 arguments (got %zd)", given);
+    float by[5];
     double ignore = label_of(args[3]), sum = 0.0;
-    for (int i = 0; i < 6; i++) by[i] = (float)PyFloat_AsDouble(args[4 + i]);
+    for (int i = 0; i < 5; i++) by[i] = (float)PyFloat_AsDouble(args[4 + i]);
     Array a[3];
     int count;
     if (PyErr_Occurred() || !take_elements(args, a, &count)) return NULL;
@@ -120,7 +106,7 @@ static PyObject *binary_cross_entropy(PyObject *self, PyObject *const *args, Py_
     sum = loops->binary_cross_entropy(a[0].data, a[0].kind, a[1].data, a[1].kind, ignore, by, count == 3 ? a[2].data : NULL,
                                       size_of(&a[0]));
     Py_END_ALLOW_THREADS
-    return finish_with(a, count, PyFloat_FromDouble(sum));
+    return finish_with(a, count, 0, 0, PyFloat_FromDouble(sum));
 }
 
 /* differences(z, labels, slopes or None, ignore_index or None, squares, by): the sum */
@@ -135,7 +121,7 @@ static PyObject *differences(PyObject *self, PyObject *const *args, Py_ssize_t g
     sum = loops->differences(a[0].data, a[0].kind, a[1].data, a[1].kind, ignore, masks, squares, (float)by,
                              count == 3 ? a[2].data : NULL, size_of(&a[0]));
     Py_END_ALLOW_THREADS
-    return finish_with(a, count, PyFloat_FromDouble(sum));
+    return finish_with(a, count, 0, 0, PyFloat_FromDouble(sum));
 }
 
 /* tally(labels, counts, ignore_index or None, most): counts (4,) int64 are added to */

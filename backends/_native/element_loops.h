@@ -44,11 +44,11 @@ static inline void NAMED(targets)(const void *labels, int kind, int64_t start, d
 #undef READ
 }
 
-/* The sum of (v + w y) ((1 - y) z + (f + g y) softplus(-z)) over the labels that count; with slopes, the derivative of
- * (s + t y) ((1 - y) z + (f + g y) softplus(-z)) for each. `by` is v, w, f, g, s, t. */
+/* The sum of (v + w y) ((1 - y) z + (1 + g y) softplus(-z)) over the labels that count; with slopes, the derivative of
+ * (s + t y) ((1 - y) z + (1 + g y) softplus(-z)) for each. `by` is v, w, g, s, t. */
 static double NAMED(binary_cross_entropy)(const void *z, int z_kind, const void *labels, int kind, double ignore,
                                           const float *by, void *slopes, int64_t count_all) {
-    const float v = by[0], w = by[1], f = by[2], g = by[3], s = by[4], t = by[5];
+    const float v = by[0], w = by[1], g = by[2], s = by[3], t = by[4];
     double total = 0.0;
     for (int64_t start = 0; start < count_all; start += BLOCK) {
         int count = (int)(count_all - start < BLOCK ? count_all - start : BLOCK);
@@ -56,7 +56,7 @@ static double NAMED(binary_cross_entropy)(const void *z, int z_kind, const void 
         const float *numbers = NAMED(floats)(z, z_kind, start, wide, count);
         NAMED(targets)(labels, kind, start, ignore, 1, y, kept, count);
         for (int i = 0; i < count; i++) {
-            float x = numbers[i], power = NAMED(exp)(x > 0.0f ? -x : x), factor = FMA(g, y[i], f), away = 1.0f - y[i];
+            float x = numbers[i], power = NAMED(exp)(x > 0.0f ? -x : x), factor = FMA(g, y[i], 1.0f), away = 1.0f - y[i];
             float above = (x > 0.0f ? 0.0f : -x) + NAMED(log1p)(power);
             float rising = (x < 0.0f ? 1.0f : power) / (1.0f + power);
             float found = FMA(w, y[i], v) * FMA(away, x, factor * above);

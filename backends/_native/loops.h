@@ -4,9 +4,6 @@
  * none reads outside of what the caller has checked; an index out of range is counted, not followed.
  */
 
-/* Pixels of a block, whose sums stay in the first-level cache while all channels pass. */
-#define BLOCK 512
-
 #include "functions.h"
 #include "softmax_loops.h"
 #include "half_loops.h"

@@ -5,11 +5,9 @@ static int fits_31_bits(int64_t pixels) {
     return pixels <= INT32_MAX;
 }
 
-/* All of them (N, S), as the first one is. */
+/* Of an array (N, S), as the first is: the loops take one row after the other. */
 static int have_rows(const Array *arrays, const Wanted *wanted, int count) {
-    for (int i = 0; i < count; i++)
-        if (!has_shape(&arrays[i], wanted[i].name, 1, arrays->shape[1], arrays->shape[2])) return 0;
-    return 1;
+    return has_shape(arrays, wanted->name, 1, -1, -1) && have_one_shape(arrays, wanted, count);
 }
 
 /* jaccard_keys(errors, marks, keys): how many keys there are, and how many marks */
@@ -18,13 +16,13 @@ static PyObject *jaccard_keys(PyObject *self, PyObject *const *args, Py_ssize_t 
     int64_t kept = 0, marked = 0;
     Array a[3];
     if (!take_all(args, given, a, wanted, 3)) return NULL;
-    if (fits_31_bits(a->shape[2]) && has_shape(a, "errors", 1, 1, -1) && have_rows(a, wanted, 3)) {
+    if (fits_31_bits(a->shape[2]) && has_shape(a, "errors", 1, 1, -1) && have_one_shape(a, wanted, 3)) {
         Py_BEGIN_ALLOW_THREADS
         kept = loops->jaccard_keys((float *)a[0].data, (uint8_t *)a[1].data, (uint64_t *)a[2].data, &marked, a->shape[2]);
         Py_END_ALLOW_THREADS
     }
     if (PyErr_Occurred()) return finish(a, 3);
-    return finish_with(a, 3, Py_BuildValue("LL", (long long)kept, (long long)marked));
+    return finish_with(a, 3, 0, 0, Py_BuildValue("LL", (long long)kept, (long long)marked));
 }
 
 /* lovasz(keys, slopes, marked, scale): the value; keys are sorted ones, and `marked` how many marks there are in all */
@@ -43,10 +41,7 @@ static PyObject *lovasz(PyObject *self, PyObject *const *args, Py_ssize_t given)
         value = loops->lovasz((uint64_t *)a[0].data, a[0].shape[2], marked, (float)scale, (float *)a[1].data, pixels, &wrong);
         Py_END_ALLOW_THREADS
     }
-    PyObject *none = finish_indexed(a, 2, wrong, pixels);
-    if (!none) return NULL;
-    Py_DECREF(none);
-    return PyFloat_FromDouble(value);
+    return finish_with(a, 2, wrong, pixels, PyFloat_FromDouble(value));
 }
 
 /* class_errors(x, top, norm, index, valid, errors, marks, number) */

@@ -1,4 +1,4 @@
-/* Loops that order pixels, and that go along ordered ones. See loops.h. */
+/* Loops that find the errors of pixels, that order pixels by them, and that go along ordered ones. See loops.h. */
 
 /* Ascends as x descends; NaN comes first. */
 static inline uint32_t NAMED(descending)(float x) {

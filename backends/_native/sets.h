@@ -4,6 +4,9 @@
 #include <stdint.h>
 #include <string.h>
 
+/* Pixels of a block, whose sums stay in the first-level cache while all channels pass. */
+#define BLOCK 512
+
 #define JOIN_(a, b) a##_##b
 #define JOIN(a, b) JOIN_(a, b)
 #define NAMED(name) JOIN(name, SET)

@@ -54,9 +54,7 @@ static PyObject *through_softmax(PyObject *self, PyObject *const *args, Py_ssize
     int count = args[2] == Py_None ? 3 : 4;
     PyObject *ordered[] = {args[0], args[1], args[3], args[2]};
     if (!take_all(ordered, count, a, wanted, count)) return NULL;
-    int fits = has_channels(a, "z") && (count == 3 || has_rows(&a[3], "weights", a));
-    for (int i = 1; fits && i < 3; i++)
-        fits = has_shape(&a[i], wanted[i].name, a[0].shape[0], a[0].shape[1], a[0].shape[2]);
+    int fits = has_channels(a, "z") && (count == 3 || has_rows(&a[3], "weights", a)) && have_one_shape(a, wanted, 3);
     float *powers = fits ? block_room(a[0].shape[1]) : NULL;
     if (powers) {
         Py_BEGIN_ALLOW_THREADS

@@ -12,6 +12,9 @@ from unilossseg.conformance.defects._patching import Patches
 #: The class of NumPy's backend that is in use, with compiled loops or without: what is replaced here is what runs.
 NUMPY = type(BACKEND)
 
+#: Operations with a softmax inside: a defect of what one is made of must not be hidden by a loop.
+SOFTMAXES = ("softmax_totals", "through_softmax", "through_softmax_by_class")
+
 #: What becomes of a gradient, given the loss, the backend, the logits and the labels of the closed form.
 Change = Callable[[Array, Any, Any, Array, Array], Array]
 

@@ -60,7 +60,7 @@ def loop_leaves_the_last_pixel(patches: Patches) -> None:
         found[-2][..., -1] = 1
         return found
 
-    changes.without_loops(patches, "softmax_totals", "through_softmax", "through_softmax_by_class")
+    changes.without_loops(patches, *changes.SOFTMAXES)
     for name in ("softmax_parts", "softmax_sums"):
         changes.result(patches, changes.NUMPY, name, undivided)
 

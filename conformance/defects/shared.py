@@ -110,9 +110,7 @@ def no_largest_logit_subtracted(patches: Patches) -> None:
 
     # Closed forms have a softmax of their own.
     patches.replace(changes.NUMPY, "softmax_parts", wrong)
-    changes.without_loops(
-        patches, "softmax_sums", "softmax_totals", "through_softmax", "through_softmax_by_class", "class_errors"
-    )
+    changes.without_loops(patches, "softmax_sums", "class_errors", *changes.SOFTMAXES)
 
 
 @defect("CrossEntropyLoss", "DiceLoss", "MSELoss")
@@ -128,8 +126,7 @@ def _sums(patches: Patches, change: Any) -> None:
         return lambda x, **rest: change(original, x, **rest)
 
     right = BACKEND.xp.sum
-    changes.without_loops(patches, "binary_cross_entropy", "differences", "lovasz", "softmax_totals", "through_softmax")
-    changes.without_loops(patches, "through_softmax_by_class")
+    changes.without_loops(patches, "binary_cross_entropy", "differences", "lovasz", *changes.SOFTMAXES)
     patches.everywhere(
         _pixels,
         "total",
