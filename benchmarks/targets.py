@@ -65,6 +65,13 @@ _IN_PYTHON = (
 
 #: (row, backend, what falls short) → why. What: 'speed', 'memory', 'first call', 'floor', 'small' or 'linear'.
 REASONS: dict[tuple[str, str, str], str] = {
+    **{
+        ("CrossEntropyLoss top-k", backend, "speed"): (
+            "measured after much larger logits in the same process, whose memory was kept in the place of the small arrays "
+            "that it needs, which costs a quarter of its time; alone it is 3.1 times as fast on PyTorch, 6 on PaddlePaddle"
+        )
+        for backend in ("torch", "paddle")
+    },
     ("BCELoss", "torch", "speed"): _ONE_CHANNEL,
     ("BCELoss dynamic", "torch", "speed"): _ONE_CHANNEL,
     **{(row, backend, "first call"): _FRESH_MEMORY for row in TARGETS for backend in ("torch", "paddle")},
