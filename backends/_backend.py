@@ -23,7 +23,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, Protocol
 
 import array_api_compat
 
@@ -31,13 +31,28 @@ from unilossseg.backends._fused import FusedOperations
 
 Array = Any
 Chunk = tuple[slice, slice]
-# fused(x, need_gradient, upstream): the value and, if wanted, the gradient of sum(value * upstream).
-Fused = Callable[[Array, bool, Array | None], tuple[Array, Array | None]]
 
 # Off the CPU a chunk only bounds the size of temporaries: large enough to fill an accelerator.
 LARGE_CHUNK = 1 << 26
 
 MOST_CONSTANTS = 256
+
+
+class Computation(Protocol):
+    """One call of a loss, as functions of its logits."""
+
+    def plain(self, x: Array) -> Array:
+        """The value by the formula, differentiable."""
+
+    def fused(self, x: Array, gradient: bool, upstream: Array | None) -> tuple[Array, Array | None]:
+        """The value and, if wanted, the gradient of sum(value * upstream) by the closed form."""
+
+    @property
+    def expected(self) -> float:
+        """The upstream gradient that the loss got last, 1 before the first."""
+
+    def remember(self, upstream: float) -> None:
+        """What comes to be expected."""
 
 
 class Backend(FusedOperations):
@@ -96,17 +111,19 @@ class Backend(FusedOperations):
         """The array in a dtype, itself if it is of that."""
         return self.xp.astype(x, dtype, copy=False)
 
+    def upcast(self, x: Array) -> Array:
+        """The array in the dtype that a loss computes in: float64 for float64, else float32."""
+        dtype = self.xp.float64 if x.dtype == self.xp.float64 else self.xp.float32
+        return x if x.dtype == dtype else self.cast(x, dtype)
+
     # ------------------------------------------------------------------------------------------------ gradients
     def stop_gradient(self, x: Array) -> Array:
         """The same values, detached from autograd."""
         return x
 
-    def custom_gradient(self, fused: Fused, plain: Callable[[Array], Array], x: Array) -> Array:
-        """The value of `fused(x, need_gradient, upstream)`, with the gradient that it returns hung into autograd.
-
-        `plain` is the same value as a differentiable formula, for a backend that needs a second derivative.
-        """
-        return fused(x, False, None)[0]
+    def custom_gradient(self, call: Computation, x: Array) -> Array:
+        """The value by the closed form, with the gradient that it returns hung into autograd."""
+        return call.fused(x, False, None)[0]
 
     def value_and_grad(self, function: Callable[[Array], Array], x: Array, upstream: Array | None) -> tuple[Array, Array]:
         """Value of `function(x)` and the gradient of `sum(value * upstream)` with respect to `x`, by autograd."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from unilossseg.backends import _loops
+from unilossseg.backends import _loops, _threads
 from unilossseg.backends._backend import Array, Chunk
 from unilossseg.backends._bfloat16 import BFLOAT16
 from unilossseg.backends._buffers import SHELF
@@ -15,17 +15,22 @@ from unilossseg.backends._numpy import NumPyBackend
 
 _LABELS = tuple(np.dtype(kind) for kind in (np.int64, np.int32, np.int16, np.uint8))
 _HALF = (BFLOAT16, np.dtype(np.float16))
+_FLOATS = (np.dtype(np.float32), *_HALF)
 _ELEMENTS = tuple(np.dtype(kind) for kind in (np.float32, np.int64, np.int32, np.uint8))
+# The logarithm, the division and the label of a pixel take as long as the exponentials of so many channels do.
+PER_PIXEL = 5
 # Labels that one thread counts: another one takes longer to wake up.
 _TALLIED = 1 << 20
 
 
 class CompiledBackend(NumPyBackend):
-    """Takes the loops for float32 arrays whose last axis is contiguous, and NumPy for all others."""
+    """Takes the loops for float32 and half precision whose last axis is contiguous, and NumPy for all others."""
 
     def chunks(self, images: int, channels: int, pixels: int, *, small: bool = False) -> Sequence[Chunk]:
-        """Never small: a loop has no temporaries beyond its blocks."""
-        return super().chunks(images, channels, pixels)
+        """As if work were never small, since a loop has no temporaries beyond its blocks."""
+        if small:
+            return super().chunks(images, channels, pixels)
+        return self.pieces(images, pixels, 5 * _threads.CHUNK_ELEMENTS // 4 // (channels + PER_PIXEL))
 
     def cast(self, x: Array, dtype: Any) -> Array:
         """Half precision to float32 and back: NumPy converts float16 number by number, twenty times as slowly."""
@@ -51,15 +56,24 @@ class CompiledBackend(NumPyBackend):
         self, x: Array, index: Array, weights: Array | None = None, out: Array | None = None
     ) -> tuple[Array, Array | None]:
         """One pass, a block of pixels at a time."""
-        if not (_fits(x) and _indexes(index)):
+        if not (_are_pixels(x) and _indexes(index)):
             return super().cross_entropy(x, index, weights, out)
         losses = SHELF.empty(index.shape, np.float32)
         if weights is None:
-            _loops.cross_entropy(x, index, losses)
+            _loops.cross_entropy(_bits(x), index, losses)
             return losses, None
         out = _room(x, out)
-        _loops.cross_entropy(x, index, losses, _side_by_side(weights), out)
+        _loops.cross_entropy(_bits(x), index, losses, _side_by_side(weights), _bits(out))
         return losses, out
+
+    def plain_cross_entropy(
+        self, x: Array, labels: Array, ignore_index: int, share: Array, out: Array | None
+    ) -> Array | None:
+        """One pass, which reads the labels as they are and writes nothing but the gradient."""
+        known = _are_pixels(x) and labels.dtype in _LABELS and _in_rows(labels) and -(2**63) <= ignore_index < 2**63
+        if not known or (out is not None and _room(x, out) is not out):
+            return None
+        return np.float64(_loops.plain_cross_entropy(_bits(x), labels, _bits(out), ignore_index, float(share)))
 
     def relaxed_cross_entropy(
         self, x: Array, near: Array, weights: Array | None = None, out: Array | None = None
@@ -87,19 +101,19 @@ class CompiledBackend(NumPyBackend):
         self, x: Array, index: Array, by_class: Array, by_own: Array, weights: Array, out: Array | None = None
     ) -> Array:
         """Without an array of slopes."""
-        if not (_fits(x) and _indexes(index)):
+        if not (_are_pixels(x) and _indexes(index)):
             return super().through_softmax_by_class(x, index, by_class, by_own, weights, out)
         out = _room(x, out)
         by_class, by_own, weights = _side_by_side(by_class), _side_by_side(by_own), _side_by_side(weights)
-        _loops.through_softmax_by_class(x, index, by_class, by_own, weights, out)
+        _loops.through_softmax_by_class(_bits(x), index, by_class, by_own, weights, _bits(out))
         return out
 
     def softmax_totals(self, x: Array, index: Array, weights: Array) -> tuple[Array, Array, Array]:
         """One pass, a block of pixels at a time."""
-        if not (_fits(x) and _indexes(index)):
+        if not (_are_pixels(x) and _indexes(index)):
             return super().softmax_totals(x, index, weights)
         sums = np.zeros((x.shape[0], 3, x.shape[1]))
-        _loops.softmax_totals(x, index, _side_by_side(weights), sums)
+        _loops.softmax_totals(_bits(x), index, _side_by_side(weights), sums)
         return sums[:, 0], sums[:, 1], sums[:, 2]
 
     def binary_cross_entropy(
@@ -191,8 +205,14 @@ def _fits(x: Any) -> bool:
     return x.dtype == np.float32 and x.ndim == 3 and _in_rows(x)
 
 
+def _are_pixels(x: Any) -> bool:
+    """The same, or half precision."""
+    return x.dtype in _FLOATS and x.ndim == 3 and _in_rows(x)
+
+
 def _room(x: Array, out: Array | None) -> Array:
-    return out if out is not None and _fits(out) else SHELF.empty(x.shape, np.float32)
+    """Where a gradient goes: `out` if it is of the same dtype, or memory for float32."""
+    return out if out is not None and out.dtype == x.dtype and _in_rows(out) else SHELF.empty(x.shape, np.float32)
 
 
 def _indexes(x: Any) -> bool:
@@ -228,7 +248,7 @@ def _side_by_side(x: Any, dtype: Any = np.float32) -> Any:
 def _lies_flat(x: Any, labels: Any) -> bool:
     """Logits and labels that the loops read, entry by entry in the order of memory."""
     return (
-        x.dtype in (np.float32, *_HALF)
+        x.dtype in _FLOATS
         and labels.dtype in (*_ELEMENTS, *_HALF)
         and _has_axes(x)
         and all(array.flags.c_contiguous and array.flags.aligned for array in (x, labels))

@@ -20,6 +20,7 @@ class FusedOperations:
         # Of the backend that this is a part of.
         xp: Any
         device: Callable[[Array], Any]
+        upcast: Callable[[Array], Array]
         is_dtype: Callable[..., bool]
         exp_: Callable[[Array], Array]
         pick: Callable[[Array, Array], Array]
@@ -47,17 +48,28 @@ class FusedOperations:
     def cross_entropy(
         self, x: Array, index: Array, weights: Array | None = None, out: Array | None = None
     ) -> tuple[Array, Array | None]:
-        """logsumexp(x) - x[index] (N, S) of x (N, C, S).
+        """logsumexp(x) - x[index] (N, S) of x (N, C, S), which may be of half precision, here and below where it says so.
 
         With weights (N, S) also the gradient of the sum of weights * it, weights * (softmax(x) - onehot(index)), which a
-        backend may put into `out`, and returns that then.
+        backend may put into `out`, of the dtype of x, and returns that then.
         """
+        x = self.upcast(x)
         slope, norm, top = self.softmax_parts(x)
         losses = self.xp.log(norm) - (self.pick(x, index) - top)
         if weights is None:
             return losses, None
         slope *= (weights / norm)[:, None, :]
         return losses, self.subtract_at(slope, index, weights)
+
+    def plain_cross_entropy(
+        self, x: Array, labels: Array, ignore_index: int, share: Array, out: Array | None
+    ) -> Array | None:
+        """The sum of logsumexp(x) - x[y] over the labels y (N, S) that count, float64; x may be of half precision.
+
+        The derivative of each term times `share` goes to `out`. None: the backend has no loop of its own for this, or not
+        for such arrays.
+        """
+        return None
 
     def relaxed_cross_entropy(
         self, x: Array, near: Array, weights: Array | None = None, out: Array | None = None
@@ -91,8 +103,9 @@ class FusedOperations:
     ) -> Array:
         """`through_softmax` of the slope `by_class` (N, C), and `by_own` (N, C) more at pixels whose class `index` is that.
 
-        A backend may put it into `out`, and returns that then.
+        A backend may put it into `out`, and returns that then. x and `out` may be of half precision.
         """
+        x = self.upcast(x)
         slope = by_class[:, :, None] + self.xp.zeros_like(x)
         slope = self.subtract_at(slope, index, -self.look_up(by_own, index))
         return self.through_softmax(x, slope, weights, out)
@@ -100,8 +113,9 @@ class FusedOperations:
     def softmax_totals(self, x: Array, index: Array, weights: Array) -> tuple[Array, Array, Array]:
         """Sums of weights * softmax(x) over all pixels, over those of the class by `index`, and of the weights of these.
 
-        float64 (N, C), all three.
+        float64 (N, C), all three. x may be of half precision.
         """
+        x = self.upcast(x)
         p, norm, _ = self.softmax_parts(x)
         p *= (weights / norm)[:, None, :]
         mass, classes = self.xp.sum(p, axis=2, dtype=self.xp.float64), x.shape[1]

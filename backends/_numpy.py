@@ -65,7 +65,12 @@ class NumPyBackend(Backend):
 
     def chunks(self, images: int, channels: int, pixels: int, *, small: bool = False) -> Sequence[Chunk]:
         """Pieces that fit a core's cache: several small images together, or part of a large one."""
-        limit = max(1, min(_threads.CHUNK_ELEMENTS, SMALL if small else _threads.CHUNK_ELEMENTS) // channels)
+        limit = min(_threads.CHUNK_ELEMENTS, SMALL if small else _threads.CHUNK_ELEMENTS) // channels
+        return self.pieces(images, pixels, limit)
+
+    def pieces(self, images: int, pixels: int, limit: int) -> Sequence[Chunk]:
+        """Chunks of at most `limit` pixels, and of 1 at least."""
+        limit = max(1, limit)
         if pixels >= limit:
             step = balanced_step(pixels, limit)
             return [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 import paddle
 
 from unilossseg.backends import _paddle_namespace as xp
-from unilossseg.backends._backend import Array, Backend, Fused
+from unilossseg.backends._backend import Array, Backend, Computation
 from unilossseg.backends._bfloat16 import BFLOAT16, rounded, widened
 from unilossseg.backends._paddle_tracing import is_traced, place_of
 from unilossseg.backends._registry import get_backend
@@ -56,12 +57,12 @@ class PaddleBackend(Backend):
         out.stop_gradient = True
         return out
 
-    def custom_gradient(self, fused: Fused, plain: Callable[[Array], Array], x: Array) -> Array:
+    def custom_gradient(self, call: Computation, x: Array) -> Array:
         """A PyLayer, or the bare value where no gradient is wanted."""
         # Inside a PyLayer's forward neither question has an answer.
         if not paddle.is_grad_enabled() or x.stop_gradient:
-            return fused(x.detach(), False, None)[0]
-        return _ClosedForm.apply(x, fused)
+            return call.fused(x.detach(), False, None)[0]
+        return _ClosedForm.apply(x, call)
 
     @contextlib.contextmanager
     def full_precision(self) -> Iterator[None]:
@@ -172,11 +173,16 @@ class _ClosedForm(paddle.autograd.PyLayer):
     """Value and gradient in the forward pass; the gradient waits in a buffer of its own."""
 
     @staticmethod
-    def forward(ctx: Any, x: Array, fused: Fused) -> Array:
-        ctx.fused = fused
-        half = x.dtype in (paddle.float16, paddle.bfloat16)
+    def forward(ctx: Any, x: Array, call: Computation) -> Array:
+        ctx.call, ctx.half, expected = call, x.dtype in (paddle.float16, paddle.bfloat16), 1.0
         # A half-precision gradient is rounded once, after the upstream gradient (a gradient scaler's factor, say) is in it.
-        value, ctx.gradient = fused(x.detach(), not half, None)
+        # It comes with the value if that is the same as last time, as it mostly is, and else in the backward pass.
+        if ctx.half:
+            expected = call.expected
+        upstream = None if expected == 1 else paddle.to_tensor(expected, dtype="float32", place=x.place)
+        ctx.expected = expected
+        # A device would have to wait for the number that tells.
+        value, ctx.gradient = call.fused(x.detach(), not ctx.half or BACKEND.readable(x), upstream)
         ctx.save_for_backward(x)
         ctx.version = x.inplace_version
         return value
@@ -191,10 +197,13 @@ class _ClosedForm(paddle.autograd.PyLayer):
                 "again: compute the loss inside unilossseg.plain_formula()"
             )
         gradient, ctx.gradient = ctx.gradient, None
-        if gradient is not None:
-            # One comparison instead of a pass over the buffer; on a device it would have to wait for the number.
-            if upstream.ndim == 0 and BACKEND.readable(upstream) and upstream.item() == 1:
-                return gradient
+        # One comparison instead of a pass over the buffer.
+        factor = upstream.item() if upstream.ndim == 0 and BACKEND.readable(upstream) else None
+        if ctx.half and factor is not None and math.isfinite(factor):
+            ctx.call.remember(factor)
+        if gradient is not None and factor == ctx.expected:
+            return gradient
+        if gradient is not None and not ctx.half:
             # The buffer is nobody else's: it is scaled in place.
             return gradient.multiply_(upstream) if hasattr(gradient, "multiply_") else gradient * upstream
         (x,) = ctx.saved_tensor()
@@ -202,7 +211,7 @@ class _ClosedForm(paddle.autograd.PyLayer):
         if x.inplace_version != ctx.version:
             raise RuntimeError("logits needed for a half-precision gradient have been modified by an inplace operation")
         with BACKEND.full_precision():
-            return ctx.fused(x.detach(), True, upstream)[1]
+            return ctx.call.fused(x.detach(), True, upstream)[1]
 
 
 BACKEND = PaddleBackend("paddle", xp)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +12,7 @@ from torch._subclasses.fake_tensor import is_fake
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from unilossseg.backends import _torch_namespace as xp
-from unilossseg.backends._backend import Array, Backend, Fused
+from unilossseg.backends._backend import Array, Backend, Computation
 from unilossseg.backends._bfloat16 import BFLOAT16
 from unilossseg.backends._registry import get_backend
 
@@ -57,11 +58,11 @@ class TorchBackend(Backend):
         """Detached."""
         return x.detach()
 
-    def custom_gradient(self, fused: Fused, plain: Callable[[Array], Array], x: Array) -> Array:
+    def custom_gradient(self, call: Computation, x: Array) -> Array:
         """An autograd.Function, or the bare value where no gradient is wanted."""
         if not (torch.is_grad_enabled() and x.requires_grad):
-            return fused(x.detach(), False, None)[0]
-        return _ClosedForm.apply(x, fused, plain)
+            return call.fused(x.detach(), False, None)[0]
+        return _ClosedForm.apply(x, call)
 
     def value_and_grad(self, function: Callable[[Array], Array], x: Array, upstream: Array | None) -> tuple[Array, Array]:
         """By torch.autograd.grad on a detached leaf."""
@@ -145,32 +146,42 @@ class _ClosedForm(torch.autograd.Function):
     """Value and gradient in the forward pass; the gradient waits in a buffer of its own."""
 
     @staticmethod
-    def forward(ctx: Any, x: Array, fused: Fused, plain: Callable[[Array], Array]) -> Array:
+    def forward(ctx: Any, x: Array, call: Computation) -> Array:
+        ctx.call, ctx.half, expected = call, x.dtype in _HALF, 1.0
         # A half-precision gradient is rounded once, after the upstream gradient (a gradient scaler's factor, say) is in it.
-        value, ctx.gradient = fused(x.detach(), x.dtype not in _HALF, None)
+        # It comes with the value if that is the same as last time, as it mostly is, and else in the backward pass.
+        if ctx.half:
+            expected = call.expected
+        upstream = None if expected == 1 else torch.tensor(expected, dtype=torch.float32)
+        ctx.expected = expected
+        # A device would have to wait for the number that tells.
+        value, ctx.gradient = call.fused(x.detach(), not ctx.half or BACKEND.readable(x), upstream)
         ctx.save_for_backward(x)
-        ctx.fused, ctx.plain = fused, plain
         return value
 
     @staticmethod
     def backward(ctx: Any, upstream: Array) -> tuple[Array | None, ...]:
         if torch.is_grad_enabled():
-            return _differentiable_gradient(ctx, upstream), None, None
+            return _differentiable_gradient(ctx, upstream), None
         # The buffer is handed over once, so that it may be scaled in place and torch need not copy it. A second
         # backward through a retained graph computes it again.
         gradient, ctx.gradient = ctx.gradient, None
-        if gradient is not None:
-            # One comparison instead of a pass over the buffer; on a device it would have to wait for the number.
-            same = upstream.ndim == 0 and BACKEND.readable(upstream) and upstream.item() == 1
-            return gradient if same else gradient.mul_(upstream), None, None
+        # One comparison instead of a pass over the buffer.
+        factor = upstream.item() if upstream.ndim == 0 and BACKEND.readable(upstream) else None
+        if ctx.half and factor is not None and math.isfinite(factor):
+            ctx.call.remember(factor)
+        if gradient is not None and factor == ctx.expected:
+            return gradient, None
+        if gradient is not None and not ctx.half:
+            return gradient.mul_(upstream), None
         (x,) = ctx.saved_tensors
-        return ctx.fused(x.detach(), True, upstream)[1], None, None
+        return ctx.call.fused(x.detach(), True, upstream)[1], None
 
 
 def _differentiable_gradient(ctx: Any, upstream: Array) -> Array:
     """With create_graph=True the gradient must itself be differentiable: through the plain formula."""
     (x,) = ctx.saved_tensors
-    value = ctx.plain(x)
+    value = ctx.call.plain(x)
     return torch.autograd.grad(value, x, upstream, create_graph=True)[0]
 
 

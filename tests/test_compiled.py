@@ -92,6 +92,24 @@ def test_cross_entropy(rng, fallback, pixels, channels, kind):
     assert np.all(room.base[..., -5:] == 7)
 
 
+@pytest.mark.parametrize("kind", [np.int64, np.int32, np.int16, np.uint8])
+@pytest.mark.parametrize("channels", [1, 2, 19])
+@pytest.mark.parametrize("pixels", SIZES)
+def test_plain_cross_entropy(rng, pixels, channels, kind):
+    x, labels = plain.grid(rng, (2, channels, pixels), np.float32), rng.integers(0, channels, (2, pixels)).astype(kind)
+    labels[rng.random(labels.shape) < 0.2] = 255
+    # A class may be the one that is ignored, and so may a number that the labels' dtype cannot hold.
+    for ignored in (255, 0, 70_000, -1):
+        y = labels if ignored == 255 else np.where(labels == 255, kind(0), labels)
+        exact, slopes = plain.plain_cross_entropy(x, y, ignored, 0.375)
+        room = strided(np.zeros_like(x))
+        for z, given, out in ((x, y, None), (x, y, np.empty_like(x)), (strided(x), strided(y), room)):
+            near(COMPILED.plain_cross_entropy(z, given, ignored, np.float32(0.375), out), exact, 8, scale=16)
+            if out is not None:
+                near(out, slopes, 12)
+        assert np.all(room.base[..., [0, 1, 2, 3, -5, -4, -3, -2, -1]] == 7)
+
+
 @pytest.mark.parametrize("channels", [1, 2, 19])
 @pytest.mark.parametrize("pixels", SIZES)
 def test_relaxed_cross_entropy(rng, fallback, pixels, channels):
@@ -335,6 +353,39 @@ def test_sums_of_whole_losses_in_half_precision(rng, pixels, dtype):
             both(lambda x, y, out, ignored=ignored, squares=squares: COMPILED.differences(x, y, ignored, squares, 0.5, out))
 
 
+@pytest.mark.parametrize("dtype", [np.float16, BFLOAT16], ids=str)
+@pytest.mark.parametrize("channels", [1, 2, 19])
+@pytest.mark.parametrize("pixels", SIZES)
+def test_softmaxes_of_half_precision(rng, pixels, channels, dtype):
+    """The same as of float32, and slopes that are rounded once."""
+    x, exact = halves(rng.normal(size=(2, channels, pixels)).astype(np.float32) * 4, dtype)
+    index, weights = rng.integers(0, channels, (2, pixels)), rng.random((2, pixels)).astype(np.float32)
+    by_class, by_own = rng.normal(size=(2, 2, channels)).astype(np.float32)
+
+    def both(call):
+        room, whole = strided(x), np.empty_like(exact)
+        found, wanted = call(strided(x), room), call(exact, whole)
+        assert all(np.array_equal(a, b) for a, b in zip(found, wanted, strict=True))
+        bits, rounded = (np.ascontiguousarray(array).view(np.uint16) for array in (room, FALLBACK.cast(whole, dtype)))
+        assert np.array_equal(bits, rounded)
+        edges = room.base[..., [0, 1, 2, 3, -5, -4, -3, -2, -1]]
+        assert np.array_equal(edges, np.full_like(edges, 7))
+
+    def is_out(found, out):
+        assert found is out
+        return ()
+
+    both(lambda x, out: COMPILED.cross_entropy(x, index, weights, out)[:1])
+    both(lambda x, out: (COMPILED.plain_cross_entropy(x, index, 0, np.float32(0.3), out),))
+    both(lambda x, out: is_out(COMPILED.through_softmax_by_class(x, index, by_class, by_own, weights, out), out))
+    for found, wanted in zip(
+        (COMPILED.cross_entropy(x, index)[0], *COMPILED.softmax_totals(x, index, weights)),
+        (COMPILED.cross_entropy(exact, index)[0], *COMPILED.softmax_totals(exact, index, weights)),
+        strict=True,
+    ):
+        assert np.array_equal(found, wanted)
+
+
 def test_arrays_that_the_loops_do_not_read_are_the_fallbacks(rng):
     """Unaligned, of four axes, of another byte order: slower, never an error."""
     x, labels = rng.normal(size=(2, 3, 8)).astype(np.float32), rng.integers(0, 3, (2, 8))
@@ -352,6 +403,7 @@ def test_arrays_that_the_loops_do_not_read_are_the_fallbacks(rng):
             near(got, wanted, 6, scale=0)
         for got, wanted in zip(COMPILED.split_labels(y, 255), FALLBACK.split_labels(labels, 255), strict=True):
             assert np.array_equal(got, wanted)
+        assert COMPILED.plain_cross_entropy(z, y, 255, np.float32(1), None) is None
         ones = COMPILED.binary_cross_entropy(z, z, 255, (1, 0), (1, 0), 0, None)
         assert ones is None or np.isfinite(ones)
     four = labels.reshape(2, 1, 2, 4)

@@ -22,6 +22,7 @@ CALLS = {
     "softplus_and_sigmoid": (((N, C, S), F, 0), ((N, C, S), F, 1), ((N, C, S), F, 1)),
     "split_labels": (((N, S), np.int64, 0), ((N, S), I, 1), ((N, S), B, 1), 255),
     "cross_entropy": (((N, C, S), F, 0), ((N, S), I, 0), ((N, S), F, 1), ((N, S), F, 0), ((N, C, S), F, 1)),
+    "plain_cross_entropy": (((N, C, S), F, 0), ((N, S), np.int64, 0), ((N, C, S), F, 1), 255, 0.5),
     "through_softmax": (((N, C, S), F, 0), ((N, C, S), F, 0), ((N, S), F, 0), ((N, C, S), F, 1)),
     "softmax_totals": (((N, C, S), F, 0), ((N, S), I, 0), ((N, S), F, 0), ((N, 3, C), D, 1)),
     "through_softmax_by_class": (
@@ -44,7 +45,9 @@ CALLS = {
     "differences": (((N, C, S), F, 0), ((N, C, S), I, 0), ((N, C, S), F, 1), 255, True, 0.5),
 }
 #: Where a function reads class numbers, or places, and how many there are.
-INDICES = {"cross_entropy": (1, C), "softmax_totals": (1, C), "through_softmax_by_class": (1, C)}
+INDICES = dict.fromkeys(("cross_entropy", "plain_cross_entropy", "softmax_totals", "through_softmax_by_class"), (1, C))
+#: Where a function takes numbers of half precision too, and bfloat16 as its bits.
+HALVES = {"cross_entropy": (0, 4), "plain_cross_entropy": (0, 2), "softmax_totals": (0,), "through_softmax_by_class": (0, 5)}
 ARGUMENTS = [(name, i) for name, wanted in CALLS.items() for i, one in enumerate(wanted) if isinstance(one, tuple)]
 OUTPUTS = [(name, i) for name, i in ARGUMENTS if CALLS[name][i][2]]
 
@@ -173,10 +176,11 @@ def test_another_dtype(name, i, dtype):
     shape, wanted, _ = CALLS[name][i]
     labels = {"split_labels": ("i8", "i4", "i2", "u1"), "binary_cross_entropy": ("f4", "f2", "u2", "i8", "i4", "u1")}
     labels["differences"] = labels["binary_cross_entropy"]
+    labels["plain_cross_entropy"] = labels["split_labels"]
     labels["tally"] = ("f4", "i8", "i4", "i2", "u1")
     labels["widen"] = labels["narrow"] = ("u2", "f2")
-    places = {"split_labels": 0, "binary_cross_entropy": 1, "differences": 1, "tally": 0, "widen": 0, "narrow": 1}
-    taken = labels[name] if places.get(name) == i else ()
+    places = {"split_labels": 0, "tally": 0, "widen": 0}
+    taken = labels.get(name, ()) if places.get(name, 1) == i else ()
     if name in ("binary_cross_entropy", "differences") and i != 1 and dtype in ("f2", "u2"):
         # Halves go with halves.
         given = arguments(name)
@@ -184,8 +188,10 @@ def test_another_dtype(name, i, dtype):
         with pytest.raises(ValueError, match="slopes has a dtype other than that of z"):
             called(name, given)
         return
-    if INDICES.get(name, (None,))[0] == i:
+    if name != "plain_cross_entropy" and INDICES.get(name, (None,))[0] == i:
         taken = ("i4", "i8")
+    if i in HALVES.get(name, ()):
+        taken = ("f2", "u2")
     given = arguments(name)
     given[i] = Guarded(shape, np.uint8 if dtype in ("S4", "U1", "V4") else dtype)
     if dtype in ("S4", "U1", "V4"):
@@ -286,7 +292,10 @@ def test_another_number_of_arguments(name):
             called(name, wrong)
 
 
-@pytest.mark.parametrize("name", ["split_labels", "binary_cross_entropy", "differences", "tally", "lovasz", "class_errors"])
+WITH_VALUES = [name for name, wanted in CALLS.items() if not all(isinstance(one, tuple) for one in wanted)]
+
+
+@pytest.mark.parametrize("name", WITH_VALUES)
 def test_plain_values_of_another_kind(name):
     for i, one in enumerate(CALLS[name]):
         if isinstance(one, tuple):

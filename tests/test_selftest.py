@@ -113,6 +113,7 @@ COPIES = {
     "lovasz": ("LovaszSoftmaxLoss", NUMPY, "lovasz", lovasz.jaccard_terms),
     "hinge": ("LovaszHingeLoss", NUMPY, "lovasz", lovasz.jaccard_terms),
     "hinge errors": ("LovaszHingeLoss", NUMPY, "hinge_errors", lovasz.hinge_errors),
+    "plain loop": ("CrossEntropyLoss", NUMPY, "plain_cross_entropy", loops.plain_loop),
     "binary loop": ("BCELoss", NUMPY, "binary_cross_entropy", loops.binary_loop),
     "loop of distances": ("L1Loss", NUMPY, "differences", loops.difference_loop),
     "loop of squares": ("MSELoss", NUMPY, "differences", loops.difference_loop),

@@ -72,12 +72,14 @@ class Loss:
     packed_logits: ClassVar[bool] = False
     #: The same of its labels; `ops.unpacked` makes numbers of them.
     packed_labels: ClassVar[bool] = False
-    #: Whether the closed form takes `tally`, whose first three numbers the check of the labels has counted already.
+    #: Whether the closed form takes `tally`: what the check of the labels has counted in them, None where it did not.
     tallied: ClassVar[bool] = False
     #: The least rank of the logits.
     least_rank: ClassVar[int] = 2
     #: Whether labels are class numbers, which are checked to lie in [0, C).
     class_labels: ClassVar[bool] = True
+    # See `Computation.expected`; each loss has its own from its first backward pass on.
+    _expected: ClassVar[float] = 1.0
 
     def __post_init__(self) -> None:
         """Checks the parameters; a subclass calls it and adds its own."""
@@ -243,6 +245,15 @@ class _Batch:
         return value if self.poison is None else value * ops.xp.astype(self.poison, value.dtype)
 
     @property
+    def expected(self) -> float:
+        """The upstream gradient that the loss got last."""
+        return self.loss._expected
+
+    def remember(self, upstream: float) -> None:
+        """Not by assignment: a loss may be a frozen dataclass, or a Module that looks at what is set."""
+        object.__setattr__(self.loss, "_expected", upstream)
+
+    @property
     def has_closed_form(self) -> bool:
         """Whether value and gradient can be computed together here."""
         return self.kernel is not None and self.loss.closed_form is not None
@@ -253,7 +264,7 @@ class _Batch:
         with self.backend.full_precision():
             if not self.has_closed_form or _plain.get():
                 return self.plain(logits)
-            return self.backend.custom_gradient(self.fused, self.plain, logits)
+            return self.backend.custom_gradient(self, logits)
 
     def fused(self, logits: Array, gradient: bool, upstream: Array | None) -> tuple[Array, Array | None]:
         """The value and, if wanted, the gradient by the closed form, computed in the kernel's namespace."""
@@ -271,8 +282,7 @@ class _Batch:
         flattened = flat(ops, z) if self.loss.flat_pixels else z
         labels = backend.to_kernel(self.labels, packed=self.loss.packed_labels)
         if self.loss.tallied:
-            ignore_index = getattr(self.loss, "ignore_index", None)
-            arrays["tally"] = ops.tally(labels, ignore_index, 1) if self.tally is None else self.tally
+            arrays["tally"] = self.tally
         with ops.limited_threads(backend.threads()):
             value, slope = self.loss.closed_form(ops, flattened, labels, gradient=gradient, upstream=scale, **arrays)
         if self.poison is not None:

@@ -41,8 +41,7 @@ def work_dtype(ops: Backend, x: Array) -> Any:
 
 def upcast(ops: Backend, x: Array) -> Array:
     """The array in its working dtype."""
-    dtype = work_dtype(ops, x)
-    return x if x.dtype == dtype else ops.cast(x, dtype)
+    return ops.upcast(x)
 
 
 def flat(ops: Backend, x: Array, leading: int = 2) -> Array:

@@ -51,7 +51,7 @@ static int are_contiguous(const Array *arrays, const Wanted *wanted, int count) 
 
 #define IMAGE(array, type, n) ((type *)(array).data + (n) * (array).step[0])
 #define ROW(array, type, n) ((type *)(array).data + (n) * (array).step[1])
-#define INDEX_ROW(array, n) ((array).data + (n) * (array).step[1] * (array).view.itemsize)
+#define INDEX_AT(array, n, i) ((array).data + ((n) * (array).step[1] + (i)) * (array).view.itemsize)
 
 static int has_rows(const Array *array, const char *name, const Array *of) {
     return has_shape(array, name, 1, of->shape[0], of->shape[2]);

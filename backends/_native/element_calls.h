@@ -78,7 +78,6 @@ static PyObject *split_labels(PyObject *self, PyObject *const *args, Py_ssize_t 
 }
 
 /* Of z, labels and, if it is wanted, a place for slopes: contiguous, and of one length. bfloat16 comes as its bits. */
-#define FLOATS (FLOAT32 | UINT16 | FLOAT16)
 static const Wanted ELEMENTS[] = {{"z", FLOATS, 0}, {"labels", FLOATS | INT64 | INT32 | UINT8, 0}, {"slopes", FLOATS, 1}};
 
 static int take_elements(PyObject *const *args, Array *a, int *count) {

@@ -17,6 +17,7 @@ static int available_count;
 static const Loops *loops;
 
 #include "calls.h"
+#include "tiles.h"
 #include "element_calls.h"
 #include "order_calls.h"
 #include "softmax_calls.h"
@@ -45,7 +46,7 @@ static PyObject *use(PyObject *self, PyObject *name) {
 #define FAST(name) {#name, (PyCFunction)(void (*)(void))name, METH_FASTCALL, NULL}
 static PyMethodDef methods[] = {
     FAST(softmax_sums), FAST(softplus_and_sigmoid), FAST(split_labels),
-    FAST(through_softmax), FAST(through_softmax_by_class), FAST(softmax_totals), FAST(relaxed_cross_entropy), FAST(cross_entropy),
+    FAST(through_softmax), FAST(through_softmax_by_class), FAST(softmax_totals), FAST(relaxed_cross_entropy), FAST(cross_entropy), FAST(plain_cross_entropy),
     FAST(binary_cross_entropy), FAST(differences), FAST(tally), FAST(class_errors), FAST(hinge_errors),
     FAST(jaccard_keys), FAST(lovasz), FAST(widen), FAST(narrow),
     {"instruction_sets", instruction_sets, METH_NOARGS, NULL},

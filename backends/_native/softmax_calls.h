@@ -1,12 +1,5 @@
 /* Calls of the loops over softmaxes. */
 
-/* Room for one number of each channel of a block of pixels, to be let go by PyMem_Free; or an error is set. */
-static float *block_room(int64_t channels) {
-    float *room = channels > PY_SSIZE_T_MAX / (BLOCK * 4) ? NULL : PyMem_Malloc((size_t)channels * BLOCK * sizeof(float));
-    if (!room) PyErr_NoMemory();
-    return room;
-}
-
 /* softmax_sums(z, norm, top) */
 static PyObject *softmax_sums(PyObject *self, PyObject *const *args, Py_ssize_t given) {
     static const Wanted wanted[] = {{"z", FLOAT32, 0}, {"norm", FLOAT32, 1}, {"top", FLOAT32, 1}};
@@ -23,11 +16,11 @@ static PyObject *softmax_sums(PyObject *self, PyObject *const *args, Py_ssize_t 
 
 /* cross_entropy(z, index, losses) or cross_entropy(z, index, losses, weights, slopes) */
 static PyObject *cross_entropy(PyObject *self, PyObject *const *args, Py_ssize_t given) {
-    static const Wanted wanted[] = {{"z", FLOAT32, 0},
+    static const Wanted wanted[] = {{"z", FLOATS, 0},
                                     {"index", INT32 | INT64, 0},
                                     {"losses", FLOAT32, 1},
                                     {"weights", FLOAT32, 0},
-                                    {"slopes", FLOAT32, 1}};
+                                    {"slopes", FLOATS, 1}};
     Array a[5];
     int count = given == 3 ? 3 : 5, slopes = count == 5;
     int64_t wrong = 0;
@@ -35,15 +28,50 @@ static PyObject *cross_entropy(PyObject *self, PyObject *const *args, Py_ssize_t
     if (has_channels(a, "z") && has_rows(&a[1], "index", a) && has_rows(&a[2], "losses", a) &&
         (!slopes || has_rows(&a[3], "weights", a)) &&
         (!slopes || has_shape(&a[4], "slopes", a[0].shape[0], a[0].shape[1], a[0].shape[2]))) {
-        Py_BEGIN_ALLOW_THREADS
-        for (int64_t n = 0; n < a[0].shape[0]; n++)
-            wrong += loops->cross_entropy(IMAGE(a[0], float, n), a[0].step[1], INDEX_ROW(a[1], n), a[1].kind,
-                                          ROW(a[2], float, n), slopes ? ROW(a[3], float, n) : NULL,
-                                          slopes ? IMAGE(a[4], float, n) : NULL, slopes ? a[4].step[1] : 0, a[0].shape[1],
-                                          a[0].shape[2]);
-        Py_END_ALLOW_THREADS
+        Tile t = tile_of(&a[0], slopes ? &a[4] : NULL);
+        if (!PyErr_Occurred()) {
+            Py_BEGIN_ALLOW_THREADS
+            for (int64_t n = 0; n < a[0].shape[0]; n++) {
+                while (next_tile(&t, n)) {
+                    wrong += loops->cross_entropy(t.z, t.z_step, INDEX_AT(a[1], n, t.start), a[1].kind,
+                                                  ROW(a[2], float, n) + t.start, slopes ? ROW(a[3], float, n) + t.start : NULL,
+                                                  t.out, t.out_step, a[0].shape[1], t.count);
+                    close_tile(&t, n);
+                }
+            }
+            Py_END_ALLOW_THREADS
+        }
+        let_go(&t);
     }
     return finish_indexed(a, count, wrong, a[0].shape[1]);
+}
+
+/* plain_cross_entropy(z, labels, slopes or None, ignore_index, share): the sum */
+static PyObject *plain_cross_entropy(PyObject *self, PyObject *const *args, Py_ssize_t given) {
+    static const Wanted wanted[] = {{"z", FLOATS, 0}, {"labels", INT64 | INT32 | INT16 | UINT8, 0}, {"slopes", FLOATS, 1}};
+    Array a[3];
+    if (given != 5) return PyErr_Format(PyExc_TypeError, "expected 5 arguments (got %zd)", given);
+    int count = args[2] == Py_None ? 2 : 3;
+    double share = PyFloat_AsDouble(args[4]), sum = 0.0;
+    int64_t wrong = 0, ignore = PyErr_Occurred() ? 0 : PyLong_AsLongLong(args[3]);
+    if (PyErr_Occurred() || !take_all(args, count, a, wanted, count)) return NULL;
+    if (has_channels(a, "z") && has_rows(&a[1], "labels", a) &&
+        (count == 2 || has_shape(&a[2], "slopes", a->shape[0], a->shape[1], a->shape[2]))) {
+        Tile t = tile_of(&a[0], count == 3 ? &a[2] : NULL);
+        if (!PyErr_Occurred()) {
+            Py_BEGIN_ALLOW_THREADS
+            for (int64_t n = 0; n < a->shape[0]; n++) {
+                while (next_tile(&t, n)) {
+                    wrong += loops->plain_cross_entropy(t.z, t.z_step, INDEX_AT(a[1], n, t.start), a[1].kind, ignore, (float)share,
+                                                        t.out, t.out_step, a->shape[1], t.count, &sum);
+                    close_tile(&t, n);
+                }
+            }
+            Py_END_ALLOW_THREADS
+        }
+        let_go(&t);
+    }
+    return finish_with(a, count, wrong, a->shape[1], PyFloat_FromDouble(sum));
 }
 
 /* through_softmax(z, slope, weights or None, out) */
@@ -70,8 +98,8 @@ static PyObject *through_softmax(PyObject *self, PyObject *const *args, Py_ssize
 
 /* through_softmax_by_class(z, index, by_class, by_own, weights, out): the two in the middle (N, C) */
 static PyObject *through_softmax_by_class(PyObject *self, PyObject *const *args, Py_ssize_t given) {
-    static const Wanted wanted[] = {{"z", FLOAT32, 0},      {"index", INT32 | INT64, 0}, {"by_class", FLOAT32, 0},
-                                    {"by_own", FLOAT32, 0}, {"weights", FLOAT32, 0},     {"out", FLOAT32, 1}};
+    static const Wanted wanted[] = {{"z", FLOATS, 0},       {"index", INT32 | INT64, 0}, {"by_class", FLOAT32, 0},
+                                    {"by_own", FLOAT32, 0}, {"weights", FLOAT32, 0},     {"out", FLOATS, 1}};
     Array a[6];
     int64_t wrong = 0;
     if (!take_all(args, given, a, wanted, 6)) return NULL;
@@ -79,12 +107,20 @@ static PyObject *through_softmax_by_class(PyObject *self, PyObject *const *args,
     if (has_channels(a, "z") && has_rows(&a[1], "index", a) && has_shape(&a[2], "by_class", 1, images, channels) &&
         has_shape(&a[3], "by_own", 1, images, channels) && has_rows(&a[4], "weights", a) &&
         has_shape(&a[5], "out", images, channels, a->shape[2])) {
-        Py_BEGIN_ALLOW_THREADS
-        for (int64_t n = 0; n < images; n++)
-            wrong += loops->through_softmax_by_class(IMAGE(a[0], float, n), a[0].step[1], INDEX_ROW(a[1], n), a[1].kind,
-                                                     ROW(a[2], float, n), ROW(a[3], float, n), ROW(a[4], float, n),
-                                                     IMAGE(a[5], float, n), a[5].step[1], channels, a->shape[2]);
-        Py_END_ALLOW_THREADS
+        Tile t = tile_of(&a[0], &a[5]);
+        if (!PyErr_Occurred()) {
+            Py_BEGIN_ALLOW_THREADS
+            for (int64_t n = 0; n < images; n++) {
+                while (next_tile(&t, n)) {
+                    wrong += loops->through_softmax_by_class(t.z, t.z_step, INDEX_AT(a[1], n, t.start), a[1].kind,
+                                                             ROW(a[2], float, n), ROW(a[3], float, n),
+                                                             ROW(a[4], float, n) + t.start, t.out, t.out_step, channels, t.count);
+                    close_tile(&t, n);
+                }
+            }
+            Py_END_ALLOW_THREADS
+        }
+        let_go(&t);
     }
     return finish_indexed(a, 6, wrong, channels);
 }
@@ -92,24 +128,28 @@ static PyObject *through_softmax_by_class(PyObject *self, PyObject *const *args,
 /* softmax_totals(z, index, weights, sums): sums (N, 3, C) float64 are added to */
 static PyObject *softmax_totals(PyObject *self, PyObject *const *args, Py_ssize_t given) {
     static const Wanted wanted[] = {
-        {"z", FLOAT32, 0}, {"index", INT32 | INT64, 0}, {"weights", FLOAT32, 0}, {"sums", FLOAT64, 1}};
+        {"z", FLOATS, 0}, {"index", INT32 | INT64, 0}, {"weights", FLOAT32, 0}, {"sums", FLOAT64, 1}};
     Array a[4];
     int64_t wrong = 0;
     if (!take_all(args, given, a, wanted, 4)) return NULL;
     int64_t channels = a->shape[1];
     if (has_channels(a, "z") && has_rows(&a[1], "index", a) && has_rows(&a[2], "weights", a) && is_contiguous(&a[3], "sums") &&
         has_shape(&a[3], "sums", a->shape[0], 3, channels)) {
-        float *powers = block_room(channels);
-        if (!powers) return finish(a, 4);
-        Py_BEGIN_ALLOW_THREADS
-        for (int64_t n = 0; n < a->shape[0]; n++) {
-            double *sums = (double *)a[3].data + n * 3 * channels;
-            wrong += loops->softmax_totals(IMAGE(a[0], float, n), a[0].step[1], INDEX_ROW(a[1], n), a[1].kind,
-                                           ROW(a[2], float, n), powers, sums, sums + channels, sums + 2 * channels, channels,
-                                           a->shape[2]);
+        Tile t = tile_of(&a[0], NULL);
+        float *powers = PyErr_Occurred() ? NULL : block_room(channels);
+        if (powers) {
+            Py_BEGIN_ALLOW_THREADS
+            for (int64_t n = 0; n < a->shape[0]; n++) {
+                double *sums = (double *)a[3].data + n * 3 * channels;
+                while (next_tile(&t, n))
+                    wrong += loops->softmax_totals(t.z, t.z_step, INDEX_AT(a[1], n, t.start), a[1].kind,
+                                                   ROW(a[2], float, n) + t.start, powers, sums, sums + channels,
+                                                   sums + 2 * channels, channels, t.count);
+            }
+            Py_END_ALLOW_THREADS
         }
-        Py_END_ALLOW_THREADS
         PyMem_Free(powers);
+        let_go(&t);
     }
     return finish_indexed(a, 4, wrong, channels);
 }

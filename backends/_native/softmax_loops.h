@@ -69,6 +69,34 @@ static int64_t NAMED(cross_entropy)(const float *z, int64_t z_step, const void *
     return wrong;
 }
 
+/* The sum of logsumexp(z) - z[label] over the labels that count, added to `total`; with slopes, the derivative of each times
+ * `share`. How many of those labels have no channel. */
+static int64_t NAMED(plain_cross_entropy)(const float *z, int64_t z_step, const void *labels, int kind, int64_t ignore, float share,
+                                          float *slopes, int64_t slopes_step, int64_t channels, int64_t pixels, double *total) {
+    int64_t wrong = 0;
+    for (int64_t start = 0; start < pixels; start += BLOCK) {
+        int count = (int)(pixels - start < BLOCK ? pixels - start : BLOCK);
+        float largest[BLOCK], sum[BLOCK], picked[BLOCK];
+        int32_t place[BLOCK], kept[BLOCK];
+        NAMED(block)(z + start, z_step, slopes ? slopes + start : NULL, slopes_step, sum, largest, channels, count);
+        wrong += places_of(labels, kind, start, ignore, channels, place, kept, count);
+        for (int i = 0; i < count; i++) picked[i] = z[place[i] * z_step + start + i];
+        for (int i = 0; i < count; i++) {
+            float loss = NAMED(log)(sum[i]) - (picked[i] - largest[i]);
+            picked[i] = kept[i] ? loss : 0.0f;
+        }
+        *total += NAMED(sum)(picked, count);
+        if (!slopes) continue;
+        for (int i = 0; i < count; i++) sum[i] = (kept[i] ? share : 0.0f) / sum[i];
+        for (int64_t c = 0; c < channels; c++) {
+            float *out = slopes + c * slopes_step + start;
+            for (int i = 0; i < count; i++) out[i] *= sum[i];
+        }
+        for (int i = 0; i < count; i++) slopes[place[i] * slopes_step + start + i] -= kept[i] ? share : 0.0f;
+    }
+    return wrong;
+}
+
 /* out = weights * p * (slope - sum p * slope) with p = softmax(z): from the gradient by the softmax that by its logits. `out`
  * may be `slope`. `powers` is room for a block, here and below. */
 static void NAMED(through_softmax)(const float *z, int64_t z_step, const float *slope, int64_t slope_step, const float *weights,

@@ -14,6 +14,7 @@ NUMPY = type(BACKEND)
 
 #: Operations with a softmax inside: a defect of what one is made of must not be hidden by a loop.
 SOFTMAXES = ("softmax_totals", "through_softmax", "through_softmax_by_class")
+CROSS_ENTROPIES = ("cross_entropy", "plain_cross_entropy")
 
 #: What becomes of a gradient, given the loss, the backend, the logits and the labels of the closed form.
 Change = Callable[[Array, Any, Any, Array, Array], Array]

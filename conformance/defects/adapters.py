@@ -52,7 +52,7 @@ def numpy_class_sums_of_the_batch(patches: Patches) -> None:
 @defect("CrossEntropyLoss", "DiceLoss")
 def numpy_picks_of_the_first_image(patches: Patches) -> None:
     """Every image is read with the first one's classes."""
-    changes.without_loops(patches, "cross_entropy", "softmax_totals")
+    changes.without_loops(patches, *changes.CROSS_ENTROPIES, "softmax_totals")
     changes.argument(patches, changes.NUMPY, "pick", 2, lambda index: np.repeat(index[:1], index.shape[0], axis=0))
 
 
@@ -105,6 +105,7 @@ def _truncated(patches: Patches) -> None:
         return wrong
 
     patches.wrap(changes.NUMPY, "cast", make)
+    changes.without_loops(patches, *changes.CROSS_ENTROPIES, "through_softmax_by_class")
 
 
 @defect("CrossEntropyLoss", "DiceLoss", backend="torch")

@@ -32,13 +32,15 @@ def cross_entropy_sum_for_mean(patches: Patches) -> None:
 @defect("CrossEntropyLoss")
 def cross_entropy_ignored_in_denominator(patches: Patches) -> None:
     """The mean runs over ignored pixels too."""
-    changes.attribute(patches, CrossEntropyLoss, "pixel_weights", "avg_non_ignore", lambda flag: False)
+    for method in ("pixel_weights", "_denominator"):
+        changes.attribute(patches, CrossEntropyLoss, method, "avg_non_ignore", lambda flag: False)
 
 
 @defect("CrossEntropyLoss")
 def mean_over_all_denied(patches: Patches) -> None:
     """avg_non_ignore=False changes nothing."""
-    changes.attribute(patches, CrossEntropyLoss, "pixel_weights", "avg_non_ignore", lambda flag: True)
+    for method in ("pixel_weights", "_denominator"):
+        changes.attribute(patches, CrossEntropyLoss, method, "avg_non_ignore", lambda flag: True)
 
 
 @defect("CrossEntropyLoss")
@@ -53,6 +55,7 @@ def class_weights_not_normalised(patches: Patches) -> None:
 
         return wrong
 
+    changes.without_loops(patches, "plain_cross_entropy")
     patches.wrap(CrossEntropyLoss, "pixel_weights", make)
 
 
@@ -253,14 +256,14 @@ def ignored_pixels_weigh_nothing_in_top_k(patches: Patches) -> None:
 @defect(*_KERNEL)
 def onehot_missing(patches: Patches) -> None:
     """The gradient is the softmax alone."""
-    changes.without_loops(patches, "cross_entropy")
+    changes.without_loops(patches, *changes.CROSS_ENTROPIES)
     patches.replace(changes.NUMPY, "subtract_at", lambda self, x, index, amount: x)
 
 
 @defect(*_KERNEL)
 def onehot_added(patches: Patches) -> None:
     """The one-hot labels are added to the softmax: the wrong sign."""
-    changes.without_loops(patches, "cross_entropy")
+    changes.without_loops(patches, *changes.CROSS_ENTROPIES)
     changes.argument(patches, changes.NUMPY, "subtract_at", 3, lambda amount: -amount)
 
 
@@ -282,6 +285,7 @@ def probabilities_clipped(patches: Patches) -> None:
         losses, slope = found
         return -np.log(np.exp(-losses) + losses.dtype.type(1e-12)), slope
 
+    changes.without_loops(patches, "plain_cross_entropy")
     changes.result(patches, changes.NUMPY, "cross_entropy", clipped)
 
 

@@ -29,6 +29,7 @@ def _cross_entropy(patches: Patches, change: Callable[[Array, Array | None], tup
 
         return wrong
 
+    changes.without_loops(patches, "plain_cross_entropy")
     patches.wrap(changes.NUMPY, "cross_entropy", make)
 
 
@@ -49,6 +50,46 @@ def loop_forgets_the_steps(patches: Patches) -> None:
         return np.lib.stride_tricks.as_strided(x, x.shape, near) if inside else x, weights
 
     _cross_entropy(patches, packed)
+
+
+def plain_loop(masked: bool = True, shared: bool = True, end: int | None = None) -> Callable[..., Array | None]:
+    """The loop over labels of one weight, in NumPy and with one thing changed."""
+
+    def wrong(self: Any, x: Array, labels: Array, ignore_index: int, share: Array, out: Array | None) -> Array | None:
+        if not _is_wide(x):
+            return None
+        mask = self.differs(labels, ignore_index)
+        index = np.where(mask, labels, 0)
+        mask = mask if masked else np.ones_like(mask)
+        weights = np.where(mask, share if shared else 1, 0).astype(x.dtype)
+        losses, slope = self.cross_entropy(x, index, weights)
+        if out is not None:
+            out[...] = slope
+        return np.sum(np.where(mask, losses, 0)[..., :end], dtype=np.float64)
+
+    return wrong
+
+
+def _plain(patches: Patches, **changed: Any) -> None:
+    patches.replace(changes.NUMPY, "plain_cross_entropy", plain_loop(**changed))
+
+
+@defect("CrossEntropyLoss")
+def plain_loop_without_a_mask(patches: Patches) -> None:
+    """The loop of the cross entropy takes ignored pixels for class 0."""
+    _plain(patches, masked=False)
+
+
+@defect("CrossEntropyLoss")
+def plain_loop_without_a_share(patches: Patches) -> None:
+    """The loop's derivative has neither the denominator nor the upstream gradient."""
+    _plain(patches, shared=False)
+
+
+@defect("CrossEntropyLoss")
+def plain_loop_ends_early(patches: Patches) -> None:
+    """The loop's sum lacks the last pixel of each chunk."""
+    _plain(patches, end=-1)
 
 
 # ---------------------------------------------------------------------------------------------------- softmax and sums

@@ -18,6 +18,7 @@ _CLASSES = ("CrossEntropyLoss", "DiceLoss", "LovaszSoftmaxLoss")
 
 def _labels(patches: Patches, index: Any = None, valid: Any = None) -> None:
     """Other classes, or another mask, out of `split_labels`."""
+    changes.without_loops(patches, "plain_cross_entropy")
 
     def make(original: Any) -> Any:
         def wrong(ops: Any, labels: Array, ignore_index: int) -> Any:
@@ -71,6 +72,7 @@ def ignored_label_fixed(patches: Patches) -> None:
 
         return wrong
 
+    changes.without_loops(patches, "plain_cross_entropy")
     patches.everywhere(_pixels, "split_labels", make)
 
 
@@ -126,7 +128,8 @@ def _sums(patches: Patches, change: Any) -> None:
         return lambda x, **rest: change(original, x, **rest)
 
     right = BACKEND.xp.sum
-    changes.without_loops(patches, "binary_cross_entropy", "differences", "lovasz", *changes.SOFTMAXES)
+    sums = ("plain_cross_entropy", "binary_cross_entropy", "differences", "lovasz")
+    changes.without_loops(patches, *sums, *changes.SOFTMAXES)
     patches.everywhere(
         _pixels,
         "total",

@@ -136,16 +136,24 @@ def test_logits_that_change_between_forward_and_backward(driver, row):
 
 
 @pytest.mark.parametrize("name", [CE, DICE, LOVASZ])
-def test_half_logits_that_change_before_backward_are_refused(driver, name):
+def test_half_logits_that_change_before_an_unexpected_backward_are_refused(driver, name):
     batch = batch_for(name)
     _, labels, further = driver.inputs(batch, "bfloat16")
-    middle = driver.leaf(batch.logits, "bfloat16") * 1.0
-    value = driver.call(driver.make(name, {}), middle, labels, further)
-    with paddle.no_grad():
-        middle.multiply_(paddle.full([1], -3.0, dtype="bfloat16"))
+
+    def gradient(change, factor):
+        leaf = driver.leaf(batch.logits, "bfloat16")
+        middle = leaf * 1.0
+        value = driver.call(driver.make(name, {}), middle, labels, further)
+        with paddle.no_grad():
+            middle.multiply_(paddle.full([1], change, dtype="bfloat16"))
+        (value * factor).backward()
+        return driver.gradient(leaf)
+
+    # The gradient that is expected was computed before they changed.
+    assert np.array_equal(gradient(-3.0, 1.0), gradient(1.0, 1.0))
     # Paddle 3 wraps an error of a PyLayer's backward in an OSError.
     with pytest.raises((RuntimeError, OSError), match="modified by an inplace operation"):
-        value.backward()
+        gradient(-3.0, 2.0)
 
 
 @every_loss

@@ -157,15 +157,23 @@ def test_logits_that_change_between_forward_and_backward(driver, row):
 
 
 @pytest.mark.parametrize("name", [CE, DICE, LOVASZ])
-def test_half_logits_that_change_before_backward_are_refused(driver, name):
+def test_half_logits_that_change_before_an_unexpected_backward_are_refused(driver, name):
     batch = batch_for(name)
     _, labels, further = driver.inputs(batch, "float16")
-    middle = driver.leaf(batch.logits, "float16") * 1.0
-    value = driver.call(driver.make(name, {}), middle, labels, further)
-    with torch.no_grad():
-        middle.mul_(-3.0)
+
+    def gradient(change, factor):
+        leaf = driver.leaf(batch.logits, "float16")
+        middle = leaf * 1.0
+        value = driver.call(driver.make(name, {}), middle, labels, further)
+        with torch.no_grad():
+            middle.mul_(change)
+        (value * factor).backward()
+        return leaf.grad
+
+    # The gradient that is expected was computed before they changed.
+    assert torch.equal(gradient(-3.0, 1.0), gradient(1.0, 1.0))
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
-        value.backward()
+        gradient(-3.0, 2.0)
 
 
 @every_loss

@@ -15,7 +15,6 @@ from unilossseg._pixels import (
     shape_of,
     split_labels,
     total,
-    upcast,
     work_dtype,
 )
 from unilossseg.backends import Array, Backend
@@ -115,7 +114,7 @@ class _Pass:
     def of(self, chunk: Chunk, weights: Array | None = None, upstream: Array | None = None) -> Array:
         """ce of one chunk; with weights their gradient goes to its place, if one is wanted."""
         ops, (images, span) = self.ops, chunk
-        z, index = upcast(ops, self.logits[images, :, span]), self.index[chunk]
+        z, index = self.logits[images, :, span], self.index[chunk]
         if self.slopes is None or weights is None:
             return ops.cross_entropy(z, index)[0]
         a, room = weights[chunk], self.slopes[images, :, span]

@@ -186,9 +186,10 @@ class BCELoss(Loss):
         return total(ops, a * keep_where(ops, mask, losses))
 
     def closed_form(  # type: ignore[override]
-        self, ops: Backend, logits: Array, labels: Array, *, tally: Array, gradient: bool, upstream: Array | None
+        self, ops: Backend, logits: Array, labels: Array, *, tally: Array | None, gradient: bool, upstream: Array | None
     ) -> tuple[Array, Array | None]:
         """Derivative a * ((1 - y) - factor * sigmoid(-z)), a piece of the elements at a time."""
+        tally = ops.tally(labels, self.ignore_index, 1) if tally is None else tally
         labels, shape = self._flat_labels(ops, logits, labels), shape_of(logits)
         if len(labels.shape) == 3:
             # Every element for itself: channels are no more than pixels.

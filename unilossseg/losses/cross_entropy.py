@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 from unilossseg import _errors
 from unilossseg._pixels import (
     PixelLabels,
+    added,
     average,
     class_values,
     flat,
@@ -23,8 +24,10 @@ from unilossseg._pixels import (
     top_k_mask,
     total,
     upcast,
+    work_dtype,
 )
 from unilossseg.backends import Array, Backend, backend_of
+from unilossseg.backends._backend import Chunk
 from unilossseg.losses._weighted_cross_entropy import WeightedCrossEntropy
 
 EPS = 1e-8
@@ -91,6 +94,7 @@ class CrossEntropyLoss(WeightedCrossEntropy):
     variant: str = "paddleseg"
 
     call_inputs = ("semantic_weights",)
+    tallied = True
 
     def __post_init__(self) -> None:
         """Checks the parameters."""
@@ -139,28 +143,68 @@ class CrossEntropyLoss(WeightedCrossEntropy):
         semantic = inputs.get("semantic_weights")
         every = self.top_k_percent_pixels == 1
         if every and self.weight is None and semantic is None:
-            return spread(ops, pixels.valid, losses, self._denominator(ops, losses, pixels))
+            whole = self._denominator(ops, losses, size_of(losses), lambda: ops.count(pixels.valid))
+            return spread(ops, pixels.valid, losses, whole)
         w = self.class_weight(ops, pixels, losses)
         scaled = w
         if semantic is not None:
             scaled = w * xp.astype(flat(ops, upcast(ops, semantic), leading=1), w.dtype)
         if every:
-            whole = self._denominator(ops, w, pixels)
+            whole = self._denominator(ops, w, size_of(w), lambda: ops.count(pixels.valid))
             return ops.elementwise(lambda weights: weights / whole, scaled)
         # Without weights they are the losses, which are 0 where ignored.
         hardness = losses if self.weight is None and semantic is None else scaled * losses
         return self._hardest(ops, hardness, scaled, w, pixels)
 
-    def _denominator(self, ops: Backend, w: Array, pixels: PixelLabels) -> Array:
-        """P times the mean of the weights that count, and a little."""
+    def _denominator(self, ops: Backend, w: Array, size: int, count: Callable[[], Array]) -> Array:
+        """P times the mean of the weights w that count, and a little; without class weights it asks for the valid pixels'
+        number.
+        """
         xp = ops.xp
         if not self.avg_non_ignore:
             counted = xp.ones((), dtype=w.dtype, device=ops.device(w))
         elif self.weight is not None:
             counted = average(ops, w)
         else:
-            counted = xp.divide(xp.astype(ops.count(pixels.valid), w.dtype), size_of(w))
-        return xp.multiply(xp.add(counted, EPS), size_of(w))
+            counted = xp.divide(xp.astype(count(), w.dtype), size)
+        return xp.multiply(xp.add(counted, EPS), size)
+
+    def closed_form(  # type: ignore[override]
+        self,
+        ops: Backend,
+        logits: Array,
+        labels: Array,
+        *,
+        tally: Array | None,
+        gradient: bool,
+        upstream: Array | None,
+        **inputs: Array,
+    ) -> tuple[Array, Array | None]:
+        """Where all pixels have one weight, in a loop that the backend may have: nothing of their number is written then."""
+        # Where values cannot be read there is no such loop, and counting would be for nothing.
+        if not (self.needs_losses() or self.weight is not None or inputs) and ops.readable(labels):
+            tally = ops.tally(labels, self.ignore_index, 1) if tally is None else tally
+            found = self._by_loop(ops, logits, flat(ops, labels, leading=1), tally, gradient, upstream)
+            if found is not None:
+                return found
+        return super().closed_form(ops, logits, labels, gradient=gradient, upstream=upstream, **inputs)
+
+    def _by_loop(
+        self, ops: Backend, logits: Array, labels: Array, tally: Array, gradient: bool, upstream: Array | None
+    ) -> tuple[Array, Array | None] | None:
+        xp, dtype = ops.xp, work_dtype(ops, logits)
+        like = xp.ones((), dtype=dtype)
+        share = like / self._denominator(ops, like, size_of(labels), lambda: tally[0])
+        by = share if upstream is None else share * upstream
+        slopes = ops.buffer_like(logits) if gradient else None
+
+        def task(chunk: Chunk) -> Array | None:
+            place, span = chunk
+            room = None if slopes is None else slopes[place, :, span]
+            return ops.plain_cross_entropy(logits[place, :, span], labels[chunk], self.ignore_index, by, room)
+
+        parts = ops.run(task, ops.chunks(*shape_of(logits)))
+        return None if parts[0] is None else (xp.astype(added(parts) * share, dtype), slopes)
 
     def _hardest(self, ops: Backend, hardness: Array, scaled: Array, w: Array, pixels: PixelLabels) -> Array:
         xp = ops.xp

@@ -16,7 +16,6 @@ from unilossseg._pixels import (
     softmax,
     split_labels,
     total,
-    upcast,
     work_dtype,
 )
 from unilossseg.backends import Array, Backend
@@ -142,7 +141,7 @@ class _Pass:
         def task(chunk: Chunk) -> tuple[Array, Array]:
             place, span = chunk
             index, valid = self.pixels.index[chunk], xp.astype(self.pixels.valid[chunk], self.dtype)
-            mass, inside, counts = ops.softmax_totals(upcast(ops, self.logits[place, :, span]), index, valid)
+            mass, inside, counts = ops.softmax_totals(self.logits[place, :, span], index, valid)
             return inside, mass + counts
 
         overlap = xp.zeros((images, channels), dtype=xp.float64, device=ops.device(self.logits))
@@ -160,7 +159,7 @@ class _Pass:
         def task(chunk: Chunk) -> None:
             place, span = chunk
             index, valid = self.pixels.index[chunk], xp.astype(self.pixels.valid[chunk], self.dtype)
-            z, room = upcast(ops, self.logits[place, :, span]), slopes[place, :, span]
+            z, room = self.logits[place, :, span], slopes[place, :, span]
             weights = valid if upstream is None else valid * upstream
             slope = ops.through_softmax_by_class(z, index, by_size[place, :], by_overlap[place, :], weights, room)
             if slope is not room:

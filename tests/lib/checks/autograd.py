@@ -103,6 +103,39 @@ def test_half_precision_gradients_are_rounded_once(driver, row, dtype):
     assert np.all(np.abs(driver.gradient(leaf) - exact) <= allowed)
 
 
+@pytest.mark.filterwarnings("ignore:invalid value encountered")
+@pytest.mark.parametrize("row", [row for row in PLAIN_ROWS if row[0] != MIXED], ids=named)
+def test_half_precision_gradients_do_not_depend_on_those_before(driver, row, monkeypatch):
+    """A loss expects the factor that came last, and is right with any other: bit for bit what a new loss gives."""
+    name, options = row
+    batch = batch_for(name, shape=(20, 24), seed=3)
+    _, labels, further = driver.inputs(batch, "bfloat16")
+    loss, kind, calls = driver.make(name, options), getattr(unilossseg, name), []
+    original = kind.closed_form
+
+    def counting(self, *arrays, **others):
+        calls.append(self)
+        return original(self, *arrays, **others)
+
+    monkeypatch.setattr(kind, "closed_form", counting)
+
+    def gradient(loss, factor):
+        leaf = driver.leaf(batch.logits, "bfloat16")
+        value = driver.call(loss, leaf, labels, further)
+        calls.clear()
+        (value * factor).backward()
+        return driver.gradient(leaf), len(calls)
+
+    expected = 1.0
+    for factor in (1.0, FACTOR, FACTOR, 1.0, 1.0, 0.3, float("inf"), 0.3):
+        got, again = gradient(loss, factor)
+        assert again == (factor != expected)
+        wanted, _ = gradient(driver.make(name, options), factor)
+        np.testing.assert_array_equal(got, wanted)
+        # Nobody expects an overflow a second time.
+        expected = factor if np.isfinite(factor) else expected
+
+
 @every_loss
 def test_gradients_of_a_value_that_nobody_uses(driver, row):
     name, options = row

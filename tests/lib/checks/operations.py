@@ -286,7 +286,7 @@ def test_operations_on_part_of_a_larger_array(driver, ops, rng):
 @pytest.mark.parametrize("dtype", ["float32", "int64", "int32", "uint8"])
 @pytest.mark.parametrize("room", [False, True])
 def test_sums_of_whole_losses(driver, ops, rng, dtype, room):
-    """A backend may lack these two; one that has them computes what their docstrings say."""
+    """A backend may lack these; one that has them computes what their docstrings say."""
     x, labels = plain.grid(rng, (2, 3, 50), "float32"), rng.integers(0, 2, size=(2, 3, 50)).astype(dtype)
     labels[rng.random(labels.shape) < 0.2] = 255
     weight, slope_weight, extra = (0.5, 0.25), (2.0, -0.75), 3.0
@@ -308,6 +308,22 @@ def test_sums_of_whole_losses(driver, ops, rng, dtype, room):
             np.testing.assert_allclose(driver.numpy(found), wanted[0], rtol=1e-6)
             if room:
                 near(driver, out, wanted[1], "float32")
+
+
+@pytest.mark.parametrize("dtype", ["int64", "int32", "int16", "uint8"])
+@pytest.mark.parametrize("room", [False, True])
+def test_plain_cross_entropy(driver, ops, rng, dtype, room):
+    x, labels = plain.grid(rng, (2, 5, 50), "float32"), rng.integers(0, 5, size=(2, 50)).astype(dtype)
+    labels[rng.random(labels.shape) < 0.2] = 255
+    out = driver.array(np.full(x.shape, 7.0, "float32")) if room else None
+    share = driver.array(np.asarray(0.125, "float32"))
+    found = ops.plain_cross_entropy(driver.array(x), driver.array(labels), 255, share, out)
+    if found is None:
+        pytest.skip(f"{ops} leaves it to the loss")
+    wanted = plain.plain_cross_entropy(x, labels, 255, 0.125)
+    np.testing.assert_allclose(driver.numpy(found), wanted[0], rtol=1e-6)
+    if room:
+        near(driver, out, wanted[1], "float32")
 
 
 def test_elementwise_takes_pieces_for_the_whole(driver, ops, rng):
