@@ -301,6 +301,34 @@ def test_errors_of_the_lovasz_losses(rng, fallback, pixels):
                 assert np.array_equal(got, wanted)
 
 
+@pytest.mark.parametrize("pixels", [*SIZES, 5000])
+def test_kth_largest(rng, fallback, pixels):
+    x = rng.normal(size=(3, pixels)).astype(np.float32)
+    ties = rng.choice(np.float32([0, 1, -1, 3e38, -3e38, 1e-42, np.inf, -np.inf]), x.shape)
+    odd = np.where(rng.random(x.shape) < 0.3, np.float32(np.nan), ties)
+    for rows in (x, ties, odd, np.zeros_like(x), x + np.float32(100), strided(x)):
+        for k in {1, 2, pixels // 3, pixels // 2, pixels - 1, pixels} - {0}:
+            if k > pixels:
+                continue
+            found = COMPILED.kth_largest(rows, k)
+            assert found.dtype == np.float32
+            assert np.array_equal(found, fallback.kth_largest(rows, k), equal_nan=True)
+            assert np.array_equal(found[:, 0], np.sort(rows, axis=1)[:, pixels - k], equal_nan=True)
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 1023, 1024, 5000, 100_000])
+def test_sorted_keys(rng, count):
+    """By their upper halves, and equal ones as they came: as all of them if the lower halves ascend."""
+    for upper in (rng.integers(0, 2**32, count), rng.integers(0, 3, count), rng.integers(0, 2**20, count) << 11):
+        keys = upper.astype(np.uint64) << np.uint64(32) | np.arange(count, dtype=np.uint64)
+        given, room = keys.copy(), np.empty_like(keys)
+        moved = _loops.sort_keys(given, room)
+        assert np.array_equal(room if moved else given, np.sort(keys))
+    falling = np.arange(count, dtype=np.uint64)[::-1].copy()
+    assert not _loops.sort_keys(falling, np.empty_like(falling))
+    assert np.array_equal(falling, np.arange(count)[::-1])
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.int64, np.int32, np.uint8])
 @pytest.mark.parametrize("pixels", SIZES)
 def test_sums_of_whole_losses(rng, pixels, dtype):

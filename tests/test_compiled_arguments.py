@@ -37,6 +37,8 @@ CALLS = {
     "class_errors": (*(((N, S), F, 0),) * 3, ((N, S), I, 0), ((N, S), B, 0), ((N, S), F, 1), ((N, S), B, 1), 1),
     "hinge_errors": (((N, S), F, 0), ((N, S), I, 0), ((N, S), B, 0), ((N, S), F, 1), ((N, S), B, 1)),
     "jaccard_keys": (((S,), F, 0), ((S,), B, 0), ((S,), U, 1)),
+    "kth_largest": (((N, S), F, 0), ((N, 1), F, 1), 5),
+    "sort_keys": (((S,), U, 1), ((S,), U, 1)),
     "lovasz": (((S,), U, 0), ((S,), F, 1), 3, 0.5),
     "widen": (((N, C, S), np.uint16, 0), ((N, C, S), F, 1)),
     "narrow": (((N, C, S), F, 0), ((N, C, S), np.uint16, 1)),
@@ -134,6 +136,14 @@ def test_more_marks_than_pixels(marked):
         called("lovasz", given)
 
 
+@pytest.mark.parametrize("k", [0, -1, S + 1, 2**40])
+def test_a_place_that_no_row_has(k):
+    given = arguments("kth_largest")
+    given[2] = k
+    with pytest.raises(ValueError, match=rf"^k is {k}, expected one of the {S} numbers of a row$"):
+        called("kth_largest", given)
+
+
 @pytest.mark.parametrize("number", [2**32, 2**32 + 1, -(2**63), 2**63 - 1])
 @pytest.mark.parametrize("name", INDICES)
 def test_an_index_that_32_bits_would_fold_into_the_range(name, number):
@@ -226,9 +236,15 @@ def test_another_shape(name, i, shape):
         # Nothing else of the call has channels.
         called(name, given)
         return
+    if (name, i) == ("kth_largest", 0) and len(shape) == 2 and shape[0] == N and shape[1] >= given[2]:
+        # Rows of any length that has a k-th number.
+        called(name, given)
+        return
     if shape == wanted:
         return
-    refused = r"has length|must have 1 to 3 axes|must be contiguous|has no channels|expected a number of pixels"
+    refused = (
+        r"has length|must have 1 to 3 axes|must be contiguous|has no channels|expected a number of pixels|expected one of"
+    )
     with pytest.raises(ValueError, match=refused):
         called(name, given)
 

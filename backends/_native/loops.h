@@ -8,4 +8,5 @@
 #include "softmax_loops.h"
 #include "half_loops.h"
 #include "element_loops.h"
+#include "tally_loops.h"
 #include "order_loops.h"

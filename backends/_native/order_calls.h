@@ -10,6 +10,24 @@ static int have_rows(const Array *arrays, const Wanted *wanted, int count) {
     return has_shape(arrays, wanted->name, 1, -1, -1) && have_one_shape(arrays, wanted, count);
 }
 
+/* kth_largest(x, out, k): of each row (N, S) the k-th largest number, into (N, 1) */
+static PyObject *kth_largest(PyObject *self, PyObject *const *args, Py_ssize_t given) {
+    static const Wanted wanted[] = {{"x", FLOAT32, 0}, {"out", FLOAT32, 1}};
+    if (given != 3) return PyErr_Format(PyExc_TypeError, "expected 3 arguments (got %zd)", given);
+    int64_t k = PyLong_AsLongLong(args[2]);
+    Array a[2];
+    if (PyErr_Occurred() || !take_all(args, 2, a, wanted, 2)) return NULL;
+    int64_t pixels = a->shape[2];
+    if (k < 1 || k > pixels) {
+        PyErr_Format(PyExc_ValueError, "k is %lld, expected one of the %lld numbers of a row", (long long)k, (long long)pixels);
+    } else if (fits_31_bits(pixels) && has_shape(a, "x", 1, -1, -1) && has_shape(&a[1], "out", 1, a->shape[1], 1)) {
+        Py_BEGIN_ALLOW_THREADS
+        for (int64_t n = 0; n < a->shape[1]; n++) *ROW(a[1], float, n) = loops->kth_largest(ROW(a[0], float, n), k, pixels);
+        Py_END_ALLOW_THREADS
+    }
+    return finish(a, 2);
+}
+
 /* jaccard_keys(errors, marks, keys): how many keys there are, and how many marks */
 static PyObject *jaccard_keys(PyObject *self, PyObject *const *args, Py_ssize_t given) {
     static const Wanted wanted[] = {{"errors", FLOAT32, 0}, {"marks", BOOL, 0}, {"keys", UINT64, 1}};
@@ -23,6 +41,20 @@ static PyObject *jaccard_keys(PyObject *self, PyObject *const *args, Py_ssize_t 
     }
     if (PyErr_Occurred()) return finish(a, 3);
     return finish_with(a, 3, 0, 0, Py_BuildValue("LL", (long long)kept, (long long)marked));
+}
+
+/* sort_keys(keys, room): by their upper halves, equal ones in their order; whether they have ended up in `room` */
+static PyObject *sort_keys(PyObject *self, PyObject *const *args, Py_ssize_t given) {
+    static const Wanted wanted[] = {{"keys", UINT64, 1}, {"room", UINT64, 1}};
+    Array a[2];
+    int moved = 0;
+    if (!take_all(args, given, a, wanted, 2)) return NULL;
+    if (fits_31_bits(a->shape[2]) && has_shape(a, "keys", 1, 1, -1) && have_one_shape(a, wanted, 2)) {
+        Py_BEGIN_ALLOW_THREADS
+        moved = sort_by_upper_half((uint64_t *)a[0].data, (uint64_t *)a[1].data, a->shape[2]);
+        Py_END_ALLOW_THREADS
+    }
+    return finish_with(a, 2, 0, 0, PyBool_FromLong(moved));
 }
 
 /* lovasz(keys, slopes, marked, scale): the value; keys are sorted ones, and `marked` how many marks there are in all */

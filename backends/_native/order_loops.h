@@ -16,6 +16,40 @@ static inline float NAMED(of_descending)(uint32_t key) {
     return x;
 }
 
+/* The k-th largest number, k from 1 to `count`; NaN is larger than all. Digit by digit of its key, from the highest: how many keys
+ * that begin as it does have which digit next. */
+static float NAMED(kth_largest)(const float *x, int64_t k, int64_t count) {
+    enum { DIGITS_HERE = 1 << 11 };
+    static const int shifts[] = {21, 10, 0};
+    uint32_t begin = 0, mask = 0;
+    for (int pass = 0; pass < 3; pass++) {
+        /* Two counters for each digit: neighbours are often alike, and one would wait for the other. */
+        uint32_t counts[2][DIGITS_HERE] = {{0}};
+        const int shift = shifts[pass];
+        const uint32_t digits = pass == 2 ? DIGITS_HERE / 2 - 1 : DIGITS_HERE - 1;
+        for (int64_t start = 0; start < count; start += BLOCK) {
+            int here = (int)(count - start < BLOCK ? count - start : BLOCK);
+            uint32_t key[BLOCK];
+            for (int i = 0; i < here; i++) key[i] = NAMED(descending)(x[start + i]);
+            for (int i = 0; i < here; i++)
+                if ((key[i] & mask) == begin) counts[i & 1][key[i] >> shift & digits]++;
+        }
+        uint32_t digit = 0;
+        for (; digit < digits; digit++) {
+            int64_t of_digit = (int64_t)counts[0][digit] + counts[1][digit];
+            if (k <= of_digit) break;
+            k -= of_digit;
+        }
+        begin |= digit << shift;
+        mask |= digits << shift;
+    }
+    /* Back from the key; that of NaN is 0. */
+    uint32_t bits = begin ^ (~(uint32_t)((int32_t)begin >> 31) & 0x7FFFFFFFu);
+    float found;
+    memcpy(&found, &bits, sizeof found);
+    return begin ? found : NAN;
+}
+
 /* How many errors are marked, and the key of the smallest of these; of all errors, the key of the largest. */
 static int64_t NAMED(marked_errors)(const float *errors, const uint8_t *marks, uint32_t *smallest_marked, uint32_t *largest,
                                     int64_t pixels) {

@@ -28,6 +28,7 @@ typedef struct {
                               int64_t, int64_t);
     void (*relaxed_cross_entropy)(const float *, int64_t, const uint8_t *, int64_t, float *, const float *, float *, float *,
                                   int64_t, int64_t, int64_t);
+    float (*kth_largest)(const float *, int64_t, int64_t);
     int64_t (*jaccard_keys)(const float *, const uint8_t *, uint64_t *, int64_t *, int64_t);
     double (*lovasz)(const uint64_t *, int64_t, int64_t, float, float *, int64_t, int64_t *);
     void (*class_errors)(const float *, const float *, const float *, const int32_t *, const uint8_t *, int32_t, float *, uint8_t *,
@@ -44,7 +45,7 @@ typedef struct {
     {                                                                                                                  \
         name, NAMED(softmax_sums), NAMED(softplus_and_sigmoid), NAMED(cross_entropy), NAMED(plain_cross_entropy), NAMED(binary_cross_entropy), \
             NAMED(differences), NAMED(through_softmax), NAMED(through_softmax_by_class), NAMED(softmax_totals), NAMED(relaxed_cross_entropy),           \
-            NAMED(jaccard_keys), NAMED(lovasz), NAMED(class_errors), NAMED(hinge_errors), NAMED(widen_bfloat16),       \
+            NAMED(kth_largest), NAMED(jaccard_keys), NAMED(lovasz), NAMED(class_errors), NAMED(hinge_errors), NAMED(widen_bfloat16),       \
             NAMED(narrow_bfloat16), NAMED(widen_float16), NAMED(narrow_float16), NAMED(tally)                          \
     }
 
