@@ -19,8 +19,8 @@ _FLOATS = (np.dtype(np.float32), *_HALF)
 _ELEMENTS = tuple(np.dtype(kind) for kind in (np.float32, np.int64, np.int32, np.uint8))
 # The logarithm, the division and the label of a pixel take as long as the exponentials of so many channels do.
 _PER_PIXEL = 5
-# Fewer keys are NumPy's to sort: counting their digits takes longer. Of a million, each takes it 51 ns on an AMD processor, where
-# it has no vectorised sort, and the loop 7.
+# Fewer keys are NumPy's to sort: counting their digits takes longer. Of a million, each takes it 51 ns on an AMD processor,
+# where it has no vectorised sort, and the loop 7.
 _FEW = 1 << 10
 # Labels that one thread counts: another one takes longer to wake up.
 _TALLIED = 1 << 20
