@@ -180,7 +180,7 @@ class BCELoss(Loss):
         labels, channels = self._flat_labels(ops, z, labels), int(z.shape[1])
         target, mask = self._target(ops, labels, channels, z.dtype)
         lines = self._lines(ops, labels, ops.tally(labels, self.ignore_index, 1), channels, z.dtype)
-        a, factor = self._weights(ops, target, lines, slice(None))
+        a, factor = self._weights(ops, target, lines.beside(ops, z), slice(None))
         losses = softplus(ops, -z)
         losses = (1 - target) * z + (losses if factor is None else factor * losses)
         return total(ops, a * keep_where(ops, mask, losses))
@@ -282,3 +282,9 @@ class _Lines:
     base: Any
     rise: Any
     extra: Any
+
+    def beside(self, ops: Backend, x: Array) -> _Lines:
+        """As arrays of the dtype of x: Paddle 2 rounds a Python number beside a float64 tensor to float32."""
+        numbers = (self.base, self.rise, self.extra)
+        arrays = (ops.xp.asarray(n, dtype=x.dtype, device=ops.device(x)) if isinstance(n, float) else n for n in numbers)
+        return _Lines(*arrays)
