@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -164,9 +165,15 @@ def _view(x: Array) -> np.ndarray[Any, Any]:
 
     Not through DLPack: Paddle 2 forgets the strides there, and bool and bfloat16 are lost.
     """
-    name = str(x.dtype).rpartition(".")[2].lower()
-    dtype = np.dtype("uint16" if name == "bfloat16" else name)
-    return np.asarray(_Memory(x, dtype)) if x.size else np.empty(tuple(x.shape), dtype)
+    dtype = _dtype_of_memory(x.dtype)
+    # Not x.size, which takes as long as all of this.
+    return np.empty(tuple(x.shape), dtype) if 0 in x.shape else np.asarray(_Memory(x, dtype))
+
+
+@functools.cache
+def _dtype_of_memory(dtype: Any) -> np.dtype[Any]:
+    name = str(dtype).rpartition(".")[2].lower()
+    return np.dtype("uint16" if name == "bfloat16" else name)
 
 
 class _ClosedForm(paddle.autograd.PyLayer):
