@@ -122,6 +122,9 @@ def check(
     failed = [outcome for outcome in outcomes if not outcome.passed]
     if failed:
         console.print(_regressions(failed))
+    elsewhere = gate.from_elsewhere([outcome.limit for outcome in outcomes])
+    if elsewhere:
+        console.print(elsewhere)
     console.print(f"{len(outcomes) - len(failed)} of {len(outcomes)} losses are as fast as committed, less the margin.")
     raise typer.Exit(SLOWER if failed else FINE)
 

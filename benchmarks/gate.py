@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+from benchmarks.machine import machine
 from benchmarks.names import FLOORS, OURS, WARM_FLOOR
 from benchmarks.results import ResultsError
 from benchmarks.rows import ROWS
@@ -39,6 +40,8 @@ class Limit:
     row: str
     peer: str
     speed: float
+    #: Where it was measured: on another one a peer, and the floor even more, may be faster or slower than ours is.
+    processor: str = ""
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,19 @@ Measure = Callable[[Limit], Mapping[str, Any]]
 def holds(limit: Limit, interval: tuple[float, float]) -> bool:
     """Whether the interval leaves it open that the speed is what was committed, less the margin."""
     return interval[1] >= MARGIN * limit.speed
+
+
+def from_elsewhere(limits: Sequence[Limit]) -> str:
+    """What to know of limits that another processor than this one has; '' where none has."""
+    here = machine()["processor"]
+    others = sorted({limit.processor for limit in limits} - {here})
+    if not others:
+        return ""
+    return (
+        f"These limits were measured on {', '.join(others)}, and this is {here}: a loss may be slower than its peer by more "
+        "here with nothing changed. To know, commit the speeds of the code before the change on this machine first: "
+        "`python -m benchmarks check --write`."
+    )
 
 
 def judge(limit: Limit, measure: Measure) -> Outcome:
@@ -108,11 +124,13 @@ def agreed(backend: str, row: str, measurements: Sequence[Mapping[str, list[floa
 
 def write(limits: list[Limit], path: Path = LIMITS) -> None:
     """Commits limits: those of other backends and losses stay."""
+    here = machine()["processor"]
     kept = {(limit.backend, limit.row): limit for limit in (read(path) if path.exists() else [])}
-    kept.update({(limit.backend, limit.row): limit for limit in limits})
+    kept.update({(limit.backend, limit.row): replace(limit, processor=here) for limit in limits})
     found: dict[str, dict[str, Any]] = {}
     for (backend, row), limit in sorted(kept.items(), key=lambda item: (item[0][0], list(ROWS).index(item[0][1]))):
-        found.setdefault(backend, {})[row] = {"peer": limit.peer, "speed": float(f"{limit.speed:.3g}")}
+        speed = float(f"{limit.speed:.3g}")
+        found.setdefault(backend, {})[row] = {"peer": limit.peer, "speed": speed, "processor": limit.processor}
     path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
@@ -121,14 +139,15 @@ def read(path: Path = LIMITS) -> list[Limit]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
         limits = [
-            Limit(backend, row, str(entry["peer"]), float(entry["speed"]))
+            Limit(backend, row, str(entry["peer"]), float(entry["speed"]), str(entry["processor"]))
             for backend, rows in found.items()
             for row, entry in rows.items()
         ]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ResultsError(
             f"{path} does not hold limits ({type(error).__name__}: {error}): expected "
-            '{backend: {loss: {"peer": name, "speed": number}}}; `python -m benchmarks check --write` makes it'
+            '{backend: {loss: {"peer": name, "speed": number, "processor": name}}}; '
+            "`python -m benchmarks check --write` makes it"
         ) from None
     unknown = [limit.row for limit in limits if limit.row not in ROWS]
     if unknown:

@@ -1,8 +1,11 @@
 """The benchmarks' own logic, with made-up numbers: the regression gate."""
 
+from dataclasses import replace
+
 import pytest
 
 from benchmarks import gate, results
+from benchmarks.machine import machine
 from benchmarks.names import OURS, WARM_FLOOR
 from benchmarks.rows import ROWS
 
@@ -64,11 +67,30 @@ def test_limits_survive_a_file_and_keep_the_others(tmp_path):
     gate.write([LIMIT], path)
     other = gate.Limit("paddle", "L1Loss", "PaddleSeg", 1.5)
     gate.write([other], path)
-    assert gate.read(path) == [other, LIMIT]
+    here = machine()["processor"]
+    assert gate.read(path) == [replace(other, processor=here), replace(LIMIT, processor=here)]
+
+
+def test_limits_of_another_processor_say_so(tmp_path, monkeypatch):
+    path = tmp_path / "limits.json"
+    gate.write([LIMIT], path)
+    assert gate.from_elsewhere(gate.read(path)) == ""
+    here = machine()["processor"]
+    monkeypatch.setattr(gate, "machine", lambda: {"processor": "Another CPU"})
+    assert f"measured on {here}, and this is Another CPU" in gate.from_elsewhere(gate.read(path))
+    # A limit that is written here later knows its own.
+    gate.write([gate.Limit("paddle", "L1Loss", "PaddleSeg", 1.5)], path)
+    assert [limit.processor for limit in gate.read(path)] == ["Another CPU", here]
 
 
 @pytest.mark.parametrize(
-    "text", ["", "[]", '{"torch": {"DiceLoss": {"peer": "x"}}}', '{"torch": {"NoLoss": {"peer": "x", "speed": 1}}}']
+    "text",
+    [
+        "",
+        "[]",
+        '{"torch": {"DiceLoss": {"peer": "x"}}}',
+        '{"torch": {"NoLoss": {"peer": "x", "speed": 1, "processor": "y"}}}',
+    ],
 )
 def test_limits_that_are_none_are_refused(tmp_path, text):
     path = tmp_path / "limits.json"
