@@ -48,11 +48,11 @@ class Computation(Protocol):
         """The value and, if wanted, the gradient of sum(value * upstream) by the closed form."""
 
     @property
-    def expected(self) -> float:
-        """The upstream gradient that the loss got last, 1 before the first."""
+    def expected(self) -> float | None:
+        """The upstream gradient that the loss got twice running, 1 before the first; None: they were two."""
 
     def remember(self, upstream: float) -> None:
-        """What comes to be expected."""
+        """What came."""
 
 
 class Backend(FusedOperations):

@@ -181,15 +181,15 @@ class _ClosedForm(paddle.autograd.PyLayer):
 
     @staticmethod
     def forward(ctx: Any, x: Array, call: Computation) -> Array:
-        ctx.call, ctx.half, expected = call, x.dtype in (paddle.float16, paddle.bfloat16), 1.0
+        ctx.call, ctx.half, ctx.expected = call, x.dtype in (paddle.float16, paddle.bfloat16), 1.0
         # A half-precision gradient is rounded once, after the upstream gradient (a gradient scaler's factor, say) is in it.
-        # It comes with the value if that is the same as last time, as it mostly is, and else in the backward pass.
+        # It comes with the value if that is as it was, and else in the backward pass; always there on a device, which would
+        # have to wait for the number that tells.
         if ctx.half:
-            expected = call.expected
-        upstream = None if expected == 1 else paddle.to_tensor(expected, dtype="float32", place=x.place)
-        ctx.expected = expected
-        # A device would have to wait for the number that tells.
-        value, ctx.gradient = call.fused(x.detach(), not ctx.half or BACKEND.readable(x), upstream)
+            ctx.expected = call.expected if BACKEND.readable(x) else None
+        usual = ctx.expected in (None, 1)
+        upstream = None if usual else paddle.to_tensor(ctx.expected, dtype="float32", place=x.place)
+        value, ctx.gradient = call.fused(x.detach(), ctx.expected is not None, upstream)
         ctx.save_for_backward(x)
         ctx.version = x.inplace_version
         return value

@@ -147,15 +147,14 @@ class _ClosedForm(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Array, call: Computation) -> Array:
-        ctx.call, ctx.half, expected = call, x.dtype in _HALF, 1.0
+        ctx.call, ctx.half, ctx.expected = call, x.dtype in _HALF, 1.0
         # A half-precision gradient is rounded once, after the upstream gradient (a gradient scaler's factor, say) is in it.
-        # It comes with the value if that is the same as last time, as it mostly is, and else in the backward pass.
+        # It comes with the value if that is as it was, and else in the backward pass; always there on a device, which would
+        # have to wait for the number that tells.
         if ctx.half:
-            expected = call.expected
-        upstream = None if expected == 1 else torch.tensor(expected, dtype=torch.float32)
-        ctx.expected = expected
-        # A device would have to wait for the number that tells.
-        value, ctx.gradient = call.fused(x.detach(), not ctx.half or BACKEND.readable(x), upstream)
+            ctx.expected = call.expected if BACKEND.readable(x) else None
+        upstream = None if ctx.expected in (None, 1) else torch.tensor(ctx.expected, dtype=torch.float32)
+        value, ctx.gradient = call.fused(x.detach(), ctx.expected is not None, upstream)
         ctx.save_for_backward(x)
         return value
 

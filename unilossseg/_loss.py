@@ -78,8 +78,8 @@ class Loss:
     least_rank: ClassVar[int] = 2
     #: Whether labels are class numbers, which are checked to lie in [0, C).
     class_labels: ClassVar[bool] = True
-    # See `Computation.expected`; each loss has its own from its first backward pass on.
-    _expected: ClassVar[float] = 1.0
+    # The last two upstream gradients, see `Computation.expected`; each loss has its own from its first backward pass on.
+    _upstreams: ClassVar[tuple[float, float]] = (1.0, 1.0)
 
     def __post_init__(self) -> None:
         """Checks the parameters; a subclass calls it and adds its own."""
@@ -245,13 +245,14 @@ class _Batch:
         return value if self.poison is None else value * ops.xp.astype(self.poison, value.dtype)
 
     @property
-    def expected(self) -> float:
-        """The upstream gradient that the loss got last."""
-        return self.loss._expected
+    def expected(self) -> float | None:
+        """None where a loss serves two heads of different weights, say: one of them would always be computed in vain."""
+        last, before = self.loss._upstreams
+        return last if last == before else None
 
     def remember(self, upstream: float) -> None:
         """Not by assignment: a loss may be a frozen dataclass, or a Module that looks at what is set."""
-        object.__setattr__(self.loss, "_expected", upstream)
+        object.__setattr__(self.loss, "_upstreams", (upstream, self.loss._upstreams[0]))
 
     @property
     def has_closed_form(self) -> bool:
