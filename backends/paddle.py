@@ -110,9 +110,13 @@ class PaddleBackend(Backend):
             return x if dtype is None else xp.astype(x, dtype, copy=False)
         x = np.asarray(x)
         if dtype == paddle.bfloat16:
+            bits = x if x.dtype == BFLOAT16 else rounded(x)
+            if _SHARES_MEMORY and bits.ndim and bits.flags.writeable:
+                # NumPy has no bfloat16 to export, and Paddle no uint16 to import.
+                return paddle.view(paddle.utils.dlpack.from_dlpack(bits.view(np.int16).__dlpack__()), "bfloat16")
             # Paddle 2 truncates where the dtype's conversion should round.
             out = paddle.to_tensor(np.zeros(x.shape, np.uint16), place=paddle.CPUPlace())
-            _view(out)[...] = (x if x.dtype == BFLOAT16 else rounded(x)).view(np.uint16)
+            _view(out)[...] = bits.view(np.uint16)
             return out
         if dtype is not None:
             x = x.astype(str(dtype).rpartition(".")[2], copy=False)
