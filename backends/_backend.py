@@ -52,7 +52,7 @@ class Computation(Protocol):
         """The upstream gradient that the loss got twice running, 1 before the first; None: they were two."""
 
     def remember(self, upstream: float) -> None:
-        """What came."""
+        """What came; an overflow is no factor to expect."""
 
 
 class Backend(FusedOperations):
@@ -111,9 +111,13 @@ class Backend(FusedOperations):
         """The array in a dtype, itself if it is of that."""
         return self.xp.astype(x, dtype, copy=False)
 
+    def work_dtype(self, x: Array) -> Any:
+        """The dtype that a loss computes in: float64 for float64, else float32."""
+        return self.xp.float64 if x.dtype == self.xp.float64 else self.xp.float32
+
     def upcast(self, x: Array) -> Array:
-        """The array in the dtype that a loss computes in: float64 for float64, else float32."""
-        dtype = self.xp.float64 if x.dtype == self.xp.float64 else self.xp.float32
+        """The array in its working dtype."""
+        dtype = self.work_dtype(x)
         return x if x.dtype == dtype else self.cast(x, dtype)
 
     # ------------------------------------------------------------------------------------------------ gradients

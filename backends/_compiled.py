@@ -74,7 +74,7 @@ class CompiledBackend(NumPyBackend):
     ) -> Array | None:
         """One pass, which reads the labels as they are and writes nothing but the gradient."""
         known = _are_pixels(x) and labels.dtype in _LABELS and _in_rows(labels) and -(2**63) <= ignore_index < 2**63
-        if not known or (out is not None and _room(x, out) is not out):
+        if not known or not (out is None or _takes(out, x)):
             return None
         return np.float64(_loops.plain_cross_entropy(_bits(x), labels, _bits(out), ignore_index, float(share)))
 
@@ -222,7 +222,7 @@ def _sorted(keys: Array) -> Array:
 
 def _fits(x: Any) -> bool:
     """float32 (N, C, S) with pixels side by side."""
-    return x.dtype == np.float32 and x.ndim == 3 and _in_rows(x)
+    return x.dtype == np.float32 and _are_pixels(x)
 
 
 def _are_pixels(x: Any) -> bool:
@@ -230,9 +230,14 @@ def _are_pixels(x: Any) -> bool:
     return x.dtype in _FLOATS and x.ndim == 3 and _in_rows(x)
 
 
+def _takes(out: Any, x: Any) -> bool:
+    """Whether the loops can put the gradient of x there."""
+    return out.dtype == x.dtype and _in_rows(out)
+
+
 def _room(x: Array, out: Array | None) -> Array:
-    """Where a gradient goes: `out` if it is of the same dtype, or memory for float32."""
-    return out if out is not None and out.dtype == x.dtype and _in_rows(out) else SHELF.empty(x.shape, np.float32)
+    """Where a gradient goes: `out` if it takes it, or memory for float32."""
+    return out if out is not None and _takes(out, x) else SHELF.empty(x.shape, np.float32)
 
 
 def _indexes(x: Any) -> bool:

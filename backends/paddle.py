@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -210,7 +209,7 @@ class _ClosedForm(paddle.autograd.PyLayer):
         gradient, ctx.gradient = ctx.gradient, None
         # One comparison instead of a pass over the buffer.
         factor = upstream.item() if upstream.ndim == 0 and BACKEND.readable(upstream) else None
-        if ctx.half and factor is not None and math.isfinite(factor):
+        if ctx.half and factor is not None:
             ctx.call.remember(factor)
         if gradient is not None and factor == ctx.expected:
             return gradient

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, ClassVar
@@ -252,7 +253,8 @@ class _Batch:
 
     def remember(self, upstream: float) -> None:
         """Not by assignment: a loss may be a frozen dataclass, or a Module that looks at what is set."""
-        object.__setattr__(self.loss, "_upstreams", (upstream, self.loss._upstreams[0]))
+        if math.isfinite(upstream):
+            object.__setattr__(self.loss, "_upstreams", (upstream, self.loss._upstreams[0]))
 
     @property
     def has_closed_form(self) -> bool:

@@ -36,7 +36,7 @@ def size_of(x: Array) -> int:
 
 def work_dtype(ops: Backend, x: Array) -> Any:
     """The dtype that a loss computes in: float64 for float64, else float32."""
-    return ops.xp.float64 if x.dtype == ops.xp.float64 else ops.xp.float32
+    return ops.work_dtype(x)
 
 
 def upcast(ops: Backend, x: Array) -> Array:

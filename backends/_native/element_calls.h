@@ -18,10 +18,8 @@ static PyObject *convert(PyObject *const *args, Py_ssize_t given, const Wanted *
     Array a[2];
     if (!take_all(args, given, a, wanted, 2)) return NULL;
     if (have_one_shape(a, wanted, 2)) {
-        void (*widen_row)(const uint16_t *, float *, int64_t) =
-            a[0].kind == FLOAT16 ? loops->widen_float16 : loops->widen_bfloat16;
-        void (*narrow_row)(const float *, uint16_t *, int64_t) =
-            a[1].kind == FLOAT16 ? loops->narrow_float16 : loops->narrow_bfloat16;
+        Widen widen_row = widen_of(a[0].kind);
+        Narrow narrow_row = narrow_of(a[1].kind);
         Py_BEGIN_ALLOW_THREADS
         for (int64_t n = 0; n < a[0].shape[0]; n++)
             for (int64_t c = 0; c < a[0].shape[1]; c++) {

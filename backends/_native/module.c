@@ -10,8 +10,8 @@
 
 #include "arrays.h"
 #include "labels.h"
-#include "sets.h"
 #include "sort.h"
+#include "sets.h"
 
 static const Loops *available[3];
 static int available_count;
@@ -47,8 +47,8 @@ static PyObject *use(PyObject *self, PyObject *name) {
 #define FAST(name) {#name, (PyCFunction)(void (*)(void))name, METH_FASTCALL, NULL}
 static PyMethodDef methods[] = {
     FAST(softmax_sums), FAST(softplus_and_sigmoid), FAST(split_labels),
-    FAST(through_softmax), FAST(through_softmax_by_class), FAST(softmax_totals), FAST(relaxed_cross_entropy), FAST(cross_entropy), FAST(plain_cross_entropy),
-    FAST(binary_cross_entropy), FAST(differences), FAST(tally), FAST(class_errors), FAST(hinge_errors),
+    FAST(through_softmax), FAST(through_softmax_by_class), FAST(softmax_totals), FAST(relaxed_cross_entropy),
+    FAST(cross_entropy), FAST(plain_cross_entropy), FAST(binary_cross_entropy), FAST(differences), FAST(tally), FAST(class_errors), FAST(hinge_errors),
     FAST(kth_largest), FAST(jaccard_keys), FAST(sort_keys), FAST(lovasz), FAST(widen), FAST(narrow),
     {"instruction_sets", instruction_sets, METH_NOARGS, NULL},
     {"use", use, METH_O, NULL},

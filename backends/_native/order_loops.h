@@ -1,16 +1,21 @@
 /* Loops that find the errors of pixels, that order pixels by them, and that go along ordered ones. See loops.h. */
 
+/* From the bits of a number to a key, and back. */
+static inline uint32_t NAMED(turned)(uint32_t bits) {
+    uint32_t rising = (uint32_t)((int32_t)bits >> 31);
+    return bits ^ (~rising & 0x7FFFFFFFu);
+}
+
 /* Ascends as x descends; NaN comes first. */
 static inline uint32_t NAMED(descending)(float x) {
     uint32_t bits;
     memcpy(&bits, &x, sizeof bits);
-    uint32_t rising = (uint32_t)((int32_t)bits >> 31);
-    return x != x ? 0 : bits ^ (~rising & 0x7FFFFFFFu);
+    return x != x ? 0 : NAMED(turned)(bits);
 }
 
-/* The number above 0, or NaN, that this is the key of. */
+/* The number that this is the key of. */
 static inline float NAMED(of_descending)(uint32_t key) {
-    uint32_t bits = key ^ 0x7FFFFFFFu;
+    uint32_t bits = NAMED(turned)(key);
     float x;
     memcpy(&x, &bits, sizeof x);
     return x;
@@ -19,14 +24,14 @@ static inline float NAMED(of_descending)(uint32_t key) {
 /* The k-th largest number, k from 1 to `count`; NaN is larger than all. Digit by digit of its key, from the highest: how many keys
  * that begin as it does have which digit next. */
 static float NAMED(kth_largest)(const float *x, int64_t k, int64_t count) {
-    enum { DIGITS_HERE = 1 << 11 };
-    static const int shifts[] = {21, 10, 0};
+    /* The last digit begins with the bit that the one before it ends with. */
+    static const int shifts[] = {32 - DIGIT_BITS, 32 - 2 * DIGIT_BITS, 0};
     uint32_t begin = 0, mask = 0;
     for (int pass = 0; pass < 3; pass++) {
         /* Two counters for each digit: neighbours are often alike, and one would wait for the other. */
-        uint32_t counts[2][DIGITS_HERE] = {{0}};
+        uint32_t counts[2][DIGITS] = {{0}};
         const int shift = shifts[pass];
-        const uint32_t digits = pass == 2 ? DIGITS_HERE / 2 - 1 : DIGITS_HERE - 1;
+        const uint32_t digits = DIGITS - 1;
         for (int64_t start = 0; start < count; start += BLOCK) {
             int here = (int)(count - start < BLOCK ? count - start : BLOCK);
             uint32_t key[BLOCK];
@@ -43,11 +48,7 @@ static float NAMED(kth_largest)(const float *x, int64_t k, int64_t count) {
         begin |= digit << shift;
         mask |= digits << shift;
     }
-    /* Back from the key; that of NaN is 0. */
-    uint32_t bits = begin ^ (~(uint32_t)((int32_t)begin >> 31) & 0x7FFFFFFFu);
-    float found;
-    memcpy(&found, &bits, sizeof found);
-    return begin ? found : NAN;
+    return NAMED(of_descending)(begin);
 }
 
 /* How many errors are marked, and the key of the smallest of these; of all errors, the key of the largest. */

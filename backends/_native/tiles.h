@@ -4,6 +4,14 @@
 
 #define FLOATS (FLOAT32 | UINT16 | FLOAT16)
 
+/* The loops of a kind of half precision. */
+typedef void (*Widen)(const uint16_t *, float *, int64_t);
+typedef void (*Narrow)(const float *, uint16_t *, int64_t);
+
+static Widen widen_of(int kind) { return kind == FLOAT16 ? loops->widen_float16 : loops->widen_bfloat16; }
+
+static Narrow narrow_of(int kind) { return kind == FLOAT16 ? loops->narrow_float16 : loops->narrow_bfloat16; }
+
 typedef struct {
     /* What is passed on to a loop. */
     const float *z;
@@ -49,8 +57,7 @@ static int next_tile(Tile *tile, int64_t n) {
     tile->z = tile->wide ? tile->wide : IMAGE(*from, float, n) + tile->start;
     tile->z_step = tile->wide ? BLOCK : from->step[1];
     if (tile->wide) {
-        void (*widen_row)(const uint16_t *, float *, int64_t) =
-            from->kind == FLOAT16 ? loops->widen_float16 : loops->widen_bfloat16;
+        Widen widen_row = widen_of(from->kind);
         for (int64_t c = 0; c < from->shape[1]; c++)
             widen_row(IMAGE(*from, uint16_t, n) + c * from->step[1] + tile->start, tile->wide + c * BLOCK, tile->count);
     }
@@ -65,8 +72,7 @@ static int next_tile(Tile *tile, int64_t n) {
 static void close_tile(const Tile *tile, int64_t n) {
     if (!tile->room) return;
     const Array *to = tile->to;
-    void (*narrow_row)(const float *, uint16_t *, int64_t) =
-        to->kind == FLOAT16 ? loops->narrow_float16 : loops->narrow_bfloat16;
+    Narrow narrow_row = narrow_of(to->kind);
     for (int64_t c = 0; c < to->shape[1]; c++)
         narrow_row(tile->room + c * BLOCK, IMAGE(*to, uint16_t, n) + c * to->step[1] + tile->start, tile->count);
 }
