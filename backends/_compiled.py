@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,8 +23,10 @@ _PER_PIXEL = 5
 # Fewer keys are NumPy's to sort: counting their digits takes longer. Of a million, each takes it 51 ns on an AMD processor,
 # where it has no vectorised sort, and the loop 7.
 _FEW = 1 << 10
-# Labels that one thread counts: another one takes longer to wake up.
-_TALLIED = 1 << 20
+
+_threads.send_away = _loops.send_away
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_loops.forget_threads)
 
 
 class CompiledBackend(NumPyBackend):
@@ -76,7 +79,8 @@ class CompiledBackend(NumPyBackend):
         known = _are_pixels(x) and labels.dtype in _LABELS and _in_rows(labels) and -(2**63) <= ignore_index < 2**63
         if not known or not (out is None or _takes(out, x)):
             return None
-        return np.float64(_loops.plain_cross_entropy(_bits(x), labels, _bits(out), ignore_index, float(share)))
+        z, slopes, threads = _bits(x), _bits(out), _threads.threads_here()
+        return np.float64(_loops.plain_cross_entropy(z, labels, slopes, ignore_index, float(share), threads))
 
     def relaxed_cross_entropy(
         self, x: Array, near: Array, weights: Array | None = None, out: Array | None = None
@@ -132,8 +136,9 @@ class CompiledBackend(NumPyBackend):
         """One pass."""
         if not (_lies_flat(x, labels) and _is_exact(ignore_index)):
             return None
-        numbers = (float(number) for number in (*weight, extra, *slope_weight))
-        return np.float64(_loops.binary_cross_entropy(_bits(x), _bits(labels), _bits(out), ignore_index, *numbers))
+        z, y, slopes = _bits(x), _bits(labels), _bits(out)
+        (v, w), (s, t), g = map(float, weight), map(float, slope_weight), float(extra)
+        return np.float64(_loops.binary_cross_entropy(z, y, slopes, ignore_index, v, w, g, s, t, _threads.threads_here()))
 
     def differences(
         self, x: Array, labels: Array, ignore_index: int | None, squares: bool, share: Array, out: Array | None
@@ -141,7 +146,8 @@ class CompiledBackend(NumPyBackend):
         """One pass."""
         if not (_lies_flat(x, labels) and (ignore_index is None or _is_exact(ignore_index))):
             return None
-        return np.float64(_loops.differences(_bits(x), _bits(labels), _bits(out), ignore_index, squares, float(share)))
+        z, y, slopes = _bits(x), _bits(labels), _bits(out)
+        return np.float64(_loops.differences(z, y, slopes, ignore_index, squares, float(share), _threads.threads_here()))
 
     def softplus_and_sigmoid(self, x: Array) -> tuple[Array, Array]:
         """One pass."""
@@ -201,14 +207,9 @@ class CompiledBackend(NumPyBackend):
         known = labels.dtype in _LABELS or labels.dtype == np.float32
         if not (known and (ignore_index is None or _is_exact(ignore_index))):
             return super().tally(labels, ignore_index, most)
-        flat = _side_by_side(labels, labels.dtype).reshape(-1)
-
-        def part(start: int) -> Array:
-            counts = np.zeros(4, np.int64)
-            _loops.tally(flat[start : start + _TALLIED], counts, ignore_index, most)
-            return counts
-
-        return part(0) if flat.size <= _TALLIED else sum(self.run(part, range(0, flat.size, _TALLIED)))
+        counts = np.zeros(4, np.int64)
+        _loops.tally(_side_by_side(labels, labels.dtype).reshape(-1), counts, ignore_index, most, _threads.threads_here())
+        return counts
 
 
 def _sorted(keys: Array) -> Array:

@@ -21,12 +21,16 @@ _inside = threading.local()
 _lock = threading.Lock()
 _pool: ThreadPoolExecutor | None = None
 _pool_size = 0
+# The system's numbers of the pool's threads.
+_numbers: list[int] = []
+#: Keeps threads off the core of the one that calls them now; where there are compiled loops, they do.
+send_away: Callable[[list[int]], Any] = lambda numbers: None  # noqa: E731  it is replaced
 
 
 def _forget_pool() -> None:
     """A forked child has no threads: it starts its own pool when it needs one."""
-    global _pool, _pool_size, _lock
-    _pool, _pool_size, _lock = None, 0, threading.Lock()
+    global _pool, _pool_size, _numbers, _lock
+    _pool, _pool_size, _numbers, _lock = None, 0, [], threading.Lock()
     _inside.__dict__.clear()
 
 
@@ -67,6 +71,11 @@ def num_threads() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def threads_here() -> int:
+    """How many threads a loop that shares itself out uses now: one where `run` has shared out the work around it."""
+    return 1 if getattr(_inside, "busy", False) else num_threads()
+
+
 def run(
     task: Callable[[Any], Any], items: Iterable[Any], around: Callable[[], AbstractContextManager[Any]] = nullcontext
 ) -> list[Any]:
@@ -94,7 +103,9 @@ def run(
         finally:
             _inside.busy = False
 
-    helpers = [_executor(count - 1).submit(work) for _ in range(count - 1)]
+    pool = _executor(count - 1)
+    send_away(_numbers)
+    helpers = [pool.submit(work) for _ in range(count - 1)]
     try:
         work()
     finally:
@@ -107,10 +118,16 @@ def run(
 
 
 def _executor(size: int) -> ThreadPoolExecutor:
-    global _pool, _pool_size
+    global _pool, _pool_size, _numbers
     with _lock:
         if _pool is None or _pool_size < size:
             if _pool is not None:
                 _pool.shutdown(wait=False)
-            _pool, _pool_size = ThreadPoolExecutor(size, thread_name_prefix="unilossseg"), size
+            # A list of its own: the threads of an older pool end, and their numbers may become others'.
+            _numbers, _pool_size = [], size
+            _pool = ThreadPoolExecutor(size, "unilossseg", initializer=_enlist, initargs=(_numbers,))
         return _pool
+
+
+def _enlist(numbers: list[int]) -> None:
+    numbers.append(threading.get_native_id())

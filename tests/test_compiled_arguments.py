@@ -22,7 +22,7 @@ CALLS = {
     "softplus_and_sigmoid": (((N, C, S), F, 0), ((N, C, S), F, 1), ((N, C, S), F, 1)),
     "split_labels": (((N, S), np.int64, 0), ((N, S), I, 1), ((N, S), B, 1), 255),
     "cross_entropy": (((N, C, S), F, 0), ((N, S), I, 0), ((N, S), F, 1), ((N, S), F, 0), ((N, C, S), F, 1)),
-    "plain_cross_entropy": (((N, C, S), F, 0), ((N, S), np.int64, 0), ((N, C, S), F, 1), 255, 0.5),
+    "plain_cross_entropy": (((N, C, S), F, 0), ((N, S), np.int64, 0), ((N, C, S), F, 1), 255, 0.5, 2),
     "through_softmax": (((N, C, S), F, 0), ((N, C, S), F, 0), ((N, S), F, 0), ((N, C, S), F, 1)),
     "softmax_totals": (((N, C, S), F, 0), ((N, S), I, 0), ((N, S), F, 0), ((N, 3, C), D, 1)),
     "through_softmax_by_class": (
@@ -42,14 +42,16 @@ CALLS = {
     "lovasz": (((S,), U, 0), ((S,), F, 1), 3, 0.5),
     "widen": (((N, C, S), np.uint16, 0), ((N, C, S), F, 1)),
     "narrow": (((N, C, S), F, 0), ((N, C, S), np.uint16, 1)),
-    "tally": (((N, S), np.int64, 0), ((4,), np.int64, 1), 255, 1),
-    "binary_cross_entropy": (((N, C, S), F, 0), ((N, C, S), I, 0), ((N, C, S), F, 1), 255, 1, 0, 0, 1, 0),
-    "differences": (((N, C, S), F, 0), ((N, C, S), I, 0), ((N, C, S), F, 1), 255, True, 0.5),
+    "tally": (((N, S), np.int64, 0), ((4,), np.int64, 1), 255, 1, 2),
+    "binary_cross_entropy": (((N, C, S), F, 0), ((N, C, S), I, 0), ((N, C, S), F, 1), 255, 1, 0, 0, 1, 0, 2),
+    "differences": (((N, C, S), F, 0), ((N, C, S), I, 0), ((N, C, S), F, 1), 255, True, 0.5, 2),
 }
 #: Where a function reads class numbers, or places, and how many there are.
 INDICES = dict.fromkeys(("cross_entropy", "plain_cross_entropy", "softmax_totals", "through_softmax_by_class"), (1, C))
 #: Where a function takes numbers of half precision too, and bfloat16 as its bits.
 HALVES = {"cross_entropy": (0, 4), "plain_cross_entropy": (0, 2), "softmax_totals": (0,), "through_softmax_by_class": (0, 5)}
+#: What takes no arrays.
+OTHERS = {"use", "instruction_sets", "send_away", "forget_threads"}
 ARGUMENTS = [(name, i) for name, wanted in CALLS.items() for i, one in enumerate(wanted) if isinstance(one, tuple)]
 OUTPUTS = [(name, i) for name, i in ARGUMENTS if CALLS[name][i][2]]
 
@@ -100,7 +102,7 @@ def test_good_arguments(name, instruction_set):
 
 
 def test_every_function_is_tried():
-    assert set(CALLS) == {name for name in dir(_loops) if not name.startswith("_")} - {"use", "instruction_sets"}
+    assert set(CALLS) == {name for name in dir(_loops) if not name.startswith("_")} - OTHERS
 
 
 @pytest.mark.parametrize("number", [C, -1, 2**31 - 1, -(2**31)])

@@ -90,48 +90,107 @@ static int take_elements(PyObject *const *args, Array *a, int *count) {
     return fits;
 }
 
-/* binary_cross_entropy(z, labels, slopes or None, ignore_index, v, w, g, s, t): the sum */
+/* Loops over elements, shared out: of each piece a sum. */
+typedef struct {
+    const Array *arrays;
+    const float *by;
+    double ignore, *sums;
+    int64_t step;
+    int count, masks, squares;
+} Elements;
+
+static int64_t length_of(const Elements *job, int64_t piece) {
+    int64_t left = size_of(job->arrays) - piece * job->step;
+    return left < job->step ? left : job->step;
+}
+
+static void *slopes_of(const Elements *job, int64_t piece) { return job->count == 3 ? entry(&job->arrays[2], piece * job->step) : NULL; }
+
+static void binary_piece(void *data, int64_t piece, int seat) {
+    const Elements *job = data;
+    const Array *z = &job->arrays[0], *labels = &job->arrays[1];
+    job->sums[piece] = loops->binary_cross_entropy(entry(z, piece * job->step), z->kind, entry(labels, piece * job->step), labels->kind,
+                                                   job->ignore, job->by, slopes_of(job, piece), length_of(job, piece));
+}
+
+static void difference_piece(void *data, int64_t piece, int seat) {
+    const Elements *job = data;
+    const Array *z = &job->arrays[0], *labels = &job->arrays[1];
+    job->sums[piece] =
+        loops->differences(entry(z, piece * job->step), z->kind, entry(labels, piece * job->step), labels->kind, job->ignore, job->masks,
+                           job->squares, *job->by, slopes_of(job, piece), length_of(job, piece));
+}
+
+/* Takes the arrays, does the work, and returns the sum. */
+static PyObject *over_elements(PyObject *const *args, Work work, Elements *job, PyObject *threads) {
+    Array a[3];
+    int seats = seats_of(threads);
+    if (!seats || !take_elements(args, a, &job->count)) return NULL;
+    job->arrays = a;
+    job->step = piece_of(size_of(a), LEAST_WORK);
+    int64_t pieces = pieces_of(size_of(a), job->step);
+    double sum = 0.0;
+    job->sums = sums_of(pieces);
+    if (job->sums) {
+        Py_BEGIN_ALLOW_THREADS
+        share_out(work, job, pieces, seats);
+        Py_END_ALLOW_THREADS
+        sum = added(job->sums, pieces);
+    }
+    return finish_with(a, job->count, 0, 0, PyFloat_FromDouble(sum));
+}
+
+/* binary_cross_entropy(z, labels, slopes or None, ignore_index, v, w, g, s, t, threads): the sum */
 static PyObject *binary_cross_entropy(PyObject *self, PyObject *const *args, Py_ssize_t given) {
-    if (given != 9) return PyErr_Format(PyExc_TypeError, "expected 9 arguments (got %zd)", given);
+    if (given != 10) return PyErr_Format(PyExc_TypeError, "expected 10 arguments (got %zd)", given);
     float by[5];
-    double ignore = label_of(args[3]), sum = 0.0;
+    Elements job = {.by = by, .ignore = label_of(args[3]), .masks = 1};
     for (int i = 0; i < 5; i++) by[i] = (float)PyFloat_AsDouble(args[4 + i]);
-    Array a[3];
-    int count;
-    if (PyErr_Occurred() || !take_elements(args, a, &count)) return NULL;
-    Py_BEGIN_ALLOW_THREADS
-    sum = loops->binary_cross_entropy(a[0].data, a[0].kind, a[1].data, a[1].kind, ignore, by, count == 3 ? a[2].data : NULL,
-                                      size_of(&a[0]));
-    Py_END_ALLOW_THREADS
-    return finish_with(a, count, 0, 0, PyFloat_FromDouble(sum));
+    return PyErr_Occurred() ? NULL : over_elements(args, binary_piece, &job, args[9]);
 }
 
-/* differences(z, labels, slopes or None, ignore_index or None, squares, by): the sum */
+/* differences(z, labels, slopes or None, ignore_index or None, squares, by, threads): the sum */
 static PyObject *differences(PyObject *self, PyObject *const *args, Py_ssize_t given) {
-    if (given != 6) return PyErr_Format(PyExc_TypeError, "expected 6 arguments (got %zd)", given);
-    int masks = args[3] != Py_None, squares = PyObject_IsTrue(args[4]);
-    double ignore = masks ? label_of(args[3]) : 0.0, by = PyFloat_AsDouble(args[5]), sum = 0.0;
-    Array a[3];
-    int count;
-    if (PyErr_Occurred() || !take_elements(args, a, &count)) return NULL;
-    Py_BEGIN_ALLOW_THREADS
-    sum = loops->differences(a[0].data, a[0].kind, a[1].data, a[1].kind, ignore, masks, squares, (float)by,
-                             count == 3 ? a[2].data : NULL, size_of(&a[0]));
-    Py_END_ALLOW_THREADS
-    return finish_with(a, count, 0, 0, PyFloat_FromDouble(sum));
+    if (given != 7) return PyErr_Format(PyExc_TypeError, "expected 7 arguments (got %zd)", given);
+    float by = (float)PyFloat_AsDouble(args[5]);
+    Elements job = {.by = &by, .masks = args[3] != Py_None, .squares = PyObject_IsTrue(args[4])};
+    if (job.masks && !PyErr_Occurred()) job.ignore = label_of(args[3]);
+    return PyErr_Occurred() ? NULL : over_elements(args, difference_piece, &job, args[6]);
 }
 
-/* tally(labels, counts, ignore_index or None, most): counts (4,) int64 are added to */
+typedef struct {
+    const Array *labels;
+    Atomic *counts;
+    double ignore, most;
+    int64_t step;
+    int masks;
+} Tally;
+
+static void tally_piece(void *data, int64_t piece, int seat) {
+    const Tally *job = data;
+    int64_t counts[4] = {0}, left = size_of(job->labels) - piece * job->step;
+    loops->tally(entry(job->labels, piece * job->step), job->labels->kind, job->ignore, job->masks, job->most, counts,
+                 left < job->step ? left : job->step);
+    for (int i = 0; i < 4; i++) (void)ADD(&job->counts[i], counts[i]);
+}
+
+/* tally(labels, counts, ignore_index or None, most, threads): counts (4,) int64 are added to */
 static PyObject *tally(PyObject *self, PyObject *const *args, Py_ssize_t given) {
     static const Wanted wanted[] = {{"labels", FLOAT32 | INT64 | INT32 | INT16 | UINT8, 0}, {"counts", INT64, 1}};
     Array a[2];
-    if (given != 4) return PyErr_Format(PyExc_TypeError, "expected 4 arguments (got %zd)", given);
-    int masks = args[2] != Py_None;
-    double ignore = masks ? label_of(args[2]) : 0.0, most = PyErr_Occurred() ? 0.0 : label_of(args[3]);
-    if (PyErr_Occurred() || !take_all(args, 2, a, wanted, 2)) return NULL;
+    if (given != 5) return PyErr_Format(PyExc_TypeError, "expected 5 arguments (got %zd)", given);
+    Tally job = {.masks = args[2] != Py_None};
+    job.ignore = job.masks ? label_of(args[2]) : 0.0;
+    job.most = PyErr_Occurred() ? 0.0 : label_of(args[3]);
+    int seats = PyErr_Occurred() ? 0 : seats_of(args[4]);
+    if (!seats || !take_all(args, 2, a, wanted, 2)) return NULL;
     if (is_contiguous(&a[0], "labels") && has_shape(&a[1], "counts", 1, 1, 4)) {
+        job.labels = &a[0];
+        job.counts = (Atomic *)a[1].data;
+        /* Four are counted in the time that one element of a loss takes. */
+        job.step = piece_of(size_of(a), 4 * LEAST_WORK);
         Py_BEGIN_ALLOW_THREADS
-        loops->tally(a[0].data, a[0].kind, ignore, masks, most, (int64_t *)a[1].data, size_of(&a[0]));
+        share_out(tally_piece, &job, pieces_of(size_of(a), job.step), seats);
         Py_END_ALLOW_THREADS
     }
     return finish(a, 2);

@@ -12,6 +12,8 @@
 #include "labels.h"
 #include "sort.h"
 #include "sets.h"
+#include "places.h"
+#include "team.h"
 
 static const Loops *available[3];
 static int available_count;
@@ -52,6 +54,8 @@ static PyMethodDef methods[] = {
     FAST(kth_largest), FAST(jaccard_keys), FAST(sort_keys), FAST(lovasz), FAST(widen), FAST(narrow),
     {"instruction_sets", instruction_sets, METH_NOARGS, NULL},
     {"use", use, METH_O, NULL},
+    {"send_away", send_them_away, METH_O, NULL},
+    {"forget_threads", forget_threads, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},
 };
 

@@ -46,32 +46,57 @@ static PyObject *cross_entropy(PyObject *self, PyObject *const *args, Py_ssize_t
     return finish_indexed(a, count, wrong, a[0].shape[1]);
 }
 
-/* plain_cross_entropy(z, labels, slopes or None, ignore_index, share): the sum */
+typedef struct {
+    const Array *z, *labels;
+    Tile *tiles;
+    int64_t ignore, step, per_image;
+    float share;
+    double *sums;
+    Atomic wrong;
+} Plain;
+
+static void plain_piece(void *data, int64_t piece, int seat) {
+    Plain *job = data;
+    const Array *labels = job->labels;
+    Tile *t = &job->tiles[seat];
+    int64_t n = piece / job->per_image, end = (piece % job->per_image + 1) * job->step, pixels = job->z->shape[2];
+    t->start = end - job->step;
+    while (next_tile_before(t, n, end < pixels ? end : pixels)) {
+        int64_t wrong = loops->plain_cross_entropy(t->z, t->z_step, INDEX_AT(*labels, n, t->start), labels->kind, job->ignore,
+                                                   job->share, t->out, t->out_step, job->z->shape[1], t->count, &job->sums[piece]);
+        if (wrong) (void)ADD(&job->wrong, wrong);
+        close_tile(t, n);
+    }
+}
+
+/* plain_cross_entropy(z, labels, slopes or None, ignore_index, share, threads): the sum */
 static PyObject *plain_cross_entropy(PyObject *self, PyObject *const *args, Py_ssize_t given) {
     static const Wanted wanted[] = {{"z", FLOATS, 0}, {"labels", INT64 | INT32 | INT16 | UINT8, 0}, {"slopes", FLOATS, 1}};
     Array a[3];
-    if (given != 5) return PyErr_Format(PyExc_TypeError, "expected 5 arguments (got %zd)", given);
+    if (given != 6) return PyErr_Format(PyExc_TypeError, "expected 6 arguments (got %zd)", given);
     int count = args[2] == Py_None ? 2 : 3;
-    double share = PyFloat_AsDouble(args[4]), sum = 0.0;
-    int64_t wrong = 0, ignore = PyErr_Occurred() ? 0 : PyLong_AsLongLong(args[3]);
-    if (PyErr_Occurred() || !take_all(args, count, a, wanted, count)) return NULL;
+    Plain job = {.z = &a[0], .labels = &a[1], .share = (float)PyFloat_AsDouble(args[4])};
+    job.ignore = PyErr_Occurred() ? 0 : PyLong_AsLongLong(args[3]);
+    int seats = PyErr_Occurred() ? 0 : seats_of(args[5]);
+    double sum = 0.0;
+    if (!seats || !take_all(args, count, a, wanted, count)) return NULL;
     if (has_channels(a, "z") && has_rows(&a[1], "labels", a) &&
         (count == 2 || has_shape(&a[2], "slopes", a->shape[0], a->shape[1], a->shape[2]))) {
-        Tile t = tile_of(&a[0], count == 3 ? &a[2] : NULL);
-        if (!PyErr_Occurred()) {
+        job.step = piece_of(a->shape[0] * a->shape[2], 4 * LEAST_WORK / a->shape[1]);
+        job.per_image = pieces_of(a->shape[2], job.step);
+        int64_t pieces = a->shape[0] * job.per_image;
+        if (seats > pieces) seats = pieces > 0 ? (int)pieces : 1;
+        job.tiles = tiles_of(&a[0], count == 3 ? &a[2] : NULL, seats);
+        job.sums = job.tiles ? sums_of(pieces) : NULL;
+        if (job.sums) {
             Py_BEGIN_ALLOW_THREADS
-            for (int64_t n = 0; n < a->shape[0]; n++) {
-                while (next_tile(&t, n)) {
-                    wrong += loops->plain_cross_entropy(t.z, t.z_step, INDEX_AT(a[1], n, t.start), a[1].kind, ignore, (float)share,
-                                                        t.out, t.out_step, a->shape[1], t.count, &sum);
-                    close_tile(&t, n);
-                }
-            }
+            share_out(plain_piece, &job, pieces, seats);
             Py_END_ALLOW_THREADS
+            sum = added(job.sums, pieces);
         }
-        let_go(&t);
+        let_all_go(job.tiles, seats);
     }
-    return finish_with(a, count, wrong, a->shape[1], PyFloat_FromDouble(sum));
+    return finish_with(a, count, job.wrong, a->shape[1], PyFloat_FromDouble(sum));
 }
 
 /* through_softmax(z, slope, weights or None, out) */

@@ -44,11 +44,29 @@ static void let_go(Tile *tile) {
     PyMem_Free(tile->room);
 }
 
-/* Opens the tile behind the last one of image n; 0: there is none. `count` is 0 before the first. */
-static int next_tile(Tile *tile, int64_t n) {
+static void let_all_go(Tile *tiles, int count) {
+    for (int i = 0; tiles && i < count; i++) let_go(&tiles[i]);
+    PyMem_Free(tiles);
+}
+
+/* One a thread, to be ended with `let_all_go`; or an error is set. */
+static Tile *tiles_of(const Array *from, const Array *to, int count) {
+    Tile *tiles = PyMem_Calloc((size_t)count, sizeof(Tile));
+    if (!tiles) PyErr_NoMemory();
+    for (int i = 0; tiles && i < count; i++) {
+        tiles[i] = tile_of(from, to);
+        if (!PyErr_Occurred()) continue;
+        let_all_go(tiles, i + 1);
+        tiles = NULL;
+    }
+    return tiles;
+}
+
+/* Opens the tile behind the last one of image n, before pixel `end`; 0: there is none. `count` is 0 before the first. */
+static int next_tile_before(Tile *tile, int64_t n, int64_t end) {
     const Array *from = tile->from, *to = tile->to;
     tile->start += tile->count;
-    int64_t left = from->shape[2] - tile->start;
+    int64_t left = end - tile->start;
     if (left <= 0) {
         tile->start = tile->count = 0;
         return 0;
@@ -67,6 +85,8 @@ static int next_tile(Tile *tile, int64_t n) {
     }
     return 1;
 }
+
+static int next_tile(Tile *tile, int64_t n) { return next_tile_before(tile, n, tile->from->shape[2]); }
 
 /* Rounds what a loop has written. */
 static void close_tile(const Tile *tile, int64_t n) {

@@ -220,29 +220,25 @@ class _Pass:
 
     def value(self) -> Array:
         """The loss; its gradient comes to `slopes`."""
-        ops, xp = self.ops, self.ops.xp
-        value = added(ops.run(self.chunk, ops.chunks(*shape_of(self.logits), small=True)))
+        ops = self.ops
+        value = self.by_loop() if self.plain else None
+        if value is None:
+            value = added(ops.run(self.in_parts, ops.chunks(*shape_of(self.logits), small=True)))
         # A weight that all elements have has waited for their sum.
-        return xp.astype(value * self.lines.base if self.loss.weight is None else value, self.dtype)
+        return ops.xp.astype(value * self.lines.base if self.loss.weight is None else value, self.dtype)
 
-    def chunk(self, chunk: Chunk) -> Array:
-        """The sum over one chunk."""
-        found = self.by_loop(chunk) if self.plain else None
-        return self.in_parts(chunk) if found is None else found
-
-    def by_loop(self, chunk: Chunk) -> Array | None:
-        """With the backend's loop, if it has one for such arrays."""
-        (place, span), lines = chunk, self.lines
+    def by_loop(self) -> Array | None:
+        """The sum with the backend's loop, if it has one for such arrays."""
+        lines = self.lines
         weight = (1.0, 0.0) if self.loss.weight is None else (lines.base, lines.rise)
         by = (lines.base, lines.rise)
         if self.upstream is not None:
             by = (lines.base * self.upstream, lines.rise * self.upstream)
-        room = None if self.slopes is None else self.slopes[place, :, span]
-        z, y = self.logits[place, :, span], self.labels[place, :, span]
-        return self.ops.binary_cross_entropy(z, y, self.loss.ignore_index, weight, by, lines.extra, room)
+        ignored = self.loss.ignore_index
+        return self.ops.binary_cross_entropy(self.logits, self.labels, ignored, weight, by, lines.extra, self.slopes)
 
     def in_parts(self, chunk: Chunk) -> Array:
-        """In calls of the standard."""
+        """The sum over one chunk, in calls of the standard."""
         ops, xp, loss, (place, span) = self.ops, self.ops.xp, self.loss, chunk
         y = self.labels[place, span] if len(self.labels.shape) == 2 else self.labels[place, :, span]
         target, mask = loss._target(ops, y, self.channels, self.dtype)

@@ -12,7 +12,6 @@ import numpy as np
 from unilossseg import _errors
 from unilossseg._pixels import (
     PixelLabels,
-    added,
     average,
     class_values,
     flat,
@@ -27,7 +26,6 @@ from unilossseg._pixels import (
     work_dtype,
 )
 from unilossseg.backends import Array, Backend, backend_of
-from unilossseg.backends._backend import Chunk
 from unilossseg.losses._weighted_cross_entropy import WeightedCrossEntropy
 
 EPS = 1e-8
@@ -197,14 +195,8 @@ class CrossEntropyLoss(WeightedCrossEntropy):
         share = like / self._denominator(ops, like, size_of(labels), lambda: tally[0])
         by = share if upstream is None else share * upstream
         slopes = ops.buffer_like(logits) if gradient else None
-
-        def task(chunk: Chunk) -> Array | None:
-            place, span = chunk
-            room = None if slopes is None else slopes[place, :, span]
-            return ops.plain_cross_entropy(logits[place, :, span], labels[chunk], self.ignore_index, by, room)
-
-        parts = ops.run(task, ops.chunks(*shape_of(logits)))
-        return None if parts[0] is None else (xp.astype(added(parts) * share, dtype), slopes)
+        found = ops.plain_cross_entropy(logits, labels, self.ignore_index, by, slopes)
+        return None if found is None else (xp.astype(found * share, dtype), slopes)
 
     def _hardest(self, ops: Backend, hardness: Array, scaled: Array, w: Array, pixels: PixelLabels) -> Array:
         xp = ops.xp

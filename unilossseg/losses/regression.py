@@ -90,14 +90,14 @@ class ElementLoss(Loss):
         values = xp.empty_like(z, dtype=dtype) if self.reduction == "none" else None
         slopes = ops.buffer_like(z) if gradient else None
 
+        if values is None and (upstream is None or len(upstream.shape) == 0):
+            factor = share if upstream is None else share * upstream
+            ignored = self.ignore_index if self.masks() else None  # type: ignore[attr-defined]
+            found = ops.differences(z, y, ignored, self.squares, factor, slopes)
+            if found is not None:
+                return xp.astype(share * found, dtype), None if slopes is None else xp.reshape(slopes, shape)
+
         def task(here: tuple[slice, ...]) -> Array:
-            if values is None and (upstream is None or len(upstream.shape) == 0):
-                room = None if slopes is None else slopes[here]
-                factor = share if upstream is None else share * upstream
-                ignored = self.ignore_index if self.masks() else None  # type: ignore[attr-defined]
-                found = ops.differences(z[here], y[here], ignored, self.squares, factor, room)
-                if found is not None:
-                    return found
             label = ops.unpacked(y[here])
             d = upcast(ops, z[here]) - xp.astype(label, dtype, copy=False)
             if self.masks():
