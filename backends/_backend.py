@@ -36,6 +36,7 @@ Chunk = tuple[slice, slice]
 LARGE_CHUNK = 1 << 26
 
 MOST_CONSTANTS = 256
+_NOTHING = nullcontext()
 
 
 class Computation(Protocol):
@@ -120,6 +121,10 @@ class Backend(FusedOperations):
         dtype = self.work_dtype(x)
         return x if x.dtype == dtype else self.cast(x, dtype)
 
+    def reshape(self, x: Array, shape: tuple[int, ...]) -> Array:
+        """The array in another shape."""
+        return self.xp.reshape(x, shape)
+
     # ------------------------------------------------------------------------------------------------ gradients
     def stop_gradient(self, x: Array) -> Array:
         """The same values, detached from autograd."""
@@ -138,7 +143,7 @@ class Backend(FusedOperations):
 
     def full_precision(self) -> AbstractContextManager[None]:
         """A context in which the framework's automatic mixed precision leaves the dtypes of a formula alone."""
-        return nullcontext()
+        return _NOTHING
 
     # ------------------------------------------------------------------------------------------------ closed forms
     def kernel(self, x: Array) -> Backend | None:
@@ -194,7 +199,7 @@ class Backend(FusedOperations):
 
     def limited_threads(self, count: int | None) -> AbstractContextManager[None]:
         """A context in which `run` uses no more threads than that."""
-        return nullcontext()
+        return _NOTHING
 
     def exp_(self, x: Array) -> Array:
         """exp(x); may overwrite x, which must be a temporary."""

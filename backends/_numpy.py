@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -63,6 +63,10 @@ class NumPyBackend(Backend):
         """Values are at hand."""
         return True
 
+    def reshape(self, x: Array, shape: tuple[int, ...]) -> Array:
+        """NumPy's function asks what kind of array it has, and then calls the method."""
+        return x.reshape(shape)
+
     def chunks(self, images: int, channels: int, pixels: int, *, small: bool = False) -> Sequence[Chunk]:
         """Pieces that fit a core's cache: several small images together, or part of a large one."""
         limit = min(_threads.CHUNK_ELEMENTS, SMALL if small else _threads.CHUNK_ELEMENTS) // channels
@@ -101,11 +105,9 @@ class NumPyBackend(Backend):
         self.run(put, others)
         return out
 
-    @contextmanager
-    def limited_threads(self, count: int | None) -> Iterator[None]:
+    def limited_threads(self, count: int | None) -> AbstractContextManager[None]:
         """Of the pool. Nor does NumPy warn inside: a logit far below the largest is meant to overflow to -inf."""
-        with _threads.limited(count), np.errstate(over="ignore"):
-            yield
+        return _Limits(count)
 
     def elementwise(self, function: Callable[..., Any], *arrays: Array) -> Any:
         """On pieces that fit a core's cache, one after the other."""
@@ -155,7 +157,7 @@ class NumPyBackend(Backend):
         count, flat = super().tally, labels.reshape(-1)
 
         def part(start: int) -> Array:
-            return count(flat[start : start + SMALL], ignore_index, most)
+            return count(self.unpacked(flat[start : start + SMALL]), ignore_index, most)
 
         return sum(self.run(part, range(0, flat.size, SMALL)))
 
@@ -236,6 +238,19 @@ class NumPyBackend(Backend):
     def uniform(self, shape: tuple[int, ...], like: Array) -> Array:
         """From NumPy's global generator, which `numpy.random.seed` seeds."""
         return np.random.random_sample(shape).astype(np.float64 if like.dtype == np.float64 else np.float32)
+
+
+class _Limits(_threads.Limited):
+    """Of threads, and of what NumPy warns of."""
+
+    def __enter__(self) -> None:
+        super().__enter__()
+        self._warnings = np.errstate(over="ignore")
+        self._warnings.__enter__()
+
+    def __exit__(self, *error: Any) -> None:
+        self._warnings.__exit__(*error)
+        super().__exit__(*error)
 
 
 @functools.cache

@@ -22,8 +22,14 @@ for _dtype in (torch.float32, torch.float64):
         _function(torch.ones(8, dtype=_dtype))
 
 # Now rather than in the first call: it takes a tenth of a second.
-get_backend("numpy")
+_NUMPY = get_backend("numpy")
 
+#: The kinds of dtype that losses ask for.
+_KINDS = {
+    "bool": (torch.bool,),
+    "integral": tuple(getattr(torch, f"{sign}int{bits}") for sign in ("", "u") for bits in (8, 16, 32, 64)),
+    "real floating": (torch.float16, torch.bfloat16, torch.float32, torch.float64),
+}
 _HALF = (torch.float16, torch.bfloat16)
 
 
@@ -36,6 +42,19 @@ class TorchBackend(Backend):
     def device(self, x: Array) -> Any:
         """A torch.device."""
         return x.device
+
+    def is_dtype(self, x: Array, kind: str | tuple[str, ...]) -> bool:
+        """Looked up: array-api-compat takes apart what it is asked, kind by kind."""
+        if not isinstance(kind, tuple):
+            return x.dtype in _KINDS[kind] if kind in _KINDS else super().is_dtype(x, kind)
+        for one in kind:  # noqa: SIM110  every call asks twice, and a generator takes twice as long
+            if self.is_dtype(x, one):
+                return True
+        return False
+
+    def reshape(self, x: Array, shape: tuple[int, ...]) -> Array:
+        """The method."""
+        return x.reshape(shape)
 
     def traced(self, x: Array) -> bool:
         """By the compiler or a transform of torch.func; fake and meta tensors too."""
@@ -75,11 +94,12 @@ class TorchBackend(Backend):
         """NumPy in the CPU's memory, torch itself on a device, the plain formula under a transform."""
         if _is_symbolic(x):
             return None
-        return get_backend("numpy") if x.device.type == "cpu" else self
+        return _NUMPY if x.device.type == "cpu" else self
 
     def to_kernel(self, x: Array, packed: bool = False) -> Array:
         """A view of a CPU tensor; bfloat16, which NumPy lacks, as float32 or as its bits."""
-        x = x.detach()
+        if x.requires_grad:
+            x = x.detach()
         if x.device.type != "cpu":
             return x
         if x.dtype != torch.bfloat16:
@@ -93,7 +113,7 @@ class TorchBackend(Backend):
             bits = x.dtype == BFLOAT16
             x = torch.from_numpy(x.view(np.int16) if bits else x)
             x = x.view(torch.bfloat16) if bits else x
-        return x if dtype is None else x.to(dtype)
+        return x if dtype is None or x.dtype == dtype else x.to(dtype)
 
     def threads(self) -> int:
         """torch's own setting, which a data loader's worker has at 1."""
@@ -132,13 +152,12 @@ class TorchBackend(Backend):
 
 def _is_symbolic(x: Array) -> bool:
     """Whether the tensor has no values of its own: traced by the compiler, transformed by torch.func, fake or meta."""
-    return (
-        torch.compiler.is_compiling()
-        or x.device.type == "meta"
-        or is_fake(x)
-        or is_traceable_wrapper_subclass(x)
-        or torch._C._functorch.is_functorch_wrapped_tensor(x)
-    )
+    if torch.compiler.is_compiling() or x.device.type == "meta" or torch._C._functorch.is_functorch_wrapped_tensor(x):
+        return True
+    # A plain tensor is none of the subclasses that the others look for, one after the other.
+    if type(x) is torch.Tensor:
+        return torch._is_functional_tensor(x) and is_fake(x)
+    return is_fake(x) or is_traceable_wrapper_subclass(x)
 
 
 class _ClosedForm(torch.autograd.Function):

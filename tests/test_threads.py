@@ -67,12 +67,12 @@ def test_an_error_comes_out_and_leaves_the_pool_in_order() -> None:
 
 
 def test_a_framework_limits_its_calls() -> None:
-    with _threads.limited(1):
+    with _threads.Limited(1):
         assert num_threads() == 1
         set_num_threads(6)
         assert num_threads() == 6, "the user's setting comes first"
     set_num_threads(None)
-    with _threads.limited(3):
+    with _threads.Limited(3):
         assert num_threads() == 3
     assert num_threads() >= 1
 

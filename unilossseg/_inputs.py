@@ -22,12 +22,13 @@ def check_logits(owner: str, backend: Backend, logits: Array, least_rank: int) -
     if len(shape) < least_rank:
         expected = "(N, C, *S): batch first, then channels" if least_rank > 1 else "(N, *)"
         raise ValueError(f"{owner}: logits have shape {shape}, expected {expected}")
-    if any(length < 0 for length in shape):
+    least = min(shape)
+    if least < 0:
         raise ValueError(
             f"{owner}: logits have shape {shape} with lengths that are not known yet: trace with fixed lengths (in an "
             "InputSpec too), or keep the loss outside the traced function"
         )
-    if 0 in shape:
+    if least == 0:
         raise ValueError(f"{owner}: logits have shape {shape} and hold no pixel, expected at least one")
 
 
@@ -43,7 +44,7 @@ def same_place(owner: str, backend: Backend, logits: Array, name: str, value: An
             f"convert {name} to an array of the {backend.name} backend"
         )
     here, there = backend.device(logits), backend.device(value)
-    if str(here) != str(there):
+    if here != there and str(here) != str(there):
         raise ValueError(f"{owner}: {name} are on device {there} and logits on {here}: move them to {here}")
 
 
@@ -61,7 +62,7 @@ def without_channel(owner: str, backend: Backend, name: str, logits: Array, valu
     if shape == flat:
         return value
     if shape == single:
-        return backend.xp.reshape(value, flat)
+        return backend.reshape(value, flat)
     raise ValueError(f"{owner}: {name} have shape {shape}, expected {flat} or {single} to match logits {full}")
 
 
@@ -86,6 +87,8 @@ class Checked(NamedTuple):
     labels: Array
     #: What `tally` counted in them, where they were looked at.
     tally: Array | None = None
+    #: The labels as an array of the kernel's, likewise.
+    seen: Array | None = None
     #: A number of the backend, NaN where a label was out of range and nobody may raise; None: none was.
     poison: Array | None = None
 
@@ -110,7 +113,7 @@ def check_range(
         tally = kernel.tally(values, ignore_index, limit - 1)
         if int(kernel.read(tally[3])) > 0:
             _raise_out_of_range(loss.name, kernel, values, limit, ignore_index)
-        return Checked(labels, tally)
+        return Checked(labels, tally, values)
     xp = backend.xp
     if backend.is_dtype(labels, ("integral", "bool")):
         # Narrow integers wrap around in some frameworks' comparisons with larger numbers.
@@ -118,7 +121,7 @@ def check_range(
     wrong = _out_of_range(backend, labels, limit, ignore_index)
     safe = xp.where(wrong, xp.zeros_like(labels), labels)
     one = xp.ones_like(xp.any(wrong), dtype=xp.float32)
-    return Checked(safe, None, xp.where(xp.any(wrong), one * xp.nan, one))
+    return Checked(safe, poison=xp.where(xp.any(wrong), one * xp.nan, one))
 
 
 def _out_of_range(ops: Backend, values: Array, limit: int, ignore_index: int | None) -> Array:

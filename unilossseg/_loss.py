@@ -197,10 +197,10 @@ class Loss:
             backend = backend_of(logits)
         except TypeError as error:
             raise TypeError(f"{self.name}: {error}") from None
-        unknown = sorted(set(inputs) - set(self.call_inputs))
-        if unknown:
-            known = ", ".join(("validate", *self.call_inputs))
-            raise TypeError(f"{self.name}: unexpected input {unknown[0]!r}: a call takes logits, labels and {known}")
+        for unknown in inputs:
+            if unknown not in self.call_inputs:
+                known = ", ".join(("validate", *self.call_inputs))
+                raise TypeError(f"{self.name}: unexpected input {unknown!r}: a call takes logits, labels and {known}")
         _inputs.check_logits(self.name, backend, logits, self.least_rank)
         _inputs.same_place(self.name, backend, logits, "labels", labels)
         self.check_channels(int(logits.shape[1]) if len(logits.shape) > 1 else 1)
@@ -216,7 +216,7 @@ class Loss:
         checked = _inputs.Checked(ready)
         if self.class_labels:
             checked = _inputs.check_range(self, kernel or backend, backend, logits, ready, _wanted(self, validate))
-        return _Batch(self, backend, kernel, logits, checked.labels, extras, checked.tally, checked.poison)
+        return _Batch(self, backend, kernel, logits, checked, extras)
 
 
 def _wanted(loss: Loss, validate: bool | None) -> bool | None:
@@ -225,7 +225,7 @@ def _wanted(loss: Loss, validate: bool | None) -> bool | None:
     return _errors.flag(loss.name, "validate", validate)
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True, eq=False)
 class _Batch:
     """One checked call."""
 
@@ -233,17 +233,14 @@ class _Batch:
     backend: Backend
     kernel: Backend | None
     logits: Array
-    labels: Array
+    checked: _inputs.Checked
     extras: dict[str, Array]
-    #: See `_inputs.Checked`; the former is an array of the kernel's.
-    tally: Array | None
-    poison: Array | None
 
     def plain(self, logits: Array) -> Array:
         """The value by the formula, differentiable."""
-        ops = self.backend
-        value = self.loss.compute(ops, upcast(ops, logits), self.labels, **self.extras)
-        return value if self.poison is None else value * ops.xp.astype(self.poison, value.dtype)
+        ops, poison = self.backend, self.checked.poison
+        value = self.loss.compute(ops, upcast(ops, logits), self.checked.labels, **self.extras)
+        return value if poison is None else value * ops.xp.astype(poison, value.dtype)
 
     @property
     def expected(self) -> float | None:
@@ -271,30 +268,31 @@ class _Batch:
 
     def fused(self, logits: Array, gradient: bool, upstream: Array | None) -> tuple[Array, Array | None]:
         """The value and, if wanted, the gradient by the closed form, computed in the kernel's namespace."""
-        backend, ops = self.backend, self.kernel
+        loss, backend, ops, checked, poison = self.loss, self.backend, self.kernel, self.checked, None
         assert ops is not None
-        assert self.loss.closed_form is not None
-        z = backend.to_kernel(logits, packed=self.loss.packed_logits)
-        arrays = {name: backend.to_kernel(value) for name, value in self.extras.items()}
+        assert loss.closed_form is not None
+        z = backend.to_kernel(logits, packed=loss.packed_logits)
+        arrays = {name: backend.to_kernel(value) for name, value in self.extras.items()} if self.extras else {}
         scale = None if upstream is None else backend.to_kernel(upstream)
-        if self.poison is not None:
-            poison = ops.xp.astype(backend.to_kernel(self.poison), work_dtype(ops, z))
+        if checked.poison is not None:
+            poison = ops.xp.astype(backend.to_kernel(checked.poison), work_dtype(ops, z))
             scale = poison if scale is None else scale * poison
         if scale is not None:
             scale = ops.xp.astype(scale, work_dtype(ops, z), copy=False)
-        flattened = flat(ops, z) if self.loss.flat_pixels else z
-        labels = backend.to_kernel(self.labels, packed=self.loss.packed_labels)
-        if self.loss.tallied:
-            arrays["tally"] = self.tally
+        flattened = flat(ops, z) if loss.flat_pixels else z
+        labels = checked.seen
+        if labels is None:
+            labels = backend.to_kernel(checked.labels, packed=loss.packed_labels)
+        if loss.tallied:
+            arrays["tally"] = checked.tally
         with ops.limited_threads(backend.threads()):
-            value, slope = self.loss.closed_form(ops, flattened, labels, gradient=gradient, upstream=scale, **arrays)
-        if self.poison is not None:
+            value, slope = loss.closed_form(ops, flattened, labels, gradient=gradient, upstream=scale, **arrays)
+        if poison is not None:
             value = value * poison
         value = backend.from_kernel(value)
         if slope is None:
             return value, None
-        slope = ops.xp.reshape(slope, shape_of(logits))
-        return value, backend.from_kernel(slope, logits.dtype)
+        return value, backend.from_kernel(ops.reshape(slope, shape_of(logits)), logits.dtype)
 
 
 def value_and_grad(loss: Loss) -> Callable[..., tuple[Any, Array]]:

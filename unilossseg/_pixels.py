@@ -47,7 +47,7 @@ def upcast(ops: Backend, x: Array) -> Array:
 def flat(ops: Backend, x: Array, leading: int = 2) -> Array:
     """Spatial axes as one: (N, C, *S) to (N, C, S), or (N, *S) to (N, S) with one leading axis."""
     shape = shape_of(x)
-    return ops.xp.reshape(x, (*shape[:leading], math.prod(shape[leading:])))
+    return x if len(shape) == leading + 1 else ops.reshape(x, (*shape[:leading], math.prod(shape[leading:])))
 
 
 def differs(ops: Backend, labels: Array, number: int) -> Array:

@@ -172,7 +172,7 @@ class BCELoss(Loss):
     def _flat_labels(self, ops: Backend, z: Array, labels: Array) -> Array:
         """Labels as (N, C, S), or class numbers as (N, S): the number of entries tells (with one channel, the former)."""
         images, _, count = shape = shape_of(z)
-        return ops.xp.reshape(labels, shape if size_of(labels) == size_of(z) else (images, count))
+        return ops.reshape(labels, shape if size_of(labels) == size_of(z) else (images, count))
 
     def compute(self, ops: Backend, logits: Array, labels: Array, **inputs: Array) -> Array:
         """Differentiable formula."""
@@ -193,7 +193,8 @@ class BCELoss(Loss):
         labels, shape = self._flat_labels(ops, logits, labels), shape_of(logits)
         if len(labels.shape) == 3:
             # Every element for itself: channels are no more than pixels.
-            logits, labels = (ops.xp.reshape(x, (shape[0], 1, -1)) for x in (logits, labels))
+            row = (shape[0], 1, shape[1] * shape[2])
+            logits, labels = ops.reshape(logits, row), ops.reshape(labels, row)
         run = _Pass(self, ops, logits, labels, tally, gradient, upstream)
         return run.value(), run.slopes
 
@@ -260,7 +261,7 @@ class _Pass:
         return xp.sum(above, dtype=xp.float64)
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class _Shares:
     """Numbers of a whole batch: what one element counts, twice the share of positives and of negatives."""
 
@@ -271,7 +272,7 @@ class _Shares:
     number: Callable[[float], Any]
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class _Lines:
     """An element's weight is base + rise * y (times its image's), the factor of the softplus term 1 + extra * y."""
 

@@ -141,31 +141,34 @@ class CrossEntropyLoss(WeightedCrossEntropy):
         semantic = inputs.get("semantic_weights")
         every = self.top_k_percent_pixels == 1
         if every and self.weight is None and semantic is None:
-            whole = self._denominator(ops, losses, size_of(losses), lambda: ops.count(pixels.valid))
-            return spread(ops, pixels.valid, losses, whole)
+            counted = self._counted(ops, losses, pixels)
+            return spread(ops, pixels.valid, losses, self._denominator_of(ops, counted, size_of(losses)))
         w = self.class_weight(ops, pixels, losses)
         scaled = w
         if semantic is not None:
             scaled = w * xp.astype(flat(ops, upcast(ops, semantic), leading=1), w.dtype)
         if every:
-            whole = self._denominator(ops, w, size_of(w), lambda: ops.count(pixels.valid))
+            whole = self._denominator_of(ops, self._counted(ops, w, pixels), size_of(w))
             return ops.elementwise(lambda weights: weights / whole, scaled)
         # Without weights they are the losses, which are 0 where ignored.
         hardness = losses if self.weight is None and semantic is None else scaled * losses
         return self._hardest(ops, hardness, scaled, w, pixels)
 
-    def _denominator(self, ops: Backend, w: Array, size: int, count: Callable[[], Array]) -> Array:
-        """P times the mean of the weights w that count, and a little; without class weights it asks for the valid pixels'
-        number.
-        """
+    def _counted(self, ops: Backend, w: Array, pixels: PixelLabels) -> Array:
+        """The mean of the weights w that count, which without class weights are the valid pixels."""
         xp = ops.xp
         if not self.avg_non_ignore:
-            counted = xp.ones((), dtype=w.dtype, device=ops.device(w))
-        elif self.weight is not None:
-            counted = average(ops, w)
-        else:
-            counted = xp.divide(xp.astype(count(), w.dtype), size)
-        return xp.multiply(xp.add(counted, EPS), size)
+            return xp.ones((), dtype=w.dtype, device=ops.device(w))
+        if self.weight is not None:
+            return average(ops, w)
+        return xp.divide(xp.astype(ops.count(pixels.valid), w.dtype), size_of(w))
+
+    def _denominator(self, counted: Any, size: int, number: Callable[[float], Any]) -> Any:
+        """P times the mean of what counts, and a little; see `numbers_of`."""
+        return (counted + number(EPS)) * number(size)
+
+    def _denominator_of(self, ops: Backend, counted: Array, size: int) -> Array:
+        return self._denominator(counted, size, lambda number: ops.xp.full_like(counted, number))
 
     def closed_form(  # type: ignore[override]
         self,
@@ -190,13 +193,13 @@ class CrossEntropyLoss(WeightedCrossEntropy):
     def _by_loop(
         self, ops: Backend, logits: Array, labels: Array, tally: Array, gradient: bool, upstream: Array | None
     ) -> tuple[Array, Array | None] | None:
-        xp, dtype = ops.xp, work_dtype(ops, logits)
-        like = xp.ones((), dtype=dtype)
-        share = like / self._denominator(ops, like, size_of(labels), lambda: tally[0])
+        size = size_of(labels)
+        counted = float(ops.read(tally[0])) / size if self.avg_non_ignore else 1.0
+        share = 1 / self._denominator(counted, size, float)
         by = share if upstream is None else share * upstream
         slopes = ops.buffer_like(logits) if gradient else None
         found = ops.plain_cross_entropy(logits, labels, self.ignore_index, by, slopes)
-        return None if found is None else (xp.astype(found * share, dtype), slopes)
+        return None if found is None else (ops.xp.astype(found * share, work_dtype(ops, logits)), slopes)
 
     def _hardest(self, ops: Backend, hardness: Array, scaled: Array, w: Array, pixels: PixelLabels) -> Array:
         xp = ops.xp

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, ClassVar
 
@@ -56,13 +57,12 @@ class ElementLoss(Loss):
             raise ValueError(f"{self.name}: labels have shape {shape}, expected {full}, the shape of the logits")
         return labels
 
-    def _share(self, ops: Backend, counted: Array, size: int) -> Array:
-        """What one element counts, of so many of which the mean of the mask, `counted`, is left."""
+    def _share(self, counted: Any, size: int, number: Callable[[float], Any]) -> Any:
+        """What one element counts, of so many of which the mean of the mask, `counted`, is left; see `numbers_of`."""
         if self.reduction != "mean":
-            return ops.xp.ones_like(counted)
-        xp, one = ops.xp, ops.xp.ones_like(counted)
+            return number(1)
         # Without a mask the mean is plain: no eps in its denominator.
-        return xp.divide(one, xp.multiply(xp.add(counted, EPS) if self.masks() else one, size))
+        return number(1) / ((counted + number(EPS) if self.masks() else number(1)) * number(size))
 
     def _mask(self, ops: Backend, labels: Array) -> Array:
         return differs(ops, labels, self.ignore_index)  # type: ignore[attr-defined]
@@ -71,7 +71,7 @@ class ElementLoss(Loss):
         """Differentiable formula."""
         xp = ops.xp
         mask = self._mask(ops, labels) if self.masks() else xp.ones_like(labels, dtype=xp.bool)
-        share = self._share(ops, average(ops, as_weights(ops, mask, logits)), size_of(logits))
+        share = self._share_of(ops, average(ops, as_weights(ops, mask, logits)), size_of(logits))
         terms = share * keep_where(ops, mask, self.distance(ops, logits - xp.astype(labels, logits.dtype)))
         return terms if self.reduction == "none" else total(ops, terms)
 
@@ -79,23 +79,21 @@ class ElementLoss(Loss):
         self, ops: Backend, logits: Array, labels: Array, *, gradient: bool, upstream: Array | None
     ) -> tuple[Array, Array | None]:
         """Derivative a * e'(z - y), a piece of the elements at a time."""
-        xp = ops.xp
-        row, shape = (1, 1, -1), shape_of(logits)
-        z, y = xp.reshape(logits, row), xp.reshape(labels, row)
-        chunks = [(slice(0, 1), slice(0, 1), span) for _, span in ops.chunks(*shape_of(z), small=True)]
+        xp, shape = ops.xp, shape_of(logits)
+        row = (1, 1, math.prod(shape))
+        z, y = ops.reshape(logits, row), ops.reshape(labels, row)
         dtype = work_dtype(ops, logits)
-        share = self._share(ops, self._counted(ops, y, chunks, dtype), size_of(z))
+        share = self._counted_share(ops, y, dtype)
         if upstream is not None and len(upstream.shape) > 0:
             upstream = xp.reshape(upstream, row)
         values = xp.empty_like(z, dtype=dtype) if self.reduction == "none" else None
         slopes = ops.buffer_like(z) if gradient else None
-
         if values is None and (upstream is None or len(upstream.shape) == 0):
             factor = share if upstream is None else share * upstream
             ignored = self.ignore_index if self.masks() else None  # type: ignore[attr-defined]
             found = ops.differences(z, y, ignored, self.squares, factor, slopes)
             if found is not None:
-                return xp.astype(share * found, dtype), None if slopes is None else xp.reshape(slopes, shape)
+                return xp.astype(share * found, dtype), slopes
 
         def task(here: tuple[slice, ...]) -> Array:
             label = ops.unpacked(y[here])
@@ -113,19 +111,25 @@ class ElementLoss(Loss):
                 slopes[here] = ops.cast(self.derivative(ops, d) * factor, logits.dtype)
             return xp.sum(loss, dtype=xp.float64)
 
-        sums = ops.run(task, chunks)
-        slopes = None if slopes is None else xp.reshape(slopes, shape)
+        sums = ops.run(task, [(slice(0, 1), slice(0, 1), span) for _, span in ops.chunks(*row, small=True)])
         if values is not None:
             return xp.reshape(values, shape), slopes
         return xp.astype(share * added(sums), dtype), slopes
 
-    def _counted(self, ops: Backend, labels: Array, chunks: Sequence[tuple[slice, ...]], dtype: Any) -> Array:
-        """The mean of the mask."""
-        xp = ops.xp
+    def _share_of(self, ops: Backend, counted: Array, size: int) -> Array:
+        return self._share(counted, size, lambda number: ops.xp.full_like(counted, number))
+
+    def _counted_share(self, ops: Backend, labels: Array, dtype: Any) -> Any:
+        """A share in Python's numbers where values are at hand, which take a tenth of an array's time."""
+        xp, size = ops.xp, size_of(labels)
         if self.reduction != "mean" or not self.masks():
-            return xp.ones((), dtype=dtype, device=ops.device(labels))
-        count = ops.run(lambda here: ops.count(self._mask(ops, ops.unpacked(labels[here]))), chunks)
-        return xp.astype(xp.astype(added(count), xp.float64) / size_of(labels), dtype)
+            counted = 1.0 if ops.readable(labels) else xp.ones((), dtype=dtype, device=ops.device(labels))
+        elif ops.readable(labels):
+            counted = float(ops.read(ops.tally(labels, self.ignore_index, 1)[0])) / size  # type: ignore[attr-defined]
+        else:
+            # What else a tally counts would be passes of their own on a device.
+            counted = xp.astype(xp.astype(ops.count(self._mask(ops, labels)), xp.float64) / size, dtype)
+        return self._share(counted, size, float) if isinstance(counted, float) else self._share_of(ops, counted, size)
 
 
 @dataclass(eq=False)
