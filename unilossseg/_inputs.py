@@ -44,7 +44,7 @@ def same_place(owner: str, backend: Backend, logits: Array, name: str, value: An
             f"convert {name} to an array of the {backend.name} backend"
         )
     here, there = backend.device(logits), backend.device(value)
-    if here != there and str(here) != str(there):
+    if not (here is there or here == there or str(here) == str(there)):
         raise ValueError(f"{owner}: {name} are on device {there} and logits on {here}: move them to {here}")
 
 

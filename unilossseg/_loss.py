@@ -140,7 +140,9 @@ class Loss:
 
     def check_channels(self, channels: int) -> None:
         """Raises where the logits' number of channels does not fit the parameters."""
-        _inputs.weight_length(self.name, getattr(self, "weight", None), channels)
+        # A Layer looks everywhere for what it lacks.
+        if "weight" in self.__dataclass_fields__:
+            _inputs.weight_length(self.name, getattr(self, "weight"), channels)  # noqa: B009  the field is a subclass's
 
     # ------------------------------------------------------------------------------------------------ calling
     def __call__(self, logits: Any, labels: Array, *, validate: bool | None = None, **inputs: Array) -> Any:
