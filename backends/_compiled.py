@@ -73,14 +73,20 @@ class CompiledBackend(NumPyBackend):
         return losses, out
 
     def plain_cross_entropy(
-        self, x: Array, labels: Array, ignore_index: int, share: Array, out: Array | None
+        self, x: Array, labels: Array, ignore_index: int, weight: Array | None, share: Array, out: Array | None
     ) -> Array | None:
         """One pass, which reads the labels as they are and writes nothing but the gradient."""
-        known = _are_pixels(x) and labels.dtype in _LABELS and _in_rows(labels) and -(2**63) <= ignore_index < 2**63
-        if not known or not (out is None or _takes(out, x)):
+        if not (_are_pixels(x) and _are_classes(labels, ignore_index)) or not (out is None or _takes(out, x)):
             return None
-        z, slopes, threads = _bits(x), _bits(out), _threads.threads_here()
-        return np.float64(_loops.plain_cross_entropy(z, labels, slopes, ignore_index, float(share), threads))
+        z, slopes, by_class = _bits(x), _bits(out), None if weight is None else _side_by_side(weight)
+        threads = _threads.threads_here()
+        return np.float64(_loops.plain_cross_entropy(z, labels, slopes, by_class, ignore_index, float(share), threads))
+
+    def weight_sum(self, labels: Array, ignore_index: int, weight: Array) -> Array:
+        """One pass."""
+        if weight.dtype != np.float32 or not _are_classes(labels, ignore_index):
+            return super().weight_sum(labels, ignore_index, weight)
+        return np.float64(_loops.weight_sum(labels, _side_by_side(weight), ignore_index, _threads.threads_here()))
 
     def relaxed_cross_entropy(
         self, x: Array, near: Array, weights: Array | None = None, out: Array | None = None
@@ -229,6 +235,11 @@ def _fits(x: Any) -> bool:
 def _are_pixels(x: Any) -> bool:
     """The same, or half precision."""
     return x.dtype in _FLOATS and x.ndim == 3 and _in_rows(x)
+
+
+def _are_classes(labels: Any, ignore_index: int) -> bool:
+    """(N, S), and read as they are."""
+    return labels.dtype in _LABELS and _in_rows(labels) and -(2**63) <= ignore_index < 2**63
 
 
 def _takes(out: Any, x: Any) -> bool:

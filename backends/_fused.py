@@ -30,6 +30,7 @@ class FusedOperations:
         keep_where: Callable[..., Array]
         count: Callable[..., Array]
         differs: Callable[[Array, int], Array]
+        split_labels: Callable[[Array, int], tuple[Array, Array]]
         argsort_descending: Callable[[Array], Array]
         in_order: Callable[[Array, Array], Array]
         unsort: Callable[[Array, Array], Array]
@@ -62,14 +63,21 @@ class FusedOperations:
         return losses, self.subtract_at(slope, index, weights)
 
     def plain_cross_entropy(
-        self, x: Array, labels: Array, ignore_index: int, share: Array, out: Array | None
+        self, x: Array, labels: Array, ignore_index: int, weight: Array | None, share: Array, out: Array | None
     ) -> Array | None:
-        """The sum of logsumexp(x) - x[y] over the labels y (N, S) that count, float64; x may be of half precision.
+        """The sum of w[y] (logsumexp(x) - x[y]) over the labels y (N, S) that count, float64; x may be of half precision.
 
-        The derivative of each term times `share` goes to `out`. None: the backend has no loop of its own for this, or not
-        for such arrays.
+        `weight` has one w for each class, None for 1. The derivative of each term times `share` goes to `out`. None: the
+        backend has no loop of its own for this, or not for such arrays.
         """
         return None
+
+    def weight_sum(self, labels: Array, ignore_index: int, weight: Array) -> Array:
+        """The sum of w[y] over the labels y (N, S) that count, float64."""
+        xp = self.xp
+        index, valid = self.split_labels(labels, ignore_index)
+        weights = xp.reshape(xp.take(weight, xp.reshape(index, (-1,)), axis=0), index.shape)
+        return xp.sum(self.keep_where(valid, weights), dtype=xp.float64)
 
     def relaxed_cross_entropy(
         self, x: Array, near: Array, weights: Array | None = None, out: Array | None = None

@@ -15,8 +15,16 @@ def cross_entropy(
     z: Floats | Halves, index: Labels, losses: Floats, weights: Floats = ..., slopes: Floats | Halves = ..., /
 ) -> None: ...
 def plain_cross_entropy(
-    z: Floats | Halves, labels: Labels, slopes: Floats | Halves | None, ignore_index: int, share: float, threads: int, /
+    z: Floats | Halves,
+    labels: Labels,
+    slopes: Floats | Halves | None,
+    by_class: Floats | None,
+    ignore_index: int,
+    share: float,
+    threads: int,
+    /,
 ) -> float: ...
+def weight_sum(labels: Labels, by_class: Floats, ignore_index: int, threads: int, /) -> float: ...
 def binary_cross_entropy(
     z: Floats | Halves,
     labels: Labels,

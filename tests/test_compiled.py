@@ -98,16 +98,43 @@ def test_cross_entropy(rng, fallback, pixels, channels, kind):
 def test_plain_cross_entropy(rng, pixels, channels, kind):
     x, labels = plain.grid(rng, (2, channels, pixels), np.float32), rng.integers(0, channels, (2, pixels)).astype(kind)
     labels[rng.random(labels.shape) < 0.2] = 255
+    weights = rng.permutation(np.arange(channels, dtype=np.float32)) / 2
     # A class may be the one that is ignored, and so may a number that the labels' dtype cannot hold.
     for ignored in (255, 0, 70_000, -1):
         y = labels if ignored == 255 else np.where(labels == 255, kind(0), labels)
-        exact, slopes = plain.plain_cross_entropy(x, y, ignored, 0.375)
-        room = strided(np.zeros_like(x))
-        for z, given, out in ((x, y, None), (x, y, np.empty_like(x)), (strided(x), strided(y), room)):
-            near(COMPILED.plain_cross_entropy(z, given, ignored, np.float32(0.375), out), exact, 8, scale=16)
-            if out is not None:
-                near(out, slopes, 12)
-        assert np.all(room.base[..., [0, 1, 2, 3, -5, -4, -3, -2, -1]] == 7)
+        for weight in (None, weights):
+            exact, slopes = plain.plain_cross_entropy(x, y, ignored, 0.375, weight)
+            room = strided(np.zeros_like(x))
+            for z, given, out in ((x, y, None), (x, y, np.empty_like(x)), (strided(x), strided(y), room)):
+                found = COMPILED.plain_cross_entropy(z, given, ignored, weight, np.float32(0.375), out)
+                near(found, exact, 8, scale=16)
+                if out is not None:
+                    near(out, slopes, 12)
+            assert np.all(room.base[..., [0, 1, 2, 3, -5, -4, -3, -2, -1]] == 7)
+
+
+@pytest.mark.parametrize("kind", [np.int64, np.int32, np.int16, np.uint8])
+@pytest.mark.parametrize("pixels", SIZES)
+def test_weight_sum(rng, fallback, pixels, kind):
+    labels, weight = rng.integers(0, 5, (3, pixels)).astype(kind), rng.random(5).astype(np.float32)
+    for ignored in (0, 255, 70_000, -1):
+        exact = np.sum(np.where(labels == ignored, 0, weight.astype(np.float64)[labels]))
+        for given in (labels, strided(labels)):
+            found = COMPILED.weight_sum(given, ignored, weight)
+            assert found.dtype == np.float64
+            np.testing.assert_allclose([found, fallback.weight_sum(given, ignored, weight)], exact, rtol=1e-14)
+
+
+def test_a_loss_without_weight_may_be_infinite(rng):
+    x, labels = rng.normal(size=(1, 3, 700)).astype(np.float32), rng.integers(0, 2, (1, 700))
+    labels[0, 7], x[0, 2, 7] = 2, -np.inf
+    out = np.empty_like(x)
+    for weight, finite in (((1, 2, 0), True), ((1, 2, 0.5), False)):
+        value = COMPILED.plain_cross_entropy(x, labels, 255, np.array(weight, np.float32), 1.0, out)
+        assert np.isfinite(value) == finite
+        assert np.all(np.isfinite(out))
+    with pytest.raises(IndexError, match="1 indices are not in"):
+        COMPILED.weight_sum(np.where(labels == 2, 3, labels), 255, np.ones(3, np.float32))
 
 
 @pytest.mark.parametrize("channels", [1, 2, 19])
@@ -404,7 +431,7 @@ def test_softmaxes_of_half_precision(rng, pixels, channels, dtype):
         return ()
 
     both(lambda x, out: COMPILED.cross_entropy(x, index, weights, out)[:1])
-    both(lambda x, out: (COMPILED.plain_cross_entropy(x, index, 0, np.float32(0.3), out),))
+    both(lambda x, out: (COMPILED.plain_cross_entropy(x, index, 0, by_class[0], np.float32(0.3), out),))
     both(lambda x, out: is_out(COMPILED.through_softmax_by_class(x, index, by_class, by_own, weights, out), out))
     for found, wanted in zip(
         (COMPILED.cross_entropy(x, index)[0], *COMPILED.softmax_totals(x, index, weights)),
@@ -431,7 +458,7 @@ def test_arrays_that_the_loops_do_not_read_are_the_fallbacks(rng):
             near(got, wanted, 6, scale=0)
         for got, wanted in zip(COMPILED.split_labels(y, 255), FALLBACK.split_labels(labels, 255), strict=True):
             assert np.array_equal(got, wanted)
-        assert COMPILED.plain_cross_entropy(z, y, 255, np.float32(1), None) is None
+        assert COMPILED.plain_cross_entropy(z, y, 255, None, np.float32(1), None) is None
         ones = COMPILED.binary_cross_entropy(z, z, 255, (1, 0), (1, 0), 0, None)
         assert ones is None or np.isfinite(ones)
     four = labels.reshape(2, 1, 2, 4)

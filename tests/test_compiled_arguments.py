@@ -22,7 +22,8 @@ CALLS = {
     "softplus_and_sigmoid": (((N, C, S), F, 0), ((N, C, S), F, 1), ((N, C, S), F, 1)),
     "split_labels": (((N, S), np.int64, 0), ((N, S), I, 1), ((N, S), B, 1), 255),
     "cross_entropy": (((N, C, S), F, 0), ((N, S), I, 0), ((N, S), F, 1), ((N, S), F, 0), ((N, C, S), F, 1)),
-    "plain_cross_entropy": (((N, C, S), F, 0), ((N, S), np.int64, 0), ((N, C, S), F, 1), 255, 0.5, 2),
+    "plain_cross_entropy": (((N, C, S), F, 0), ((N, S), np.int64, 0), ((N, C, S), F, 1), ((C,), F, 0), 255, 0.5, 2),
+    "weight_sum": (((N, S), np.int64, 0), ((C,), F, 0), 255, 2),
     "through_softmax": (((N, C, S), F, 0), ((N, C, S), F, 0), ((N, S), F, 0), ((N, C, S), F, 1)),
     "softmax_totals": (((N, C, S), F, 0), ((N, S), I, 0), ((N, S), F, 0), ((N, 3, C), D, 1)),
     "through_softmax_by_class": (
@@ -188,10 +189,10 @@ def test_another_dtype(name, i, dtype):
     shape, wanted, _ = CALLS[name][i]
     labels = {"split_labels": ("i8", "i4", "i2", "u1"), "binary_cross_entropy": ("f4", "f2", "u2", "i8", "i4", "u1")}
     labels["differences"] = labels["binary_cross_entropy"]
-    labels["plain_cross_entropy"] = labels["split_labels"]
+    labels["plain_cross_entropy"] = labels["weight_sum"] = labels["split_labels"]
     labels["tally"] = ("f4", "i8", "i4", "i2", "u1")
     labels["widen"] = labels["narrow"] = ("u2", "f2")
-    places = {"split_labels": 0, "tally": 0, "widen": 0}
+    places = {"split_labels": 0, "weight_sum": 0, "tally": 0, "widen": 0}
     taken = labels.get(name, ()) if places.get(name, 1) == i else ()
     if name in ("binary_cross_entropy", "differences") and i != 1 and dtype in ("f2", "u2"):
         # Halves go with halves.
@@ -229,6 +230,11 @@ def test_another_shape(name, i, shape):
         # Labels of any shape are counted.
         called(name, given)
         assert given[1].array[0] == math.prod(shape)
+        return
+    leading = math.prod(shape[: -2 + i]) if name == "weight_sum" else 0
+    if leading == 1 and 1 <= len(shape) <= 3 and (i == 0 or shape[-1] > 0):
+        # Rows of labels of any length, and a weight for each of any number of classes.
+        assert called(name, given) == 0
         return
     if (name, i) == ("lovasz", 0) and math.prod(shape[:-1]) == 1 and 1 <= len(shape) <= 3:
         # As many keys as there are pixels that weigh.
@@ -291,10 +297,16 @@ def test_a_place_that_cannot_be_written_to(name, i):
 def test_no_array(name, i, other):
     given = arguments(name)
     given[i] = other
-    if (name, i) == ("tally", 0) and isinstance(other, bytes):
+    if name in ("tally", "weight_sum") and i == 0 and isinstance(other, bytes):
         # Bytes are labels of eight bits.
-        called(name, given)
-        assert given[1].array[0] == len(other)
+        if name == "tally":
+            called(name, given)
+            assert given[1].array[0] == len(other)
+        elif other:
+            with pytest.raises(IndexError, match="8 indices are not in"):
+                called(name, given)
+        else:
+            assert called(name, given) == 0
         return
     with pytest.raises(REFUSED):
         called(name, given)

@@ -174,8 +174,10 @@ def test_every_fused_instruction_set_gives_the_same_bits():
         yield from COMPILED.class_errors(x[:, 1], top, norm, index.astype(np.int32), valid, 1)
         yield from COMPILED.hinge_errors(x[:, 1], index.astype(np.int32), valid)
         yield from COMPILED.cross_entropy(x, index, weights)
-        yield COMPILED.plain_cross_entropy(x, index, 3, np.float32(0.3), out)
-        yield out.copy()
+        for weight in (None, np.abs(errors[0, :5])):
+            yield COMPILED.plain_cross_entropy(x, index, 3, weight, np.float32(0.3), out)
+            yield out.copy()
+        yield COMPILED.weight_sum(index, 3, np.abs(errors[0, :5]))
         yield from COMPILED.softplus_and_sigmoid(x)
         yield from COMPILED.relaxed_cross_entropy(x, labels == 1, weights)
         yield COMPILED.through_softmax(x, x[:, ::-1].copy(), weights)

@@ -41,10 +41,12 @@ def results(threads, arrays):
         yield slopes.copy()
     _loops.tally(y, counts, 2, 1, threads)
     yield counts
+    weight = np.array([0.5, 3, 0, 1], np.float32)
     for x in (pixels, rounded(pixels)["bfloat16"]):
         out = np.empty_like(x)
-        yield _loops.plain_cross_entropy(x, labels, out, 3, 0.5, threads)
+        yield _loops.plain_cross_entropy(x, labels, out, weight, 3, 0.5, threads)
         yield out
+    yield _loops.weight_sum(labels, weight, 3, threads)
 
 
 def same(found, wanted):
@@ -76,12 +78,14 @@ def test_against_plain_loops(arrays):
         np.testing.assert_allclose(found[at], exact, rtol=1e-6)
         np.testing.assert_allclose(found[at + 1], slopes, rtol=1e-6, atol=1e-6)
     assert found[6].tolist() == [np.sum(y < 2), np.sum(y == 1), np.sum(y == 0), 0]
-    exact, slopes = plain.plain_cross_entropy(pixels, labels, 3, 0.5)
+    weight = np.array([0.5, 3, 0, 1], np.float32)
+    exact, slopes = plain.plain_cross_entropy(pixels, labels, 3, 0.5, weight)
     np.testing.assert_allclose(found[7], exact, rtol=1e-6)
     np.testing.assert_allclose(found[8], slopes, rtol=1e-5, atol=1e-6)
-    exact, slopes = plain.plain_cross_entropy(widened(rounded(pixels)), labels, 3, 0.5)
+    exact, slopes = plain.plain_cross_entropy(widened(rounded(pixels)), labels, 3, 0.5, weight)
     np.testing.assert_allclose(found[9], exact, rtol=1e-6)
     np.testing.assert_allclose(widened(found[10].view(BFLOAT16)), slopes, rtol=2**-8, atol=1e-5)
+    assert found[11] == np.sum(np.where(labels == 3, 0, weight[labels]), dtype=np.float64)
 
 
 @pytest.mark.parametrize("threads", [2, 3, 8, 100, 10**9])

@@ -1,10 +1,12 @@
 /* What every call does: it takes its arrays, and lets them go with an error or a result. */
 
-/* Takes the arguments of a call, in order: name, kinds, whether it is written to. Any failure ends the call. */
+/* Takes the arguments of a call, in order: name, kinds, whether it is written to or may be None, which gives no data. Any failure
+ * ends the call. */
+enum Access { WRITTEN = 1, OPTIONAL = 2 };
 typedef struct {
     const char *name;
     int kinds;
-    int writable;
+    int access;
 } Wanted;
 
 static int take_all(PyObject *const *args, Py_ssize_t given, Array *arrays, const Wanted *wanted, int count) {
@@ -13,7 +15,9 @@ static int take_all(PyObject *const *args, Py_ssize_t given, Array *arrays, cons
         return 0;
     }
     for (int i = 0; i < count; i++) {
-        if (take(args[i], &arrays[i], wanted[i].name, wanted[i].kinds, wanted[i].writable)) continue;
+        memset(&arrays[i], 0, sizeof arrays[i]);
+        if (wanted[i].access & OPTIONAL && args[i] == Py_None) continue;
+        if (take(args[i], &arrays[i], wanted[i].name, wanted[i].kinds, wanted[i].access & WRITTEN)) continue;
         while (--i >= 0) PyBuffer_Release(&arrays[i].view);
         return 0;
     }
@@ -57,11 +61,16 @@ static int has_rows(const Array *array, const char *name, const Array *of) {
     return has_shape(array, name, 1, of->shape[0], of->shape[2]);
 }
 
+/* One number a channel. */
+static int has_classes(const Array *array, const Array *of) { return has_shape(array, "by_class", 1, 1, of->shape[1]); }
+
 /* The loops begin with the first channel. */
-static int has_channels(const Array *array, const char *name) {
-    if (array->shape[1] == 0) PyErr_Format(PyExc_ValueError, "%s has no channels", name);
-    return array->shape[1] != 0;
+static int are_channels(int64_t channels, const char *name) {
+    if (channels == 0) PyErr_Format(PyExc_ValueError, "%s has no channels", name);
+    return channels != 0;
 }
+
+static int has_channels(const Array *array, const char *name) { return are_channels(array->shape[1], name); }
 
 /* What loops that share themselves out have in common. */
 

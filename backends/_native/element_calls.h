@@ -2,7 +2,7 @@
 
 /* softplus_and_sigmoid(x, above, rising) */
 static PyObject *softplus_and_sigmoid(PyObject *self, PyObject *const *args, Py_ssize_t given) {
-    static const Wanted wanted[] = {{"x", FLOAT32, 0}, {"above", FLOAT32, 1}, {"rising", FLOAT32, 1}};
+    static const Wanted wanted[] = {{"x", FLOAT32, 0}, {"above", FLOAT32, WRITTEN}, {"rising", FLOAT32, WRITTEN}};
     Array a[3];
     if (!take_all(args, given, a, wanted, 3)) return NULL;
     if (are_contiguous(a, wanted, 3) && have_one_shape(a, wanted, 3)) {
@@ -35,19 +35,19 @@ static PyObject *convert(PyObject *const *args, Py_ssize_t given, const Wanted *
 }
 
 static PyObject *widen(PyObject *self, PyObject *const *args, Py_ssize_t given) {
-    static const Wanted wanted[] = {{"x", UINT16 | FLOAT16, 0}, {"out", FLOAT32, 1}};
+    static const Wanted wanted[] = {{"x", UINT16 | FLOAT16, 0}, {"out", FLOAT32, WRITTEN}};
     return convert(args, given, wanted, 0);
 }
 
 static PyObject *narrow(PyObject *self, PyObject *const *args, Py_ssize_t given) {
-    static const Wanted wanted[] = {{"x", FLOAT32, 0}, {"out", UINT16 | FLOAT16, 1}};
+    static const Wanted wanted[] = {{"x", FLOAT32, 0}, {"out", UINT16 | FLOAT16, WRITTEN}};
     return convert(args, given, wanted, 1);
 }
 
 /* split_labels(labels, index, valid, ignore_index), contiguous */
 static PyObject *split_labels(PyObject *self, PyObject *const *args, Py_ssize_t given) {
     static const Wanted wanted[] = {
-        {"labels", INT64 | INT32 | INT16 | UINT8, 0}, {"index", INT32, 1}, {"valid", BOOL, 1}};
+        {"labels", INT64 | INT32 | INT16 | UINT8, 0}, {"index", INT32, WRITTEN}, {"valid", BOOL, WRITTEN}};
     Array a[3];
     if (given != 4) return PyErr_Format(PyExc_TypeError, "expected 4 arguments (got %zd)", given);
     long long ignore = PyLong_AsLongLong(args[3]);
@@ -76,11 +76,11 @@ static PyObject *split_labels(PyObject *self, PyObject *const *args, Py_ssize_t 
 }
 
 /* Of z, labels and, if it is wanted, a place for slopes: contiguous, and of one length. bfloat16 comes as its bits. */
-static const Wanted ELEMENTS[] = {{"z", FLOATS, 0}, {"labels", FLOATS | INT64 | INT32 | UINT8, 0}, {"slopes", FLOATS, 1}};
+static const Wanted ELEMENTS[] = {{"z", FLOATS, 0}, {"labels", FLOATS | INT64 | INT32 | UINT8, 0}, {"slopes", FLOATS, WRITTEN | OPTIONAL}};
 
 static int take_elements(PyObject *const *args, Array *a, int *count) {
-    *count = args[2] == Py_None ? 2 : 3;
-    if (!take_all(args, *count, a, ELEMENTS, *count)) return 0;
+    if (!take_all(args, 3, a, ELEMENTS, 3)) return 0;
+    *count = a[2].data ? 3 : 2;
     int fits = are_contiguous(a, ELEMENTS, *count) && have_one_shape(a, ELEMENTS, *count);
     if (fits && *count == 3 && a[2].kind != a[0].kind) {
         PyErr_SetString(PyExc_ValueError, "slopes has a dtype other than that of z");
@@ -176,7 +176,7 @@ static void tally_piece(void *data, int64_t piece, int seat) {
 
 /* tally(labels, counts, ignore_index or None, most, threads): counts (4,) int64 are added to */
 static PyObject *tally(PyObject *self, PyObject *const *args, Py_ssize_t given) {
-    static const Wanted wanted[] = {{"labels", FLOAT32 | INT64 | INT32 | INT16 | UINT8, 0}, {"counts", INT64, 1}};
+    static const Wanted wanted[] = {{"labels", FLOAT32 | INT64 | INT32 | INT16 | UINT8, 0}, {"counts", INT64, WRITTEN}};
     Array a[2];
     if (given != 5) return PyErr_Format(PyExc_TypeError, "expected 5 arguments (got %zd)", given);
     Tally job = {.masks = args[2] != Py_None};

@@ -50,7 +50,7 @@ static PyObject *use(PyObject *self, PyObject *name) {
 static PyMethodDef methods[] = {
     FAST(softmax_sums), FAST(softplus_and_sigmoid), FAST(split_labels),
     FAST(through_softmax), FAST(through_softmax_by_class), FAST(softmax_totals), FAST(relaxed_cross_entropy),
-    FAST(cross_entropy), FAST(plain_cross_entropy), FAST(binary_cross_entropy), FAST(differences), FAST(tally), FAST(class_errors), FAST(hinge_errors),
+    FAST(cross_entropy), FAST(plain_cross_entropy), FAST(weight_sum), FAST(binary_cross_entropy), FAST(differences), FAST(tally), FAST(class_errors), FAST(hinge_errors),
     FAST(kth_largest), FAST(jaccard_keys), FAST(sort_keys), FAST(lovasz), FAST(widen), FAST(narrow),
     {"instruction_sets", instruction_sets, METH_NOARGS, NULL},
     {"use", use, METH_O, NULL},

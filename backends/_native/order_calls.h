@@ -12,7 +12,7 @@ static int have_rows(const Array *arrays, const Wanted *wanted, int count) {
 
 /* kth_largest(x, out, k): of each row (N, S) the k-th largest number, into (N, 1) */
 static PyObject *kth_largest(PyObject *self, PyObject *const *args, Py_ssize_t given) {
-    static const Wanted wanted[] = {{"x", FLOAT32, 0}, {"out", FLOAT32, 1}};
+    static const Wanted wanted[] = {{"x", FLOAT32, 0}, {"out", FLOAT32, WRITTEN}};
     if (given != 3) return PyErr_Format(PyExc_TypeError, "expected 3 arguments (got %zd)", given);
     int64_t k = PyLong_AsLongLong(args[2]);
     Array a[2];
@@ -30,7 +30,7 @@ static PyObject *kth_largest(PyObject *self, PyObject *const *args, Py_ssize_t g
 
 /* jaccard_keys(errors, marks, keys): how many keys there are, and how many marks */
 static PyObject *jaccard_keys(PyObject *self, PyObject *const *args, Py_ssize_t given) {
-    static const Wanted wanted[] = {{"errors", FLOAT32, 0}, {"marks", BOOL, 0}, {"keys", UINT64, 1}};
+    static const Wanted wanted[] = {{"errors", FLOAT32, 0}, {"marks", BOOL, 0}, {"keys", UINT64, WRITTEN}};
     int64_t kept = 0, marked = 0;
     Array a[3];
     if (!take_all(args, given, a, wanted, 3)) return NULL;
@@ -45,7 +45,7 @@ static PyObject *jaccard_keys(PyObject *self, PyObject *const *args, Py_ssize_t 
 
 /* sort_keys(keys, room): by their upper halves, equal ones in their order; whether they have ended up in `room` */
 static PyObject *sort_keys(PyObject *self, PyObject *const *args, Py_ssize_t given) {
-    static const Wanted wanted[] = {{"keys", UINT64, 1}, {"room", UINT64, 1}};
+    static const Wanted wanted[] = {{"keys", UINT64, WRITTEN}, {"room", UINT64, WRITTEN}};
     Array a[2];
     int moved = 0;
     if (!take_all(args, given, a, wanted, 2)) return NULL;
@@ -59,7 +59,7 @@ static PyObject *sort_keys(PyObject *self, PyObject *const *args, Py_ssize_t giv
 
 /* lovasz(keys, slopes, marked, scale): the value; keys are sorted ones, and `marked` how many marks there are in all */
 static PyObject *lovasz(PyObject *self, PyObject *const *args, Py_ssize_t given) {
-    static const Wanted wanted[] = {{"keys", UINT64, 0}, {"slopes", FLOAT32, 1}};
+    static const Wanted wanted[] = {{"keys", UINT64, 0}, {"slopes", FLOAT32, WRITTEN}};
     if (given != 4) return PyErr_Format(PyExc_TypeError, "expected 4 arguments (got %zd)", given);
     int64_t marked = PyLong_AsLongLong(args[2]), wrong = 0, pixels;
     double scale = PyFloat_AsDouble(args[3]), value = 0.0;
@@ -79,7 +79,7 @@ static PyObject *lovasz(PyObject *self, PyObject *const *args, Py_ssize_t given)
 /* class_errors(x, top, norm, index, valid, errors, marks, number) */
 static PyObject *class_errors(PyObject *self, PyObject *const *args, Py_ssize_t given) {
     static const Wanted wanted[] = {{"x", FLOAT32, 0},  {"top", FLOAT32, 0},    {"norm", FLOAT32, 0}, {"index", INT32, 0},
-                                    {"valid", BOOL, 0}, {"errors", FLOAT32, 1}, {"marks", BOOL, 1}};
+                                    {"valid", BOOL, 0}, {"errors", FLOAT32, WRITTEN}, {"marks", BOOL, WRITTEN}};
     if (given != 8) return PyErr_Format(PyExc_TypeError, "expected 8 arguments (got %zd)", given);
     long number = PyLong_AsLong(args[7]);
     Array a[7];
@@ -97,7 +97,7 @@ static PyObject *class_errors(PyObject *self, PyObject *const *args, Py_ssize_t 
 /* hinge_errors(score, index, valid, errors, marks) */
 static PyObject *hinge_errors(PyObject *self, PyObject *const *args, Py_ssize_t given) {
     static const Wanted wanted[] = {
-        {"score", FLOAT32, 0}, {"index", INT32, 0}, {"valid", BOOL, 0}, {"errors", FLOAT32, 1}, {"marks", BOOL, 1}};
+        {"score", FLOAT32, 0}, {"index", INT32, 0}, {"valid", BOOL, 0}, {"errors", FLOAT32, WRITTEN}, {"marks", BOOL, WRITTEN}};
     Array a[5];
     if (!take_all(args, given, a, wanted, 5)) return NULL;
     if (have_rows(a, wanted, 5)) {

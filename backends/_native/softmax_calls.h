@@ -2,7 +2,7 @@
 
 /* softmax_sums(z, norm, top) */
 static PyObject *softmax_sums(PyObject *self, PyObject *const *args, Py_ssize_t given) {
-    static const Wanted wanted[] = {{"z", FLOAT32, 0}, {"norm", FLOAT32, 1}, {"top", FLOAT32, 1}};
+    static const Wanted wanted[] = {{"z", FLOAT32, 0}, {"norm", FLOAT32, WRITTEN}, {"top", FLOAT32, WRITTEN}};
     Array a[3];
     if (!take_all(args, given, a, wanted, 3)) return NULL;
     if (has_channels(a, "z") && has_rows(&a[1], "norm", a) && has_rows(&a[2], "top", a)) {
@@ -18,9 +18,9 @@ static PyObject *softmax_sums(PyObject *self, PyObject *const *args, Py_ssize_t 
 static PyObject *cross_entropy(PyObject *self, PyObject *const *args, Py_ssize_t given) {
     static const Wanted wanted[] = {{"z", FLOATS, 0},
                                     {"index", INT32 | INT64, 0},
-                                    {"losses", FLOAT32, 1},
+                                    {"losses", FLOAT32, WRITTEN},
                                     {"weights", FLOAT32, 0},
-                                    {"slopes", FLOATS, 1}};
+                                    {"slopes", FLOATS, WRITTEN}};
     Array a[5];
     int count = given == 3 ? 3 : 5, slopes = count == 5;
     int64_t wrong = 0;
@@ -46,10 +46,12 @@ static PyObject *cross_entropy(PyObject *self, PyObject *const *args, Py_ssize_t
     return finish_indexed(a, count, wrong, a[0].shape[1]);
 }
 
+/* Loops over labels and their classes, shared out: of each piece a sum. Without `z` it is of the labels' weights alone. */
 typedef struct {
     const Array *z, *labels;
     Tile *tiles;
-    int64_t ignore, step, per_image;
+    const float *by_class;
+    int64_t ignore, channels, step, per_image;
     float share;
     double *sums;
     Atomic wrong;
@@ -58,50 +60,84 @@ typedef struct {
 static void plain_piece(void *data, int64_t piece, int seat) {
     Plain *job = data;
     const Array *labels = job->labels;
+    int64_t n = piece / job->per_image, end = (piece % job->per_image + 1) * job->step, pixels = labels->shape[2], wrong = 0;
     Tile *t = &job->tiles[seat];
-    int64_t n = piece / job->per_image, end = (piece % job->per_image + 1) * job->step, pixels = job->z->shape[2];
     t->start = end - job->step;
     while (next_tile_before(t, n, end < pixels ? end : pixels)) {
-        int64_t wrong = loops->plain_cross_entropy(t->z, t->z_step, INDEX_AT(*labels, n, t->start), labels->kind, job->ignore,
-                                                   job->share, t->out, t->out_step, job->z->shape[1], t->count, &job->sums[piece]);
-        if (wrong) (void)ADD(&job->wrong, wrong);
+        wrong += loops->plain_cross_entropy(t->z, t->z_step, INDEX_AT(*labels, n, t->start), labels->kind, job->ignore, job->by_class,
+                                            job->share, t->out, t->out_step, job->channels, t->count, &job->sums[piece]);
         close_tile(t, n);
     }
+    if (wrong) (void)ADD(&job->wrong, wrong);
 }
 
-/* plain_cross_entropy(z, labels, slopes or None, ignore_index, share, threads): the sum */
-static PyObject *plain_cross_entropy(PyObject *self, PyObject *const *args, Py_ssize_t given) {
-    static const Wanted wanted[] = {{"z", FLOATS, 0}, {"labels", INT64 | INT32 | INT16 | UINT8, 0}, {"slopes", FLOATS, 1}};
-    Array a[3];
-    if (given != 6) return PyErr_Format(PyExc_TypeError, "expected 6 arguments (got %zd)", given);
-    int count = args[2] == Py_None ? 2 : 3;
-    Plain job = {.z = &a[0], .labels = &a[1], .share = (float)PyFloat_AsDouble(args[4])};
-    job.ignore = PyErr_Occurred() ? 0 : PyLong_AsLongLong(args[3]);
-    int seats = PyErr_Occurred() ? 0 : seats_of(args[5]);
+static void weight_piece(void *data, int64_t piece, int seat) {
+    Plain *job = data;
+    const Array *labels = job->labels;
+    int64_t n = piece / job->per_image, start = piece % job->per_image * job->step, left = labels->shape[2] - start;
+    int64_t wrong = loops->weight_sum(INDEX_AT(*labels, n, start), labels->kind, job->ignore, job->by_class, job->channels,
+                                      left < job->step ? left : job->step, &job->sums[piece]);
+    if (wrong) (void)ADD(&job->wrong, wrong);
+}
+
+/* Shares out pieces of about so many pixels, and returns the sum; or an error is set. */
+static double sum_of_pixels(Work work, Plain *job, int64_t least, int seats) {
+    int64_t images = job->labels->shape[1], pixels = job->labels->shape[2];
     double sum = 0.0;
-    if (!seats || !take_all(args, count, a, wanted, count)) return NULL;
-    if (has_channels(a, "z") && has_rows(&a[1], "labels", a) &&
-        (count == 2 || has_shape(&a[2], "slopes", a->shape[0], a->shape[1], a->shape[2]))) {
-        job.step = piece_of(a->shape[0] * a->shape[2], 4 * LEAST_WORK / a->shape[1]);
-        job.per_image = pieces_of(a->shape[2], job.step);
-        int64_t pieces = a->shape[0] * job.per_image;
-        if (seats > pieces) seats = pieces > 0 ? (int)pieces : 1;
-        job.tiles = tiles_of(&a[0], count == 3 ? &a[2] : NULL, seats);
-        job.sums = job.tiles ? sums_of(pieces) : NULL;
-        if (job.sums) {
-            Py_BEGIN_ALLOW_THREADS
-            share_out(plain_piece, &job, pieces, seats);
-            Py_END_ALLOW_THREADS
-            sum = added(job.sums, pieces);
-        }
+    job->step = piece_of(images * pixels, least);
+    job->per_image = pieces_of(pixels, job->step);
+    int64_t pieces = images * job->per_image;
+    job->sums = sums_of(pieces);
+    if (!job->sums) return sum;
+    Py_BEGIN_ALLOW_THREADS
+    share_out(work, job, pieces, seats);
+    Py_END_ALLOW_THREADS
+    return added(job->sums, pieces);
+}
+
+#define LABELS (INT64 | INT32 | INT16 | UINT8)
+
+/* plain_cross_entropy(z, labels, slopes or None, by_class or None, ignore_index, share, threads): the sum */
+static PyObject *plain_cross_entropy(PyObject *self, PyObject *const *args, Py_ssize_t given) {
+    static const Wanted wanted[] = {
+        {"z", FLOATS, 0}, {"labels", LABELS, 0}, {"slopes", FLOATS, WRITTEN | OPTIONAL}, {"by_class", FLOAT32, OPTIONAL}};
+    if (given != 7) return PyErr_Format(PyExc_TypeError, "expected 7 arguments (got %zd)", given);
+    Array a[4];
+    Plain job = {.z = &a[0], .labels = &a[1], .share = (float)PyFloat_AsDouble(args[5])};
+    job.ignore = PyErr_Occurred() ? 0 : PyLong_AsLongLong(args[4]);
+    int seats = PyErr_Occurred() ? 0 : seats_of(args[6]);
+    double sum = 0.0;
+    if (!seats || !take_all(args, 4, a, wanted, 4)) return NULL;
+    if (has_channels(a, "z") && has_rows(&a[1], "labels", a) && (!a[3].data || has_classes(&a[3], a)) &&
+        (!a[2].data || has_shape(&a[2], "slopes", a->shape[0], a->shape[1], a->shape[2]))) {
+        job.channels = a->shape[1];
+        job.by_class = (float *)a[3].data;
+        job.tiles = tiles_of(&a[0], a[2].data ? &a[2] : NULL, seats);
+        if (job.tiles) sum = sum_of_pixels(plain_piece, &job, 4 * LEAST_WORK / job.channels, seats);
         let_all_go(job.tiles, seats);
     }
-    return finish_with(a, count, job.wrong, a->shape[1], PyFloat_FromDouble(sum));
+    return finish_with(a, 4, job.wrong, a->shape[1], PyFloat_FromDouble(sum));
+}
+
+/* weight_sum(labels, by_class, ignore_index, threads): the sum of the labels' weights */
+static PyObject *weight_sum(PyObject *self, PyObject *const *args, Py_ssize_t given) {
+    static const Wanted wanted[] = {{"labels", LABELS, 0}, {"by_class", FLOAT32, 0}};
+    if (given != 4) return PyErr_Format(PyExc_TypeError, "expected 4 arguments (got %zd)", given);
+    Array a[2];
+    Plain job = {.labels = &a[0], .ignore = PyLong_AsLongLong(args[2])};
+    int seats = PyErr_Occurred() ? 0 : seats_of(args[3]);
+    double sum = 0.0;
+    if (!seats || !take_all(args, 2, a, wanted, 2)) return NULL;
+    job.channels = a[1].shape[2];
+    job.by_class = (float *)a[1].data;
+    if (has_shape(&a[0], "labels", 1, -1, -1) && has_shape(&a[1], "by_class", 1, 1, -1) && are_channels(job.channels, "by_class"))
+        sum = sum_of_pixels(weight_piece, &job, 4 * LEAST_WORK, seats);
+    return finish_with(a, 2, job.wrong, job.channels, PyFloat_FromDouble(sum));
 }
 
 /* through_softmax(z, slope, weights or None, out) */
 static PyObject *through_softmax(PyObject *self, PyObject *const *args, Py_ssize_t given) {
-    static const Wanted wanted[] = {{"z", FLOAT32, 0}, {"slope", FLOAT32, 0}, {"out", FLOAT32, 1}, {"weights", FLOAT32, 0}};
+    static const Wanted wanted[] = {{"z", FLOAT32, 0}, {"slope", FLOAT32, 0}, {"out", FLOAT32, WRITTEN}, {"weights", FLOAT32, 0}};
     Array a[4];
     if (given != 4) return PyErr_Format(PyExc_TypeError, "expected 4 arguments (got %zd)", given);
     int count = args[2] == Py_None ? 3 : 4;
@@ -124,7 +160,7 @@ static PyObject *through_softmax(PyObject *self, PyObject *const *args, Py_ssize
 /* through_softmax_by_class(z, index, by_class, by_own, weights, out): the two in the middle (N, C) */
 static PyObject *through_softmax_by_class(PyObject *self, PyObject *const *args, Py_ssize_t given) {
     static const Wanted wanted[] = {{"z", FLOATS, 0},       {"index", INT32 | INT64, 0}, {"by_class", FLOAT32, 0},
-                                    {"by_own", FLOAT32, 0}, {"weights", FLOAT32, 0},     {"out", FLOATS, 1}};
+                                    {"by_own", FLOAT32, 0}, {"weights", FLOAT32, 0},     {"out", FLOATS, WRITTEN}};
     Array a[6];
     int64_t wrong = 0;
     if (!take_all(args, given, a, wanted, 6)) return NULL;
@@ -153,7 +189,7 @@ static PyObject *through_softmax_by_class(PyObject *self, PyObject *const *args,
 /* softmax_totals(z, index, weights, sums): sums (N, 3, C) float64 are added to */
 static PyObject *softmax_totals(PyObject *self, PyObject *const *args, Py_ssize_t given) {
     static const Wanted wanted[] = {
-        {"z", FLOATS, 0}, {"index", INT32 | INT64, 0}, {"weights", FLOAT32, 0}, {"sums", FLOAT64, 1}};
+        {"z", FLOATS, 0}, {"index", INT32 | INT64, 0}, {"weights", FLOAT32, 0}, {"sums", FLOAT64, WRITTEN}};
     Array a[4];
     int64_t wrong = 0;
     if (!take_all(args, given, a, wanted, 4)) return NULL;
@@ -182,7 +218,7 @@ static PyObject *softmax_totals(PyObject *self, PyObject *const *args, Py_ssize_
 /* relaxed_cross_entropy(z, near, losses) or relaxed_cross_entropy(z, near, losses, weights, slopes) */
 static PyObject *relaxed_cross_entropy(PyObject *self, PyObject *const *args, Py_ssize_t given) {
     static const Wanted wanted[] = {
-        {"z", FLOAT32, 0}, {"near", BOOL, 0}, {"losses", FLOAT32, 1}, {"weights", FLOAT32, 0}, {"slopes", FLOAT32, 1}};
+        {"z", FLOAT32, 0}, {"near", BOOL, 0}, {"losses", FLOAT32, WRITTEN}, {"weights", FLOAT32, 0}, {"slopes", FLOAT32, WRITTEN}};
     Array a[5];
     int count = given == 3 ? 3 : 5, slopes = count == 5;
     if (!take_all(args, given, a, wanted, count)) return NULL;

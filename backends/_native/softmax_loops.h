@@ -69,30 +69,61 @@ static int64_t NAMED(cross_entropy)(const float *z, int64_t z_step, const void *
     return wrong;
 }
 
-/* The sum of logsumexp(z) - z[label] over the labels that count, added to `total`; with slopes, the derivative of each times
- * `share`. How many of those labels have no channel. */
-static int64_t NAMED(plain_cross_entropy)(const float *z, int64_t z_step, const void *labels, int kind, int64_t ignore, float share,
-                                          float *slopes, int64_t slopes_step, int64_t channels, int64_t pixels, double *total) {
+/* Of a block of labels: their channels, and the weights by which they count. How many of those that count have no channel. */
+static inline int NAMED(weighed)(const void *labels, int kind, int64_t start, int64_t ignore, const float *by_class,
+                                 int64_t channels, int32_t *place, float *weight, int count) {
+    int32_t kept[BLOCK];
+    int wrong = places_of(labels, kind, start, ignore, channels, place, kept, count);
+    if (by_class)
+        for (int i = 0; i < count; i++) weight[i] = kept[i] ? by_class[place[i]] : 0.0f;
+    else
+        for (int i = 0; i < count; i++) weight[i] = kept[i] ? 1.0f : 0.0f;
+    return wrong;
+}
+
+/* The sum of those weights, added to `total`. */
+static int64_t NAMED(weight_sum)(const void *labels, int kind, int64_t ignore, const float *by_class, int64_t channels,
+                                 int64_t pixels, double *total) {
     int64_t wrong = 0;
     for (int64_t start = 0; start < pixels; start += BLOCK) {
         int count = (int)(pixels - start < BLOCK ? pixels - start : BLOCK);
-        float largest[BLOCK], sum[BLOCK], picked[BLOCK];
-        int32_t place[BLOCK], kept[BLOCK];
+        int32_t place[BLOCK];
+        float weight[BLOCK];
+        wrong += NAMED(weighed)(labels, kind, start, ignore, by_class, channels, place, weight, count);
+        *total += NAMED(sum)(weight, count);
+    }
+    return wrong;
+}
+
+/* The sum of logsumexp(z) - z[label] over the labels, each times its weight, added to `total`; with slopes, the derivative of each
+ * times `share`. How many of the labels that count have no channel. */
+static int64_t NAMED(plain_cross_entropy)(const float *z, int64_t z_step, const void *labels, int kind, int64_t ignore,
+                                          const float *by_class, float share, float *slopes, int64_t slopes_step, int64_t channels,
+                                          int64_t pixels, double *total) {
+    int64_t wrong = 0;
+    for (int64_t start = 0; start < pixels; start += BLOCK) {
+        int count = (int)(pixels - start < BLOCK ? pixels - start : BLOCK);
+        float largest[BLOCK], sum[BLOCK], picked[BLOCK], weight[BLOCK];
+        int32_t place[BLOCK];
         NAMED(block)(z + start, z_step, slopes ? slopes + start : NULL, slopes_step, sum, largest, channels, count);
-        wrong += places_of(labels, kind, start, ignore, channels, place, kept, count);
+        wrong += NAMED(weighed)(labels, kind, start, ignore, by_class, channels, place, weight, count);
         for (int i = 0; i < count; i++) picked[i] = z[place[i] * z_step + start + i];
         for (int i = 0; i < count; i++) {
             float loss = NAMED(log)(sum[i]) - (picked[i] - largest[i]);
-            picked[i] = kept[i] ? loss : 0.0f;
+            /* A loss without weight may be infinite. */
+            picked[i] = weight[i] != 0.0f ? weight[i] * loss : 0.0f;
         }
         *total += NAMED(sum)(picked, count);
         if (!slopes) continue;
-        for (int i = 0; i < count; i++) sum[i] = (kept[i] ? share : 0.0f) / sum[i];
+        for (int i = 0; i < count; i++) {
+            weight[i] *= share;
+            sum[i] = weight[i] / sum[i];
+        }
         for (int64_t c = 0; c < channels; c++) {
             float *out = slopes + c * slopes_step + start;
             for (int i = 0; i < count; i++) out[i] *= sum[i];
         }
-        for (int i = 0; i < count; i++) slopes[place[i] * slopes_step + start + i] -= kept[i] ? share : 0.0f;
+        for (int i = 0; i < count; i++) slopes[place[i] * slopes_step + start + i] -= weight[i];
     }
     return wrong;
 }

@@ -26,20 +26,21 @@ def cross_entropy_eps(patches: Patches) -> None:
 @defect("CrossEntropyLoss")
 def cross_entropy_sum_for_mean(patches: Patches) -> None:
     """The pixels are added up and not averaged."""
+    changes.without_loops(patches, "plain_cross_entropy")
     changes.result(patches, module, "average", lambda mean: mean * 0 + 1)
 
 
 @defect("CrossEntropyLoss")
 def cross_entropy_ignored_in_denominator(patches: Patches) -> None:
     """The mean runs over ignored pixels too."""
-    for method in ("pixel_weights", "_denominator"):
+    for method in ("pixel_weights", "_by_loop"):
         changes.attribute(patches, CrossEntropyLoss, method, "avg_non_ignore", lambda flag: False)
 
 
 @defect("CrossEntropyLoss")
 def mean_over_all_denied(patches: Patches) -> None:
     """avg_non_ignore=False changes nothing."""
-    for method in ("pixel_weights", "_denominator"):
+    for method in ("pixel_weights", "_by_loop"):
         changes.attribute(patches, CrossEntropyLoss, method, "avg_non_ignore", lambda flag: True)
 
 
@@ -62,6 +63,7 @@ def class_weights_not_normalised(patches: Patches) -> None:
 @defect(*_KERNEL[:3])
 def class_weights_dropped(patches: Patches) -> None:
     """All classes weigh the same."""
+    changes.attribute(patches, CrossEntropyLoss, "_by_loop", "weight", lambda weight: None)
     changes.attribute(patches, WeightedCrossEntropy, "class_weight", "weight", lambda weight: None)
 
 
@@ -72,7 +74,8 @@ def class_weights_shifted(patches: Patches) -> None:
     def rolled(weight: Any) -> Any:
         return weight if weight is None else (*weight[1:], weight[0])
 
-    changes.attribute(patches, WeightedCrossEntropy, "class_weight", "weight", rolled)
+    for owner, method in ((WeightedCrossEntropy, "class_weight"), (CrossEntropyLoss, "_by_loop")):
+        changes.attribute(patches, owner, method, "weight", rolled)
 
 
 @defect("CrossEntropyLoss")

@@ -23,7 +23,7 @@ def l1_kink(patches: Patches) -> None:
     """The derivative of |x| at 0 is 1."""
 
     def wrong(slope: Array, loss: Any, ops: Any, logits: Array, labels: Array) -> Array:
-        return np.where(logits == labels, np.max(np.abs(slope)), slope)
+        return np.where(np.reshape(logits == labels, slope.shape), np.max(np.abs(slope)), slope)
 
     changes.gradient(patches, L1Loss, wrong)
 
@@ -91,13 +91,12 @@ def element_mask_missing(patches: Patches) -> None:
 @defect("L1Loss")
 def element_mean_over_all(patches: Patches) -> None:
     """The mean runs over ignored elements too."""
-    for place, name in ((module, "average"), (ElementLoss, "_counted")):
-        changes.result(patches, place, name, lambda mean: mean * 0 + 1)
+    changes.argument(patches, ElementLoss, "_share", 1, lambda mean: mean * 0 + 1)
 
 
 def _divided(patches: Patches, reduction: str) -> None:
     """Elements count in a reduction what they count in a mean."""
-    for name in ("_share", "_counted"):
+    for name in ("_share", "_counted_share"):
         changes.attribute(patches, ElementLoss, name, "reduction", lambda given: "mean" if given == reduction else given)
 
 

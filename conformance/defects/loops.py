@@ -52,20 +52,25 @@ def loop_forgets_the_steps(patches: Patches) -> None:
     _cross_entropy(patches, packed)
 
 
-def plain_loop(masked: bool = True, shared: bool = True, end: int | None = None) -> Callable[..., Array | None]:
-    """The loop over labels of one weight, in NumPy and with one thing changed."""
+def plain_loop(
+    masked: bool = True, shared: bool = True, end: int | None = None, shift: int = 0
+) -> Callable[..., Array | None]:
+    """The loop over labels, in NumPy and with one thing changed."""
 
-    def wrong(self: Any, x: Array, labels: Array, ignore_index: int, share: Array, out: Array | None) -> Array | None:
+    def wrong(
+        self: Any, x: Array, labels: Array, ignore_index: int, weight: Array | None, share: Array, out: Array | None
+    ) -> Array | None:
         if not _is_wide(x):
             return None
         mask = self.differs(labels, ignore_index)
         index = np.where(mask, labels, 0)
         mask = mask if masked else np.ones_like(mask)
-        weights = np.where(mask, share if shared else 1, 0).astype(x.dtype)
-        losses, slope = self.cross_entropy(x, index, weights)
+        by_class = np.ones(x.shape[1]) if weight is None else np.roll(weight, shift)
+        weights = np.where(mask, by_class[index], 0)
+        losses, slope = self.cross_entropy(x, index, (weights * (share if shared else 1)).astype(x.dtype))
         if out is not None:
             out[...] = slope
-        return np.sum(np.where(mask, losses, 0)[..., :end], dtype=np.float64)
+        return np.sum(np.where(weights != 0, weights * losses, 0)[..., :end], dtype=np.float64)
 
     return wrong
 
@@ -84,6 +89,27 @@ def plain_loop_without_a_mask(patches: Patches) -> None:
 def plain_loop_without_a_share(patches: Patches) -> None:
     """The loop's derivative has neither the denominator nor the upstream gradient."""
     _plain(patches, shared=False)
+
+
+@defect("CrossEntropyLoss")
+def plain_loop_of_the_next_class(patches: Patches) -> None:
+    """The loop weighs a pixel by the class after its own."""
+    _plain(patches, shift=-1)
+
+
+@defect("CrossEntropyLoss")
+def weight_sum_counts_the_ignored(patches: Patches) -> None:
+    """The sum of the labels' weights takes ignored pixels for class 0."""
+
+    def make(original: Any) -> Any:
+        def wrong(self: Any, labels: Array, ignore_index: int, weight: Array) -> Array:
+            return original(self, np.where(self.differs(labels, ignore_index), labels, 0), ignore_index, weight)
+
+        return wrong
+
+    # Nobody asks for it but the loop.
+    _plain(patches)
+    patches.wrap(changes.NUMPY, "weight_sum", make)
 
 
 @defect("CrossEntropyLoss")

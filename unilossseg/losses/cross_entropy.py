@@ -181,25 +181,32 @@ class CrossEntropyLoss(WeightedCrossEntropy):
         upstream: Array | None,
         **inputs: Array,
     ) -> tuple[Array, Array | None]:
-        """Where all pixels have one weight, in a loop that the backend may have: nothing of their number is written then."""
+        """Where a pixel's weight depends on its class alone, in a loop that the backend may have: all that it writes is the
+        gradient.
+        """
         # Where values cannot be read there is no such loop, and counting would be for nothing.
-        if not (self.needs_losses() or self.weight is not None or inputs) and ops.readable(labels):
-            tally = ops.tally(labels, self.ignore_index, 1) if tally is None else tally
+        if not (self.needs_losses() or inputs) and ops.readable(labels):
             found = self._by_loop(ops, logits, flat(ops, labels, leading=1), tally, gradient, upstream)
             if found is not None:
                 return found
         return super().closed_form(ops, logits, labels, gradient=gradient, upstream=upstream, **inputs)
 
     def _by_loop(
-        self, ops: Backend, logits: Array, labels: Array, tally: Array, gradient: bool, upstream: Array | None
+        self, ops: Backend, logits: Array, labels: Array, tally: Array | None, gradient: bool, upstream: Array | None
     ) -> tuple[Array, Array | None] | None:
-        size = size_of(labels)
-        counted = float(ops.read(tally[0])) / size if self.avg_non_ignore else 1.0
+        xp, size, dtype, weight, counted = ops.xp, size_of(labels), work_dtype(ops, logits), None, 1.0
+        if self.weight is not None:
+            weight = ops.constant(tuple(self.weight), xp.empty(0, dtype=dtype, device=ops.device(logits)))
+        if self.avg_non_ignore and weight is not None:
+            counted = float(ops.read(ops.weight_sum(labels, self.ignore_index, weight))) / size
+        elif self.avg_non_ignore:
+            tally = ops.tally(labels, self.ignore_index, 1) if tally is None else tally
+            counted = float(ops.read(tally[0])) / size
         share = 1 / self._denominator(counted, size, float)
         by = share if upstream is None else share * upstream
         slopes = ops.buffer_like(logits) if gradient else None
-        found = ops.plain_cross_entropy(logits, labels, self.ignore_index, by, slopes)
-        return None if found is None else (ops.xp.astype(found * share, work_dtype(ops, logits)), slopes)
+        found = ops.plain_cross_entropy(logits, labels, self.ignore_index, weight, by, slopes)
+        return None if found is None else (xp.astype(found * share, dtype), slopes)
 
     def _hardest(self, ops: Backend, hardness: Array, scaled: Array, w: Array, pixels: PixelLabels) -> Array:
         xp = ops.xp

@@ -312,18 +312,29 @@ def test_sums_of_whole_losses(driver, ops, rng, dtype, room):
 
 @pytest.mark.parametrize("dtype", ["int64", "int32", "int16", "uint8"])
 @pytest.mark.parametrize("room", [False, True])
-def test_plain_cross_entropy(driver, ops, rng, dtype, room):
+@pytest.mark.parametrize("weight", [None, np.array([0.5, 0, 2, 3, 1], np.float32)], ids=["alike", "weighted"])
+def test_plain_cross_entropy(driver, ops, rng, dtype, room, weight):
     x, labels = plain.grid(rng, (2, 5, 50), "float32"), rng.integers(0, 5, size=(2, 50)).astype(dtype)
     labels[rng.random(labels.shape) < 0.2] = 255
     out = driver.array(np.full(x.shape, 7.0, "float32")) if room else None
     share = driver.array(np.asarray(0.125, "float32"))
-    found = ops.plain_cross_entropy(driver.array(x), driver.array(labels), 255, share, out)
+    by_class = None if weight is None else driver.array(weight)
+    found = ops.plain_cross_entropy(driver.array(x), driver.array(labels), 255, by_class, share, out)
     if found is None:
         pytest.skip(f"{ops} leaves it to the loss")
-    wanted = plain.plain_cross_entropy(x, labels, 255, 0.125)
+    wanted = plain.plain_cross_entropy(x, labels, 255, 0.125, weight)
     np.testing.assert_allclose(driver.numpy(found), wanted[0], rtol=1e-6)
     if room:
         near(driver, out, wanted[1], "float32")
+
+
+@pytest.mark.parametrize("dtype", ["int64", "int32", "int16", "uint8"])
+@pytest.mark.parametrize("ignored", [255, 2])
+def test_weight_sum(driver, ops, rng, dtype, ignored):
+    labels, weight = rng.integers(0, 5, size=(2, 50)).astype(dtype), np.array([0.5, 0, 2, 3, 1], np.float32)
+    found = driver.numpy(ops.weight_sum(driver.array(labels), ignored, driver.array(weight)))
+    assert found.dtype == np.float64
+    np.testing.assert_allclose(found, np.sum(np.where(labels == ignored, 0, weight[labels]), dtype=np.float64), rtol=1e-15)
 
 
 def test_elementwise_takes_pieces_for_the_whole(driver, ops, rng):

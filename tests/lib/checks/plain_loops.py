@@ -102,12 +102,14 @@ def binary_cross_entropy(x, labels, ignore, weight, slope_weight, extra):
     return math.fsum(losses[kept]), np.where(kept, slopes, 0)
 
 
-def plain_cross_entropy(x, labels, ignore, share):
+def plain_cross_entropy(x, labels, ignore, share, weight=None):
     """The sum and the derivatives of `Backend.plain_cross_entropy`."""
     kept = counted(labels, ignore)
     index = np.where(kept, labels, 0).astype(np.int64)
-    losses, slopes = cross_entropy(x, index, np.full(labels.shape, share, np.float64))
-    return math.fsum(losses[kept]), np.where(kept[:, None, :], slopes, 0)
+    weights = np.ones(labels.shape) if weight is None else weight.astype(np.float64)[index]
+    losses, slopes = cross_entropy(x, index, share * weights)
+    kept &= weights != 0
+    return math.fsum((weights * losses)[kept]), np.where(kept[:, None, :], slopes, 0)
 
 
 def differences(x, labels, ignore, squares, share):
