@@ -111,6 +111,9 @@ class NumPyBackend(Backend):
 
     def elementwise(self, function: Callable[..., Any], *arrays: Array) -> Any:
         """On pieces that fit a core's cache, one after the other."""
+        # Asking NumPy for their common shape takes longer than most work on so few.
+        if max([x.size for x in arrays]) <= min(_threads.CHUNK_ELEMENTS, PIECE):
+            return function(*arrays)
         shape = np.broadcast_shapes(*(x.shape for x in arrays))
         rows, length = math.prod(shape[:-1]), shape[-1] if shape else 1
         step = max(1, min(_threads.CHUNK_ELEMENTS, PIECE) // max(1, rows))
@@ -193,10 +196,12 @@ class NumPyBackend(Backend):
 
     def first_true(self, mask: Array, k: int | Array) -> Array:
         """Few are: their places are looked up row by row."""
-        first = np.zeros_like(mask)
-        counts = np.broadcast_to(k, (*mask.shape[:-1], 1))
-        for row in np.ndindex(mask.shape[:-1]):
-            first[row][np.flatnonzero(mask[row])[: max(0, int(counts[row][0]))]] = True
+        first = np.zeros(mask.shape, np.bool_)
+        rows, marks = mask.reshape(-1, mask.shape[-1]), first.reshape(-1, mask.shape[-1])
+        counts = np.ravel(k).tolist()
+        counts = counts * len(rows) if len(counts) == 1 else np.broadcast_to(k, (*mask.shape[:-1], 1)).ravel().tolist()
+        for row, marked, count in zip(rows, marks, counts, strict=True):
+            marked[row.nonzero()[0][: max(0, count)]] = True
         return first
 
     def class_sums(self, values: Array, index: Array, classes: int) -> Array:

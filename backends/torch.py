@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -24,12 +25,17 @@ for _dtype in (torch.float32, torch.float64):
 # Now rather than in the first call: it takes a tenth of a second.
 _NUMPY = get_backend("numpy")
 
-#: The kinds of dtype that losses ask for.
-_KINDS = {
+_KINDS: dict[Any, tuple[Any, ...]] = {
     "bool": (torch.bool,),
     # Unsigned ones of more than a byte came late.
     "integral": tuple(getattr(torch, f"{sign}int{bits}", torch.int64) for sign in ("", "u") for bits in (8, 16, 32, 64)),
     "real floating": (torch.float16, torch.bfloat16, torch.float32, torch.float64),
+}
+#: The kinds of dtype that losses ask for, one by one and together.
+_KINDS |= {
+    some: tuple(itertools.chain.from_iterable(_KINDS[one] for one in some))
+    for count in (2, 3)
+    for some in itertools.permutations(_KINDS, count)
 }
 _HALF = (torch.float16, torch.bfloat16)
 
@@ -46,7 +52,7 @@ class TorchBackend(Backend):
 
     def is_dtype(self, x: Array, kind: str | tuple[str, ...]) -> bool:
         """Looked up: array-api-compat takes apart what it is asked, kind by kind."""
-        known = None if isinstance(kind, tuple) else _KINDS.get(kind)
+        known = _KINDS.get(kind)
         return super().is_dtype(x, kind) if known is None else x.dtype in known
 
     def reshape(self, x: Array, shape: tuple[int, ...]) -> Array:

@@ -215,9 +215,10 @@ class Loss:
                 extras[name] = self.check_input(backend, name, logits, ready, value)
         extras.update(self.drawn_inputs(backend, logits, extras))
         kernel = backend.kernel(logits)
-        checked = _inputs.Checked(ready)
         if self.class_labels:
             checked = _inputs.check_range(self, kernel or backend, backend, logits, ready, _wanted(self, validate))
+        else:
+            checked = _inputs.Checked(ready)
         return _Batch(self, backend, kernel, logits, checked, extras)
 
 
