@@ -50,9 +50,8 @@ SMALL = 1.5
 LINEAR = 1.5
 
 _ONE_CHANNEL = (
-    "the loop takes less time than the peer; reading the labels before it, to check and count them, waking the second "
-    "thread, which some systems put on the same core for so short a time, and a call's 0.1 to 0.2 ms of Python, several "
-    "times that when nothing of it is in a cache, come on top of so few elements"
+    "the loop takes less time than the peer; reading the labels before it, to check and count them, and a call's 0.1 to "
+    "0.2 ms of Python, several times that when nothing of it is in a cache, come on top of so few elements"
 )
 _FRESH_MEMORY = (
     "a first call touches fresh memory for the gradient, which takes as long as the work itself and which later calls use "
@@ -72,7 +71,7 @@ REASONS: dict[tuple[str, str, str], str] = {
     **{
         (row, backend, "linear"): (
             "a larger share of more pixels weighs: the smallest error of the foreground, below which the background is not "
-            "sorted, gets smaller; and the keys that are sorted no longer fit a cache"
+            "sorted, gets smaller; and each step of the loss goes to its pixel, which is in no cache any more"
         )
         for row in ("LovaszSoftmaxLoss", "MixedLoss")
         for backend in ("torch", "paddle")
