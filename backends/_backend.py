@@ -223,9 +223,9 @@ class Backend(FusedOperations):
         """table[n, index[n, s]] of a table (N, C) for an index (N, S)."""
         return self.xp.take_along_axis(table, index, axis=1)
 
-    def buffer_like(self, x: Array) -> Array:
-        """An array for the gradient of x: its shape, dtype and device, and no values yet."""
-        return self.xp.empty_like(x)
+    def buffer_like(self, x: Array, dtype: Any = None) -> Array:
+        """An array of the shape and device of x, and of its dtype or another: for a gradient, say. It has no values yet."""
+        return self.xp.empty_like(x, dtype=dtype)
 
     def keep_where(self, mask: Array, x: Array, other: float = 0) -> Array:
         """x where the mask holds, else a number; mask and array broadcast."""

@@ -7,6 +7,7 @@ and half of it, or `LEAST_KEPT`, from the moment that the last array on it is go
 from __future__ import annotations
 
 import math
+import mmap
 import threading
 from typing import Any
 
@@ -14,6 +15,8 @@ import numpy as np
 
 Array = Any
 
+#: From here on the system is asked for large pages. NumPy asks for arrays of twice that, which begin in the midst of one.
+LARGE_PAGE = 1 << 21
 #: Below it the allocator keeps memory by itself.
 LEAST_BYTES = 1 << 16
 #: The temporaries of a loss of one channel together, which are larger than its gradient.
@@ -55,7 +58,7 @@ class Shelf:
                         return self._kept.pop(at)
             finally:
                 self._lock.release()
-        return np.empty(size, np.uint8)
+        return _fresh(size)
 
     def put(self, raw: Array) -> None:
         """Keeps memory, and lets go of what has waited longest: after a change of sizes nobody asks for the old ones."""
@@ -66,6 +69,15 @@ class Shelf:
                     self._kept.pop(0)
             finally:
                 self._lock.release()
+
+
+def _fresh(size: int) -> Array:
+    """Where there are large pages, memory that begins with one: a fault for each of them, not for each of 512 small ones."""
+    if size < LARGE_PAGE or not hasattr(mmap, "MADV_HUGEPAGE"):
+        return np.empty(size, np.uint8)
+    raw = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    raw.madvise(mmap.MADV_HUGEPAGE)
+    return np.frombuffer(raw, np.uint8)
 
 
 class _Memory:

@@ -169,9 +169,9 @@ class NumPyBackend(Backend):
         split = super().split_labels
         return self.elementwise(lambda labels: split(labels, ignore_index), labels)  # type: ignore[no-any-return]
 
-    def buffer_like(self, x: Array) -> Array:
+    def buffer_like(self, x: Array, dtype: Any = None) -> Array:
         """In memory that an earlier gradient had, if one is free."""
-        return SHELF.empty(x.shape, x.dtype)
+        return SHELF.empty(x.shape, x.dtype if dtype is None else dtype)
 
     def keep_where(self, mask: Array, x: Array, other: float = 0) -> Array:
         """By the bits: `where` guesses each entry of a mask, and a random one costs it ten times as much."""

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import unilossseg
-from unilossseg.backends._buffers import LEAST_BYTES, Shelf
+from unilossseg.backends._buffers import LARGE_PAGE, LEAST_BYTES, Shelf
 
 
 @pytest.fixture
@@ -44,6 +44,17 @@ def test_an_array_is_whole_writable_and_aligned(shelf):
         assert x.flags.writeable
         assert x.flags.aligned
         assert x.flags.c_contiguous
+
+
+@pytest.mark.parametrize("size", [LARGE_PAGE - 1, LARGE_PAGE, 3 * LARGE_PAGE + 5])
+def test_large_memory_is_whole_and_comes_back(shelf, size):
+    x = shelf.empty((size,), np.uint8)
+    place, x[...] = address(x), 7
+    assert x.nbytes == size
+    assert x.min() == 7
+    del x
+    assert shelf.kept == size
+    assert address(shelf.empty((size,), np.uint8)) == place
 
 
 def test_no_more_is_kept_than_half_as_much_again_as_the_largest(shelf):

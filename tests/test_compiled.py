@@ -236,23 +236,32 @@ def test_softplus_and_sigmoid(rng, fallback, pixels):
 @pytest.mark.parametrize("dtype", [np.float32, np.int64, np.int32, np.uint8])
 @pytest.mark.parametrize("pixels", SIZES)
 def test_sums_of_whole_losses(rng, pixels, dtype):
-    x, labels = plain.grid(rng, (3, 1, pixels), np.float32), rng.integers(0, 2, (3, 1, pixels)).astype(dtype)
+    x, labels = plain.grid(rng, (3, 2, pixels), np.float32), rng.integers(0, 2, (3, 2, pixels)).astype(dtype)
     labels[rng.random(labels.shape) < 0.2] = 255
     x[labels == 255] = np.nan
     weight, slope_weight, extra = (0.5, 0.25), (2.0, -0.75), 3.0
     numbers = tuple(np.float32(number) for number in (*weight, *slope_weight, extra))
     exact = plain.binary_cross_entropy(x, labels, 255, weight, slope_weight, extra)
-    for out in (None, np.empty_like(x)):
-        found = COMPILED.binary_cross_entropy(x, labels, 255, numbers[:2], numbers[2:4], numbers[4], out)
+    room = strided(np.zeros_like(x))
+    for z, y, out in (
+        (x, labels, None),
+        (x, labels, np.empty_like(x)),
+        (strided(x), labels, np.empty_like(x)),
+        (x[::-1].copy()[::-1], strided(labels), room),
+    ):
+        found = COMPILED.binary_cross_entropy(z, y, 255, numbers[:2], numbers[2:4], numbers[4], out)
         near(found, exact[0], 8, scale=0)
-    near(out, exact[1], 8, scale=4)
+        if out is not None:
+            near(out, exact[1], 8, scale=4)
+    assert np.all(room.base[..., [0, 1, 2, 3, -5, -4, -3, -2, -1]] == 7)
     x[labels == 255] = 3.0
     for ignored in (255, None, -1):
         for squares in (False, True):
             exact = plain.differences(x, labels, ignored, squares, 0.125)
-            for out in (None, np.empty_like(x)):
-                near(COMPILED.differences(x, labels, ignored, squares, np.float32(0.125), out), exact[0], 4, scale=0)
-            near(out, exact[1], 4, scale=0)
+            for z, out in ((x, None), (x, np.empty_like(x)), (strided(x), room)):
+                near(COMPILED.differences(z, labels, ignored, squares, np.float32(0.125), out), exact[0], 4, scale=0)
+                if out is not None:
+                    near(out, exact[1], 4, scale=0)
 
 
 def halves(x, dtype):

@@ -95,14 +95,17 @@ static double label_of(PyObject *number) {
 
 static int64_t size_of(const Array *array) { return array->shape[0] * array->shape[1] * array->shape[2]; }
 
-static int is_contiguous(const Array *array, const char *name) {
+static int lies_in_one_piece(const Array *array) {
     int64_t expected = 1;
     for (int axis = MOST_AXES - 1; axis >= 0; axis--) {
-        if (array->shape[axis] != 1 && array->step[axis] != expected) {
-            PyErr_Format(PyExc_ValueError, "%s must be contiguous", name);
-            return 0;
-        }
+        if (array->shape[axis] != 1 && array->step[axis] != expected) return 0;
         expected *= array->shape[axis];
     }
     return 1;
+}
+
+static int is_contiguous(const Array *array, const char *name) {
+    int fits = lies_in_one_piece(array);
+    if (!fits) PyErr_Format(PyExc_ValueError, "%s must be contiguous", name);
+    return fits;
 }

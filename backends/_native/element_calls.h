@@ -75,13 +75,13 @@ static PyObject *split_labels(PyObject *self, PyObject *const *args, Py_ssize_t 
     return finish(a, 3);
 }
 
-/* Of z, labels and, if it is wanted, a place for slopes: contiguous, and of one length. bfloat16 comes as its bits. */
+/* Of z, labels and, if it is wanted, a place for slopes: of one shape. bfloat16 comes as its bits. */
 static const Wanted ELEMENTS[] = {{"z", FLOATS, 0}, {"labels", FLOATS | INT64 | INT32 | UINT8, 0}, {"slopes", FLOATS, WRITTEN | OPTIONAL}};
 
 static int take_elements(PyObject *const *args, Array *a, int *count) {
     if (!take_all(args, 3, a, ELEMENTS, 3)) return 0;
     *count = a[2].data ? 3 : 2;
-    int fits = are_contiguous(a, ELEMENTS, *count) && have_one_shape(a, ELEMENTS, *count);
+    int fits = have_one_shape(a, ELEMENTS, *count);
     if (fits && *count == 3 && a[2].kind != a[0].kind) {
         PyErr_SetString(PyExc_ValueError, "slopes has a dtype other than that of z");
         fits = 0;
@@ -90,45 +90,59 @@ static int take_elements(PyObject *const *args, Array *a, int *count) {
     return fits;
 }
 
-/* Loops over elements, shared out: of each piece a sum. */
+/* Loops over elements, shared out row by row, or as one row where all arrays lie in one piece: of each piece a sum. */
 typedef struct {
     const Array *arrays;
     const float *by;
     double ignore, *sums;
-    int64_t step;
+    int64_t row, step, per_row;
     int count, masks, squares;
 } Elements;
 
-static int64_t length_of(const Elements *job, int64_t piece) {
-    int64_t left = size_of(job->arrays) - piece * job->step;
-    return left < job->step ? left : job->step;
+/* What a loop gets of one piece; no slopes where none are wanted. */
+typedef struct {
+    void *z, *labels, *slopes;
+    int64_t count;
+} Stretch;
+
+static void *place_in(const Array *array, int64_t row, int64_t start) {
+    int64_t n = row / array->shape[1], c = row % array->shape[1];
+    return entry(array, n * array->step[0] + c * array->step[1] + start);
 }
 
-static void *slopes_of(const Elements *job, int64_t piece) { return job->count == 3 ? entry(&job->arrays[2], piece * job->step) : NULL; }
+static Stretch elements_of(const Elements *job, int64_t piece) {
+    int64_t row = piece / job->per_row, start = piece % job->per_row * job->step, left = job->row - start;
+    Stretch found = {.z = place_in(&job->arrays[0], row, start), .labels = place_in(&job->arrays[1], row, start)};
+    if (job->count == 3) found.slopes = place_in(&job->arrays[2], row, start);
+    found.count = left < job->step ? left : job->step;
+    return found;
+}
 
 static void binary_piece(void *data, int64_t piece, int seat) {
     const Elements *job = data;
-    const Array *z = &job->arrays[0], *labels = &job->arrays[1];
-    job->sums[piece] = loops->binary_cross_entropy(entry(z, piece * job->step), z->kind, entry(labels, piece * job->step), labels->kind,
-                                                   job->ignore, job->by, slopes_of(job, piece), length_of(job, piece));
+    Stretch p = elements_of(job, piece);
+    job->sums[piece] = loops->binary_cross_entropy(p.z, job->arrays[0].kind, p.labels, job->arrays[1].kind, job->ignore, job->by,
+                                                   p.slopes, p.count);
 }
 
 static void difference_piece(void *data, int64_t piece, int seat) {
     const Elements *job = data;
-    const Array *z = &job->arrays[0], *labels = &job->arrays[1];
-    job->sums[piece] =
-        loops->differences(entry(z, piece * job->step), z->kind, entry(labels, piece * job->step), labels->kind, job->ignore, job->masks,
-                           job->squares, *job->by, slopes_of(job, piece), length_of(job, piece));
+    Stretch p = elements_of(job, piece);
+    job->sums[piece] = loops->differences(p.z, job->arrays[0].kind, p.labels, job->arrays[1].kind, job->ignore, job->masks,
+                                          job->squares, *job->by, p.slopes, p.count);
 }
 
 /* Takes the arrays, does the work, and returns the sum. */
 static PyObject *over_elements(PyObject *const *args, Work work, Elements *job, PyObject *threads) {
     Array a[3];
-    int seats = seats_of(threads);
+    int seats = seats_of(threads), whole = 1;
     if (!seats || !take_elements(args, a, &job->count)) return NULL;
+    for (int i = 0; i < job->count; i++) whole &= lies_in_one_piece(&a[i]);
     job->arrays = a;
+    job->row = whole ? size_of(a) : a->shape[2];
     job->step = piece_of(size_of(a), LEAST_WORK);
-    int64_t pieces = pieces_of(size_of(a), job->step);
+    job->per_row = pieces_of(job->row, job->step);
+    int64_t pieces = job->row ? size_of(a) / job->row * job->per_row : 0;
     double sum = 0.0;
     job->sums = sums_of(pieces);
     if (job->sums) {

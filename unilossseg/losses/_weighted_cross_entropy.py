@@ -83,7 +83,7 @@ class _Pass:
     def losses(self) -> Array:
         """ce (N, S), 0 where ignored."""
         ops = self.ops
-        out = ops.xp.zeros_like(self.index, dtype=self.dtype)
+        out = ops.buffer_like(self.index, self.dtype)
 
         def task(chunk: Chunk) -> None:
             out[chunk] = keep_where(ops, self.valid[chunk], self.of(chunk))

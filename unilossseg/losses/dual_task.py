@@ -211,8 +211,7 @@ class _Planes:
         images, channels, height, width = self.shape = shape_of(logits)
         self.groups = ops.planes(images, channels)
         self.bands = ops.chunks(images, channels * width, height)
-        self.sample = xp.empty(self.shape, dtype=self.dtype, device=ops.device(logits))
-        self.smooth, self.wanted = xp.empty_like(self.sample), xp.empty_like(self.sample)
+        self.sample, self.smooth, self.wanted = (ops.buffer_like(logits, self.dtype) for _ in range(3))
 
         def draw(band: Chunk) -> None:
             place, rows = band

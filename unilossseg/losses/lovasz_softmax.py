@@ -162,17 +162,15 @@ class _Pass:
     """
 
     def __init__(self, loss: LovaszSoftmaxLoss, ops: Backend, logits: Array, pixels: PixelLabels, gradient: bool) -> None:
-        xp = ops.xp
         self.loss, self.ops, self.logits, self.pixels = loss, ops, logits, pixels
         self.shape, self.dtype = shape_of(logits), work_dtype(ops, logits)
         self.binary = loss._is_binary(self.shape[1])
         self.chunks = ops.chunks(*self.shape)
-        self.top = xp.empty_like(pixels.index, dtype=self.dtype)
-        self.norm = xp.empty_like(self.top)
+        self.top, self.norm = (ops.buffer_like(pixels.index, self.dtype) for _ in range(2))
         ops.run(self._find_sums, self.chunks)
         self.shares = loss._shares(ops, pixels, self.shape[1], self.top)
         #: By the probabilities.
-        self.slopes = xp.empty_like(logits, dtype=self.dtype) if gradient else None
+        self.slopes = ops.buffer_like(logits, self.dtype) if gradient else None
 
     def _find_sums(self, chunk: Chunk) -> None:
         (place, span), ops = chunk, self.ops
@@ -192,6 +190,7 @@ class _Pass:
             return xp.zeros_like(shares[c], dtype=xp.float64)
         z, number = upcast(ops, self.logits[:, c, :]), self.loss._class_number(c, channels)
         errors, foreground = ops.class_errors(z, self.top, self.norm, pixels.index, pixels.valid, number)
+        # Its own place, which stays in a cache: written to `slopes` pixel by pixel it would take three times as long.
         loss, slope = ops.lovasz(xp.reshape(errors, (-1,)), xp.reshape(foreground, (-1,)), shares[c])
         if self.slopes is not None:
             self.slopes[:, c, :] = xp.reshape(slope, (images, count))
@@ -199,9 +198,9 @@ class _Pass:
 
     def gradient(self, upstream: Array | None) -> Array:
         """Back through the softmax or the sigmoid."""
-        ops, xp, slopes = self.ops, self.ops.xp, self.slopes
+        ops, slopes = self.ops, self.slopes
         assert slopes is not None
-        out = slopes if self.logits.dtype == self.dtype else xp.empty_like(self.logits)
+        out = slopes if self.logits.dtype == self.dtype else ops.buffer_like(self.logits)
 
         def backward(chunk: Chunk) -> None:
             place, span = chunk

@@ -79,21 +79,33 @@ class ElementLoss(Loss):
         self, ops: Backend, logits: Array, labels: Array, *, gradient: bool, upstream: Array | None
     ) -> tuple[Array, Array | None]:
         """Derivative a * e'(z - y), a piece of the elements at a time."""
-        xp, shape = ops.xp, shape_of(logits)
-        row = (1, 1, math.prod(shape))
+        share = self._counted_share(ops, labels, work_dtype(ops, logits))
+        scalar = self.reduction != "none" and (upstream is None or len(upstream.shape) == 0)
+        found = self._by_loop(ops, logits, labels, share, gradient, upstream) if scalar and ops.readable(labels) else None
+        return self._in_parts(ops, logits, labels, share, gradient, upstream) if found is None else found
+
+    def _by_loop(
+        self, ops: Backend, logits: Array, labels: Array, share: Any, gradient: bool, upstream: Array | None
+    ) -> tuple[Array, Array | None] | None:
+        """With the backend's loop, if it has one for such arrays: what is part of a larger one is read row by row."""
+        shape = shape_of(logits)
+        rows = (*shape[:2], math.prod(shape[2:])) if len(shape) > 2 else (1, 1, math.prod(shape))
+        z, y = ops.reshape(logits, rows), ops.reshape(labels, rows)
+        slopes = ops.buffer_like(z) if gradient else None
+        ignored = self.ignore_index if self.masks() else None  # type: ignore[attr-defined]
+        found = ops.differences(z, y, ignored, self.squares, share if upstream is None else share * upstream, slopes)
+        return None if found is None else (ops.xp.astype(share * found, work_dtype(ops, logits)), slopes)
+
+    def _in_parts(
+        self, ops: Backend, logits: Array, labels: Array, share: Any, gradient: bool, upstream: Array | None
+    ) -> tuple[Array, Array | None]:
+        """In calls of the standard."""
+        xp, dtype, row = ops.xp, work_dtype(ops, logits), (1, 1, size_of(logits))
         z, y = ops.reshape(logits, row), ops.reshape(labels, row)
-        dtype = work_dtype(ops, logits)
-        share = self._counted_share(ops, y, dtype)
         if upstream is not None and len(upstream.shape) > 0:
-            upstream = xp.reshape(upstream, row)
+            upstream = ops.reshape(upstream, row)
         values = xp.empty_like(z, dtype=dtype) if self.reduction == "none" else None
         slopes = ops.buffer_like(z) if gradient else None
-        if values is None and (upstream is None or len(upstream.shape) == 0):
-            factor = share if upstream is None else share * upstream
-            ignored = self.ignore_index if self.masks() else None  # type: ignore[attr-defined]
-            found = ops.differences(z, y, ignored, self.squares, factor, slopes)
-            if found is not None:
-                return xp.astype(share * found, dtype), slopes
 
         def task(here: tuple[slice, ...]) -> Array:
             label = ops.unpacked(y[here])
@@ -113,7 +125,7 @@ class ElementLoss(Loss):
 
         sums = ops.run(task, [(slice(0, 1), slice(0, 1), span) for _, span in ops.chunks(*row, small=True)])
         if values is not None:
-            return xp.reshape(values, shape), slopes
+            return ops.reshape(values, shape_of(logits)), slopes
         return xp.astype(share * added(sums), dtype), slopes
 
     def _share_of(self, ops: Backend, counted: Array, size: int) -> Array:
