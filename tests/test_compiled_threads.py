@@ -117,6 +117,29 @@ def test_several_callers_at_once(arrays, alone):
             same(again, alone)
 
 
+def test_a_team_grows_beside_a_loop(arrays, alone):
+    """A caller that asks for more threads than there are starts them while another one's loop runs."""
+    grown, wrong = threading.Event(), []
+
+    def call():
+        while not grown.is_set():
+            for one, other in zip(results(2, arrays), alone, strict=True):
+                if not np.array_equal(one, other):
+                    wrong.append(one)
+
+    caller, labels = threading.Thread(target=call), np.zeros(8, np.int64)
+    caller.start()
+    try:
+        for threads in range(2, 60):
+            counts = np.zeros(4, np.int64)
+            _loops.tally(labels, counts, 2, 1, threads)
+            assert counts.tolist() == [8, 0, 8, 0]
+    finally:
+        grown.set()
+        caller.join(timeout=120)
+    assert not wrong
+
+
 @pytest.mark.parametrize("threads", [0, -1, -(2**70)])
 def test_no_threads(arrays, threads):
     y = arrays[1]

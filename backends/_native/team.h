@@ -46,9 +46,10 @@ static struct {
     Atomic called[MOST_THREADS];
     int32_t numbers[MOST_THREADS];
     int helpers;
+    /* A new helper lets it go; and `left`, the last of those that leave a job which is over. */
+    PyThread_type_lock arrived, left;
     /* Whose turn it is: 1 while a job is open. */
     Atomic taken;
-    PyThread_type_lock left;
     Atomic state, next;
     /* The job, which may be read by whoever has joined. */
     Work work;
@@ -64,7 +65,7 @@ static void work_on(int seat) {
 static void help(void *number) {
     const int helper = (int)(intptr_t)number;
     team.numbers[helper] = own_thread();
-    PyThread_release_lock(team.left);
+    PyThread_release_lock(team.arrived);
     for (;;) {
         PyThread_acquire_lock(team.locks[helper], WAIT_LOCK);
         STORE(&team.called[helper], 0);
@@ -94,17 +95,17 @@ static int team_of(int threads) {
         return 0;
     }
     if (threads > 1 && !team.left && !(team.left = taken_lock())) return 0;
+    if (threads > 1 && !team.arrived && !(team.arrived = taken_lock())) return 0;
     while (team.helpers < threads - 1) {
         PyThread_type_lock lock = taken_lock();
         if (!lock) return 0;
         team.locks[team.helpers] = lock;
-        /* It says that it is there by the lock of those that leave, of whom there are none while it is not. */
         if (PyThread_start_new_thread(help, (void *)(intptr_t)team.helpers) == (unsigned long)-1) {
             PyThread_free_lock(lock);
             PyErr_SetString(PyExc_RuntimeError, "cannot start a thread for the compiled loops: set_num_threads(1) does without");
             return 0;
         }
-        PyThread_acquire_lock(team.left, WAIT_LOCK);
+        PyThread_acquire_lock(team.arrived, WAIT_LOCK);
         team.helpers++;
     }
     return threads;
