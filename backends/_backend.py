@@ -20,6 +20,7 @@ computes on it. A subclass overrides what its framework does better, and says wh
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -94,12 +95,7 @@ class Backend(FusedOperations):
 
     def is_dtype(self, x: Array, kind: str | tuple[str, ...]) -> bool:
         """Whether the array's dtype is of a kind, in the standard's words ('integral', 'real floating', ...)."""
-        if not isinstance(kind, tuple):
-            return bool(self.xp.isdtype(x.dtype, kind))
-        for one in kind:  # noqa: SIM110  every call asks twice, and a generator takes twice as long
-            if self.is_dtype(x, one):
-                return True
-        return False
+        return bool(self.xp.isdtype(x.dtype, kind))
 
     def constant(self, values: tuple[float, ...], like: Array) -> Array:
         """Numbers as an array of the dtype and on the device of `like`; kept, so that a device gets them only once.
@@ -223,6 +219,11 @@ class Backend(FusedOperations):
         """table[n, index[n, s]] of a table (N, C) for an index (N, S)."""
         return self.xp.take_along_axis(table, index, axis=1)
 
+    def class_values(self, table: Array, index: Array) -> Array:
+        """table[index] of a table (C,) for an index (N, S)."""
+        xp = self.xp
+        return xp.reshape(xp.take(table, xp.reshape(index, (-1,)), axis=0), tuple(map(int, index.shape)))
+
     def buffer_like(self, x: Array, dtype: Any = None) -> Array:
         """An array of the shape and device of x, and of its dtype or another: for a gradient, say. It has no values yet."""
         return self.xp.empty_like(x, dtype=dtype)
@@ -298,6 +299,12 @@ class Backend(FusedOperations):
     def describe(self, x: Array) -> str:
         """An array in an error message."""
         return f"a {type(x).__module__.split('.')[0]}.{type(x).__name__}"
+
+
+@functools.cache
+def is_dtype_kept(xp: Any, dtype: Any, kind: str | tuple[str, ...]) -> bool:
+    """`Backend.is_dtype`, asked once for each dtype, for backends whose namespace takes long to answer."""
+    return bool(xp.isdtype(dtype, kind))
 
 
 def balanced_step(pixels: int, limit: int) -> int:

@@ -30,6 +30,7 @@ class FusedOperations:
         keep_where: Callable[..., Array]
         count: Callable[..., Array]
         differs: Callable[[Array, int], Array]
+        class_values: Callable[[Array, Array], Array]
         split_labels: Callable[[Array, int], tuple[Array, Array]]
         argsort_descending: Callable[[Array], Array]
         in_order: Callable[[Array, Array], Array]
@@ -74,10 +75,8 @@ class FusedOperations:
 
     def weight_sum(self, labels: Array, ignore_index: int, weight: Array) -> Array:
         """The sum of w[y] over the labels y (N, S) that count, float64."""
-        xp = self.xp
         index, valid = self.split_labels(labels, ignore_index)
-        weights = xp.reshape(xp.take(weight, xp.reshape(index, (-1,)), axis=0), index.shape)
-        return xp.sum(self.keep_where(valid, weights), dtype=xp.float64)
+        return self.xp.sum(self.keep_where(valid, self.class_values(weight, index)), dtype=self.xp.float64)
 
     def relaxed_cross_entropy(
         self, x: Array, near: Array, weights: Array | None = None, out: Array | None = None

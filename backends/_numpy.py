@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
@@ -11,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from unilossseg.backends import _threads
-from unilossseg.backends._backend import Array, Backend, Chunk, balanced_step
+from unilossseg.backends._backend import Array, Backend, Chunk, balanced_step, is_dtype_kept
 from unilossseg.backends._bfloat16 import BFLOAT16, rounded, widened
 from unilossseg.backends._buffers import SHELF
 
@@ -43,7 +42,7 @@ class NumPyBackend(Backend):
 
     def is_dtype(self, x: Array, kind: str | tuple[str, ...]) -> bool:
         """Asked once for each dtype: NumPy takes as long for it as for a small sum."""
-        return _is_dtype(self.xp, x.dtype, kind)
+        return is_dtype_kept(self.xp, x.dtype, kind)
 
     def device(self, x: Array) -> Any:
         """NumPy has one device."""
@@ -256,11 +255,6 @@ class _Limits(_threads.Limited):
     def __exit__(self, *error: Any) -> None:
         self._warnings.__exit__(*error)
         super().__exit__(*error)
-
-
-@functools.cache
-def _is_dtype(xp: Any, dtype: Any, kind: str | tuple[str, ...]) -> bool:
-    return bool(xp.isdtype(dtype, kind))
 
 
 def _places(index: Array, classes: int) -> Array:

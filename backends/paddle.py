@@ -11,7 +11,7 @@ import numpy as np
 import paddle
 
 from unilossseg.backends import _paddle_namespace as xp
-from unilossseg.backends._backend import Array, Backend, Computation
+from unilossseg.backends._backend import Array, Backend, Computation, is_dtype_kept
 from unilossseg.backends._bfloat16 import BFLOAT16, rounded, widened
 from unilossseg.backends._paddle_tracing import is_traced, place_of
 from unilossseg.backends._registry import get_backend
@@ -35,7 +35,7 @@ class PaddleBackend(Backend):
 
     def is_dtype(self, x: Array, kind: str | tuple[str, ...]) -> bool:
         """Asked once for each dtype: two of them are compared in half a microsecond, and there are a dozen."""
-        return _is_dtype(x.dtype, kind)
+        return is_dtype_kept(xp, x.dtype, kind)
 
     def traced(self, x: Array) -> bool:
         """By `paddle.jit.to_static`, or in static mode."""
@@ -178,11 +178,6 @@ def _view(x: Array) -> np.ndarray[Any, Any]:
     dtype = _dtype_of_memory(x.dtype)
     # Not x.size, which takes as long as all of this.
     return np.empty(tuple(x.shape), dtype) if 0 in x.shape else np.asarray(_Memory(x, dtype))
-
-
-@functools.cache
-def _is_dtype(dtype: Any, kind: str | tuple[str, ...]) -> bool:
-    return xp.isdtype(dtype, kind)
 
 
 @functools.cache

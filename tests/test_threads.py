@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import threading
-import warnings
 from collections.abc import Iterator
 
 import numpy as np
 import pytest
+from checks.forks import can_fork, of_a_child
 
 import unilossseg
 from unilossseg.backends import _threads, num_threads, set_num_threads
@@ -77,24 +76,15 @@ def test_a_framework_limits_its_calls() -> None:
     assert num_threads() >= 1
 
 
-def _in_child(queue: multiprocessing.Queue[list[float]]) -> None:
-    queue.put([float(part.ravel()[0]) for part in gradients()])
-
-
-@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="this platform cannot fork")
+@can_fork
 def test_after_a_fork() -> None:
     set_num_threads(2)
-    wanted = [float(part.ravel()[0]) for part in gradients()]
-    context = multiprocessing.get_context("fork")
-    queue = context.Queue()
-    with warnings.catch_warnings():
-        # Python warns of what is tested here: forking a process that has threads.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        child = context.Process(target=_in_child, args=(queue,))
-        child.start()
-    assert queue.get(timeout=60) == wanted
-    child.join(timeout=60)
-    assert child.exitcode == 0
+
+    def firsts() -> list[float]:
+        return [float(part.ravel()[0]) for part in gradients()]
+
+    wanted = firsts()
+    assert of_a_child(firsts) == wanted
 
 
 @pytest.mark.parametrize(

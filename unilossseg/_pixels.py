@@ -90,7 +90,12 @@ def numbers_of(ops: Backend, x: Array, count: int) -> tuple[list[Any], Callable[
     if ops.readable(x):
         return [float(ops.read(x[k])) for k in range(count)], float
     found = [ops.xp.astype(x[k], ops.xp.float64) for k in range(count)]
-    return found, lambda number: ops.xp.full_like(found[0], number)
+    return found, numbers_like(ops, found[0])
+
+
+def numbers_like(ops: Backend, x: Array) -> Callable[[float], Array]:
+    """What makes a number an array to calculate with beside x; see `numbers_of`."""
+    return lambda number: ops.xp.full_like(x, number)
 
 
 def average(ops: Backend, x: Array) -> Array:
@@ -149,8 +154,7 @@ def sigmoid(ops: Backend, x: Array) -> Array:
 
 def class_values(ops: Backend, table: Array, index: Array) -> Array:
     """table[index] for a table of one number per class and an index (N, S)."""
-    xp = ops.xp
-    return xp.reshape(xp.take(table, xp.reshape(index, (-1,)), axis=0), shape_of(index))
+    return ops.class_values(table, index)
 
 
 def top_k_mask(ops: Backend, x: Array, k: int | Array) -> Array:

@@ -16,6 +16,7 @@ from unilossseg._pixels import (
     class_values,
     flat,
     keep_where,
+    numbers_like,
     ratio,
     shape_of,
     size_of,
@@ -142,13 +143,14 @@ class CrossEntropyLoss(WeightedCrossEntropy):
         every = self.top_k_percent_pixels == 1
         if every and self.weight is None and semantic is None:
             counted = self._counted(ops, losses, pixels)
-            return spread(ops, pixels.valid, losses, self._denominator_of(ops, counted, size_of(losses)))
+            return spread(ops, pixels.valid, losses, self._denominator(counted, size_of(losses), numbers_like(ops, counted)))
         w = self.class_weight(ops, pixels, losses)
         scaled = w
         if semantic is not None:
             scaled = w * xp.astype(flat(ops, upcast(ops, semantic), leading=1), w.dtype)
         if every:
-            whole = self._denominator_of(ops, self._counted(ops, w, pixels), size_of(w))
+            counted = self._counted(ops, w, pixels)
+            whole = self._denominator(counted, size_of(w), numbers_like(ops, counted))
             return ops.elementwise(lambda weights: weights / whole, scaled)
         # Without weights they are the losses, which are 0 where ignored.
         hardness = losses if self.weight is None and semantic is None else scaled * losses
@@ -166,9 +168,6 @@ class CrossEntropyLoss(WeightedCrossEntropy):
     def _denominator(self, counted: Any, size: int, number: Callable[[float], Any]) -> Any:
         """P times the mean of what counts, and a little; see `numbers_of`."""
         return (counted + number(EPS)) * number(size)
-
-    def _denominator_of(self, ops: Backend, counted: Array, size: int) -> Array:
-        return self._denominator(counted, size, lambda number: ops.xp.full_like(counted, number))
 
     def closed_form(  # type: ignore[override]
         self,

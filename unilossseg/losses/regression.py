@@ -9,7 +9,19 @@ from typing import Any, ClassVar
 
 from unilossseg import _errors
 from unilossseg._loss import Loss
-from unilossseg._pixels import added, as_weights, average, differs, keep_where, shape_of, size_of, total, upcast, work_dtype
+from unilossseg._pixels import (
+    added,
+    as_weights,
+    average,
+    differs,
+    keep_where,
+    numbers_like,
+    shape_of,
+    size_of,
+    total,
+    upcast,
+    work_dtype,
+)
 from unilossseg.backends import Array, Backend
 
 EPS = 1e-10
@@ -71,7 +83,8 @@ class ElementLoss(Loss):
         """Differentiable formula."""
         xp = ops.xp
         mask = self._mask(ops, labels) if self.masks() else xp.ones_like(labels, dtype=xp.bool)
-        share = self._share_of(ops, average(ops, as_weights(ops, mask, logits)), size_of(logits))
+        counted = average(ops, as_weights(ops, mask, logits))
+        share = self._share(counted, size_of(logits), numbers_like(ops, counted))
         terms = share * keep_where(ops, mask, self.distance(ops, logits - xp.astype(labels, logits.dtype)))
         return terms if self.reduction == "none" else total(ops, terms)
 
@@ -128,9 +141,6 @@ class ElementLoss(Loss):
             return ops.reshape(values, shape_of(logits)), slopes
         return xp.astype(share * added(sums), dtype), slopes
 
-    def _share_of(self, ops: Backend, counted: Array, size: int) -> Array:
-        return self._share(counted, size, lambda number: ops.xp.full_like(counted, number))
-
     def _counted_share(self, ops: Backend, labels: Array, dtype: Any) -> Any:
         """A share in Python's numbers where values are at hand, which take a tenth of an array's time."""
         xp, size = ops.xp, size_of(labels)
@@ -141,7 +151,7 @@ class ElementLoss(Loss):
         else:
             # What else a tally counts would be passes of their own on a device.
             counted = xp.astype(xp.astype(ops.count(self._mask(ops, labels)), xp.float64) / size, dtype)
-        return self._share(counted, size, float) if isinstance(counted, float) else self._share_of(ops, counted, size)
+        return self._share(counted, size, float if isinstance(counted, float) else numbers_like(ops, counted))
 
 
 @dataclass(eq=False)
