@@ -18,6 +18,7 @@ from unilossseg.conformance import interpreters
 from unilossseg.conformance.capability_command import capabilities
 from unilossseg.conformance.cases import Case, selected
 from unilossseg.conformance.defects.command import selftest_command
+from unilossseg.conformance.devices import CPU
 from unilossseg.conformance.exit_codes import epilog, refuse
 from unilossseg.conformance.parity.commands import train_parity
 from unilossseg.conformance.pool import RefusedError
@@ -83,6 +84,9 @@ def run(
         list[str] | None,
         typer.Option(metavar="NAME=PYTHON", help="A Python of another environment that runs a backend; repeat for several."),
     ] = None,
+    device: Annotated[
+        str, typer.Option(metavar="NAME", help="Where torch's and Paddle's tensors live: cpu, cuda, cuda:1, ...")
+    ] = CPU,
 ) -> None:
     """Checks every loss on every backend against the float64 reference, and writes a report."""
     workers = _workers(worker)
@@ -90,7 +94,7 @@ def run(
     cases = _cases(loss, substring, quick)
     _prepare(out)
     try:
-        outcome = _run(cases, backends, jobs, timeout, workers)
+        outcome = _run(cases, backends, jobs, timeout, workers, device)
     except RefusedError as error:
         refuse(str(error))
     # The files tell what the record tells, and nothing that the run knew beside it.
@@ -146,7 +150,7 @@ def _prepare(out: Path) -> None:
         refuse(f"cannot write to {out}: {error.strerror or error}")
 
 
-def _run(cases: list[Case], backends: list[str], jobs: int, timeout: float, workers: dict[str, str]) -> Run:
+def _run(cases: list[Case], backends: list[str], jobs: int, timeout: float, workers: dict[str, str], device: str) -> Run:
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
@@ -161,7 +165,7 @@ def _run(cases: list[Case], backends: list[str], jobs: int, timeout: float, work
                     last[result.backend] = result.case.id
                     progress.advance(tasks[result.backend])
 
-        return run_cases(cases, backends, jobs=jobs, timeout=timeout, report=advance, workers=workers)
+        return run_cases(cases, backends, jobs=jobs, timeout=timeout, report=advance, workers=workers, device=device)
 
 
 def _summarise(run: StoredRun, out: Path) -> None:

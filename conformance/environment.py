@@ -30,6 +30,7 @@ TITLES = {
     "file": "imported from",
     "also_imported": "imported beside it",
     "device": "device",
+    "device_name": "model of the device",
     "threads": "threads",
     "flags": "settings",
     "environment": "environment",

@@ -17,8 +17,8 @@ EXIT_CODES: Mapping[str, Mapping[int, str]] = {
     "conformance run": {
         0: "every result conforms, with or without a warning",
         1: "something differs or errored (so does a worker that crashed or hung), or nothing conforms on a backend",
-        2: "it could not run: an unknown name, a backend that is not installed, a worker that is refused, nothing selected, "
-        "nothing that any chosen backend supports, no place to write",
+        2: "it could not run: an unknown name, a backend that is not installed, a worker that is refused, a device that a "
+        "framework cannot use, nothing selected, nothing that any chosen backend supports, no place to write",
     },
     "conformance selftest": {
         0: "every defect was seen",

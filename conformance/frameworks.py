@@ -18,7 +18,7 @@ import numpy as np
 
 import unilossseg
 from unilossseg.backends import KNOWN, _backend, _threads, get_backend
-from unilossseg.conformance import capabilities, natives
+from unilossseg.conformance import capabilities, devices, natives
 from unilossseg.conformance.cases import Array
 from unilossseg.conformance.protocol import CLOSED_FORM, FACE, NATIVE, Outcome
 
@@ -36,11 +36,14 @@ class Framework:
     exceptions: tuple[capabilities.Exemption, ...] = ()
     #: How its cross entropy is told that the classes are axis 1.
     classes_first: Mapping[str, Any] = MappingProxyType({})
+    #: Where its arrays live.
+    device: str = devices.CPU
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, device: str = devices.CPU) -> None:
         self.name = name
         self.xp = get_backend(name).xp
         self.module = importlib.import_module(KNOWN[name][0])
+        self.device = devices.place(name, self.module, device)
         self.version = str(getattr(self.module, "__version__", ""))
         self.modes = capabilities.modes(name, self.version)
         self.dtypes = capabilities.dtypes(name, self.version)
@@ -191,13 +194,15 @@ class Framework:
 
     def describe(self) -> dict[str, Any]:
         """What goes into the record: the framework that was really imported, its version, where it computed."""
+        model = devices.model(self.name, self.module, self.device)
         return {
             "framework": self.module.__name__,
             "version": self.version,
             "distribution": self._distribution(),
             "file": _below_prefix(self.module),
             "revision": self.revision(),
-            "device": "cpu",
+            "device": self.device,
+            **({"device_name": model} if model else {}),
             "threads": self.threads(),
             "modes": list(self.modes),
             "dtypes": list(self.dtypes),
@@ -227,23 +232,24 @@ class Strict(Framework):
 
 
 class Torch(Framework):
-    """PyTorch on the CPU."""
+    """PyTorch."""
 
     def losses(self, face: bool) -> Mapping[str, type]:
         """Modules, as the face."""
         return vars(importlib.import_module("unilossseg.torch")) if face else unilossseg.LOSSES
 
     def array(self, x: Array, dtype: str, strided: bool) -> Any:
-        """A tensor of its own memory."""
-        tensor = self.module.from_numpy(np.array(_last_axis_first(x) if strided and x.ndim > 1 else x, order="C"))
+        """A tensor of its own memory on the device; a view is made there."""
+        whole = np.array(_last_axis_first(x) if strided and x.ndim > 1 else x, order="C")
+        tensor = self.module.from_numpy(whole).to(self.device)
         if dtype == "bfloat16":
             tensor = tensor.to(self.module.bfloat16)
         return _checked_view(tensor.movedim(0, -1)) if strided and x.ndim > 1 else tensor
 
     def to_numpy(self, x: Any) -> Array:
-        """Detached."""
+        """Detached, and copied from a device."""
         x = x.detach()
-        return np.asarray((x.float() if x.dtype == self.module.bfloat16 else x).numpy())
+        return np.asarray((x.float() if x.dtype == self.module.bfloat16 else x).cpu().numpy())
 
     def through_face(
         self, loss: Any, logits: Any, edges: Any, labels: Any, upstream: Any, inputs: Mapping[str, Any]
@@ -268,13 +274,9 @@ class Torch(Framework):
 
 
 class Paddle(Framework):
-    """PaddlePaddle on the CPU."""
+    """PaddlePaddle, which computes where `set_device` says."""
 
     classes_first = MappingProxyType({"axis": 1})
-
-    def __init__(self, name: str) -> None:
-        super().__init__(name)
-        self.module.set_device("cpu")
 
     def losses(self, face: bool) -> Mapping[str, type]:
         """Layers, as the face."""
@@ -316,10 +318,13 @@ class Paddle(Framework):
 FRAMEWORKS: dict[str, type[Framework]] = {"numpy": Framework, "strict": Strict, "torch": Torch, "paddle": Paddle}
 
 
-def framework_of(name: str) -> Framework:
-    """The framework of a backend's name, or of somebody else's `package.module:BACKEND`."""
+def framework_of(name: str, device: str = devices.CPU) -> Framework:
+    """The framework of a backend's name on a device, or of somebody else's `package.module:BACKEND`.
+
+    Raises RecordError where the framework cannot use the device.
+    """
     if ":" not in name:
-        return FRAMEWORKS[name](name)
+        return FRAMEWORKS[name](name, device)
     from unilossseg.conformance.thirdparty import ThirdParty
 
     return ThirdParty(name)

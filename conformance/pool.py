@@ -13,6 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from unilossseg.conformance.devices import CPU
 from unilossseg.conformance.interpreters import disagreement, environment_of_workers
 from unilossseg.conformance.protocol import VERSION
 
@@ -35,14 +36,20 @@ class Worker:
     """A process that computes cases on one backend, here or with the interpreter of another environment."""
 
     def __init__(
-        self, backend: str, folder: Path, python: str | None = None, module: str = "unilossseg.conformance.worker"
+        self,
+        backend: str,
+        folder: Path,
+        python: str | None = None,
+        module: str = "unilossseg.conformance.worker",
+        device: str = CPU,
     ) -> None:
         self.backend, self.python = backend, python
         self._errors = folder / f"{backend}.stderr"
         self._lines: queue.Queue[str | None] = queue.Queue()
+        where = [] if device == CPU else ["--device", device]
         with self._errors.open("wb") as stderr:
             self.process = subprocess.Popen(
-                [python or sys.executable, "-m", module, "--backend", backend],
+                [python or sys.executable, "-m", module, "--backend", backend, *where],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=stderr,
@@ -69,7 +76,8 @@ class Worker:
     def greeting(self) -> dict[str, Any]:
         """What it says when it is ready; raises WorkerError where it is not the worker that was meant.
 
-        RefusedError, where its framework is another than its name says or its package another than this.
+        RefusedError, where its framework is another than its name says or lacks the device, or its package is another than
+        this.
         """
         said = self._message(STARTUP_SECONDS, "did not start")
         if said.get("protocol") != VERSION or said.get("backend") != self.backend:

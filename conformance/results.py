@@ -22,6 +22,7 @@ import numpy as np
 
 from unilossseg import __version__
 from unilossseg.conformance.cases import Case
+from unilossseg.conformance.devices import CPU
 from unilossseg.conformance.errormaps import ErrorMap
 from unilossseg.conformance.ratios import Ratio
 from unilossseg.conformance.verdict import CONFORM, EXPECTED, UNSUPPORTED, Comparison, Verdict
@@ -42,6 +43,8 @@ class Result:
     mode: str
     verdict: Verdict
     seconds: float = 0.0
+    #: Where it was computed.
+    device: str = CPU
 
     @property
     def is_bad(self) -> bool:
@@ -67,7 +70,7 @@ class Result:
             "value": _part(verdict.value, case.dtype),
             "gradient": _part(verdict.gradient, case.dtype),
             "seconds": round(self.seconds, 6),
-            "repeat": repeat(case, self.backend),
+            "repeat": repeat(case, self.backend, self.device),
         }
         if verdict.maps:
             row["errors"] = {name: _map(found) for name, found in verdict.maps.items()}
@@ -91,10 +94,11 @@ def described(case: Case) -> dict[str, Any]:
     }
 
 
-def repeat(case: Case, backend: str) -> str:
+def repeat(case: Case, backend: str, device: str = CPU) -> str:
     """The command that runs a case again; the loss is named since one's name can end another's."""
     loss, name, where = map(shlex.quote, (case.loss, case.id, backend))
-    return f"unilossseg conformance run --loss {loss} -k {name} --backend {where}"
+    command = f"unilossseg conformance run --loss {loss} -k {name} --backend {where}"
+    return command if device == CPU else f"{command} --device {shlex.quote(device)}"
 
 
 def _part(part: Comparison | None, dtype: str) -> dict[str, Any] | None:

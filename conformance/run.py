@@ -15,6 +15,7 @@ from typing import Any
 from unilossseg.backends import KNOWN, is_installed
 from unilossseg.conformance import capabilities
 from unilossseg.conformance.cases import Case
+from unilossseg.conformance.devices import CPU
 from unilossseg.conformance.known import Known
 from unilossseg.conformance.pool import RefusedError, Worker, WorkerError
 from unilossseg.conformance.protocol import MODES, Outcome, read_outcomes, write_arrays
@@ -84,6 +85,7 @@ def run(
     timeout: float = 60.0,
     report: Report | None = None,
     workers: Mapping[str, str] | None = None,
+    device: str = CPU,
 ) -> Run:
     """Checks the cases on the backends, `jobs` of them at a time.
 
@@ -97,6 +99,8 @@ def run(
         Called with every result as it comes, from several threads.
     workers
         The interpreters of other environments that run a backend's worker, by backend; the others run with this one.
+    device
+        Where torch's and Paddle's tensors live; the other backends are on the CPU.
 
     Returns
     -------
@@ -105,7 +109,7 @@ def run(
     Raises
     ------
     RefusedError
-        Where a worker's framework is not what its name says, or its package not this one.
+        Where a worker's framework is not what its name says or cannot use the device, or its package is not this one.
     """
     started, clock = now(), time.monotonic()
     absent = {name: remedy for name, (_, remedy) in KNOWN.items() if not is_installed(name) and name not in backends}
@@ -113,13 +117,14 @@ def run(
         folder = Path(place)
         prepared = [Prepared(number, case, folder) for number, case in enumerate(cases)]
         pythons, told = workers or {}, report or (lambda result: None)
-        sessions = {name: _Session(name, prepared, folder, timeout, told, pythons.get(name)) for name in backends}
+        sessions = {name: _Session(name, prepared, folder, timeout, told, pythons.get(name), device) for name in backends}
         ordered = sorted(backends, key=lambda name: _ORDER.index(name) if name in _ORDER else len(_ORDER))
         with ThreadPoolExecutor(max_workers=max(1, jobs)) as pool:
-            running = [pool.submit(sessions[name].run) for name in ordered]
             try:
-                for future in running:
-                    future.result()
+                # A backend without the device is refused before another has computed anything.
+                for part in [_Session.run] if device == CPU else [_Session.check, _Session.run]:
+                    for future in [pool.submit(part, sessions[name]) for name in ordered]:
+                        future.result()
             except BaseException:
                 for session in sessions.values():
                     session.stop()
@@ -146,8 +151,9 @@ class _Session:
         timeout: float,
         report: Report,
         python: str | None = None,
+        device: str = CPU,
     ) -> None:
-        self.python = python
+        self.python, self.device = python, device
         self.backend, self.prepared, self.folder, self.timeout = backend, prepared, folder, timeout
         self.report = report
         self.greeting: dict[str, Any] | None = None
@@ -161,13 +167,28 @@ class _Session:
         if self.worker is not None:
             self.worker.process.kill()
 
+    def check(self) -> None:
+        """Raises RefusedError where the worker is refused; any other failure is left to the run."""
+        if self.stopped:
+            return
+        try:
+            with self._started() as self.worker:
+                self.worker.greeting()
+        except RefusedError:
+            raise
+        except WorkerError:
+            pass
+
+    def _started(self) -> Worker:
+        return Worker(self.backend, self.folder, self.python, device=self.device)
+
     def run(self) -> None:
         """Asks the worker for every case; where it fails, what is left is errored."""
         if self.stopped:
             return
         done: set[int] = set()
         try:
-            with Worker(self.backend, self.folder, self.python) as self.worker:
+            with self._started() as self.worker:
                 self.greeting = self.worker.greeting()
                 self._run(self.worker, self.greeting, done)
         except RefusedError:
@@ -200,7 +221,8 @@ class _Session:
             done.add(item.number)
 
     def _add(self, case: Case, mode: str, verdict: Verdict, seconds: float = 0.0) -> None:
-        result = Result(case, self.backend, mode, verdict, seconds)
+        device = str((self.greeting or {}).get("device", self.device))
+        result = Result(case, self.backend, mode, verdict, seconds, device)
         self.results.append(result)
         self.report(result)
 

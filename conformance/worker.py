@@ -24,19 +24,27 @@ def main(answer: Answer | None = None) -> int:
     """Greets, then answers every request from stdin until it ends."""
     parser = argparse.ArgumentParser(description="computes conformance cases for the runner")
     parser.add_argument("--backend", required=True)
-    name = parser.parse_args().backend
+    parser.add_argument("--device", default="cpu")
+    arguments = parser.parse_args()
+    name = arguments.backend
     with own_stdout() as replies:
         # Only now: what a framework prints while it is imported goes to stderr already.
         from unilossseg.conformance.environment import impostor
         from unilossseg.conformance.protocol import VERSION
 
+        greeting = {"protocol": VERSION, "backend": name}
         refused = "" if ":" in name else impostor(name)
         if refused:
-            say(replies, {"protocol": VERSION, "backend": name, "refused": refused})
+            say(replies, {**greeting, "refused": refused})
             return 2
         from unilossseg.conformance.frameworks import framework_of
+        from unilossseg.conformance.records.errors import RecordError
 
-        framework = framework_of(name)
+        try:
+            framework = framework_of(name, arguments.device)
+        except RecordError as error:
+            say(replies, {**greeting, "refused": f"{error} Or leave {name} out: --backend says what to check."})
+            return 2
         say(replies, _greeting(name, framework))
         for line in sys.stdin:
             say(replies, (answer or _answer)(framework, json.loads(line)))

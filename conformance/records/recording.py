@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from unilossseg.conformance import devices
 from unilossseg.conformance.records import identity, targets
 from unilossseg.conformance.records.errors import RecordError, reason
 from unilossseg.conformance.records.inputs import Inputs, upstream_for
@@ -53,8 +54,7 @@ def record(
     except RecordError:
         raise
     except Exception as error:
-        expected = "a device that the framework has here"
-        raise RecordError(f"--device {device}", f"{chosen} fails with {reason(error)}", expected, "Name another.") from error
+        raise devices.refusal(chosen, device, error) from error
     found = tuple(_case(runner, target, case, inputs, seed, (upstreams or {}).get(case)) for case, inputs in cases.items())
     # The environment last: what the target imports on its first call is there too.
     environment = identity.describe(chosen, runner.module, device)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 import unilossseg
+from unilossseg.conformance import devices
 from unilossseg.conformance.records.errors import RecordError
 from unilossseg.conformance.records.identity import genuine
 from unilossseg.conformance.records.record import BFLOAT16, FLOATS, Stored
@@ -34,10 +35,11 @@ class Outcome:
 class Runner:
     """A framework on a device."""
 
-    def __init__(self, name: str, device: str = "cpu") -> None:
+    def __init__(self, name: str, device: str = devices.CPU) -> None:
         self.name = name
         self.device = device
         self.module: ModuleType = genuine(name)
+        devices.place(name, self.module, device)
 
     def run(self, target: Target, inputs: Mapping[str, Stored], upstream: Upstream) -> Outcome:
         """One call of the target with fresh arrays."""
@@ -195,10 +197,6 @@ class TorchRunner(Runner):
 
 class PaddleRunner(Runner):
     """PaddlePaddle."""
-
-    def __init__(self, name: str, device: str = "cpu") -> None:
-        super().__init__(name, device)
-        self.module.set_device(device.replace("cuda", "gpu"))
 
     def array(self, stored: Stored) -> Any:
         """A tensor of its own memory; float32 holds bfloat16's numbers exactly on their way."""

@@ -24,6 +24,7 @@ _VERSIONS = (
     "sources",
     "threads",
     "device",
+    "device_name",
 )
 
 
