@@ -1,0 +1,195 @@
+"""Losses on a GPU: the same numbers, no wait for the device, and a step that a CUDA graph can hold.
+
+The same is tried on the CPU by test_devices.py and test_host_reads.py, where there is no GPU.
+"""
+
+import contextlib
+
+import numpy as np
+import pytest
+import torch
+from checks.autograd import FLOAT32
+from checks.cases import BCE, CE, DICE, HINGE, L1, LOVASZ, PLAIN_ROWS, ROWS, batch_for, batch_of_row, named
+from checks.compare import assert_close, reference_of
+from checks.devices import *  # noqa: F403  each of its tests
+from checks.host_reads import check_two_steps
+from checks.torch_driver import TorchDriver
+
+from unilossseg.backends import get_backend
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+
+every_row = pytest.mark.parametrize("row", ROWS, ids=named)
+every_loss = pytest.mark.parametrize("row", PLAIN_ROWS, ids=named)
+#: A multiple of nothing, and more than one block of any kernel.
+ODD = (61, 67)
+
+
+class CudaDriver(TorchDriver):
+    """Tensors on the GPU."""
+
+    def array(self, x, dtype=None):
+        return super().array(x, dtype).to("cuda")
+
+    def numpy(self, x):
+        return super().numpy(x if isinstance(x, list) else x.cpu())
+
+
+@pytest.fixture(scope="module")
+def driver():
+    return CudaDriver()
+
+
+@pytest.fixture
+def accelerator(driver, monkeypatch):
+    """The values that were read, as test_devices.py counts them; nothing has to be pretended here."""
+    adapter = type(get_backend(driver.name))
+    reads, original = [], adapter.read
+    monkeypatch.setattr(adapter, "read", lambda self, x: reads.append(x) or original(self, x))
+    return reads
+
+
+@contextlib.contextmanager
+def waiting_is_an_error():
+    """A wait for the device, or a copy to or from the host that waits, raises."""
+    torch.cuda.synchronize()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+def no_waiting(function, writing):
+    with contextlib.nullcontext() if writing else waiting_is_an_error():
+        return function()
+
+
+@every_row
+@pytest.mark.parametrize("way", ["closed", "plain"])
+@pytest.mark.parametrize("dtype", ["bfloat16", "float64"])
+def test_nothing_waits_for_the_device_after_the_first_call(driver, row, way, dtype):
+    check_two_steps(driver, no_waiting, row, way, dtype)
+
+
+def test_a_wait_is_seen():
+    x = torch.ones(3, device="cuda")
+    with pytest.raises(RuntimeError), waiting_is_an_error():
+        x.sum().item()
+
+
+@every_row
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_many_pixels_of_an_odd_shape(driver, row, dtype):
+    batch = batch_for(row[0], shape=ODD, seed=8)
+    value, gradient = driver.value_and_gradient(driver.make(*row), batch, dtype)
+    exact_value, exact = reference_of(*row, batch)
+    assert_close(value, exact_value, 1e-5 if dtype == "float32" else 1e-11)
+    # Which of two near-equal errors comes first may differ from float64: the norm bears that, a single entry would not.
+    assert np.linalg.norm(gradient - exact) <= (1e-3 if dtype == "float32" else 1e-10) * np.linalg.norm(exact)
+
+
+@every_row
+def test_the_closed_form_and_autograd_agree(driver, row):
+    batch = batch_for(row[0], shape=ODD, seed=9)
+    value, gradient = driver.value_and_gradient(driver.make(*row), batch, "float32")
+    with driver.plain():
+        plain_value, plain_gradient = driver.value_and_gradient(driver.make(*row), batch, "float32")
+    assert_close(value, plain_value, 1e-5)
+    assert np.linalg.norm(gradient - plain_gradient) <= 1e-3 * np.linalg.norm(plain_gradient)
+
+
+@every_row
+@pytest.mark.parametrize("way", ["closed", "plain"])
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+def test_a_captured_step_follows_its_inputs(driver, row, way, dtype):
+    """Forward and backward in one CUDA graph, replayed with the numbers of another batch: bit for bit those of a call."""
+    shape = None if row[0] == "DualTaskLoss" else ODD
+    first, second = (batch_of_row(row, seed=seed, **({} if shape is None else {"shape": shape})) for seed in (0, 1))
+    loss = driver.make(*row)
+    with getattr(driver, way)():
+        logits, labels, further = driver.inputs(first, dtype)
+        logits.requires_grad_(True)
+
+        def step(logits, labels, further):
+            value = driver.call(loss, logits, labels, further)
+            value = sum(value) if isinstance(value, list) else value.sum()
+            return value, torch.autograd.grad(value, logits)[0]
+
+        # Beforehand and on a stream of its own, as torch's guide asks.
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            for _ in range(2):
+                step(logits, labels, further)
+        torch.cuda.current_stream().wait_stream(stream)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            captured = step(logits, labels, further)
+        new_logits, new_labels, new_further = driver.inputs(second, dtype)
+        expected = step(new_logits.requires_grad_(True), new_labels, new_further)
+        with torch.no_grad():
+            logits.copy_(new_logits)
+            labels.copy_(new_labels)
+            for name, x in further.items():
+                x.copy_(new_further[name])
+        graph.replay()
+        torch.cuda.synchronize()
+    assert torch.isfinite(captured[0])
+    assert_close(driver.numpy(captured[0]), driver.numpy(expected[0]), 1e-6)
+    assert_close(driver.numpy(captured[1]), driver.numpy(expected[1]), 1e-6 if dtype == "float32" else 2**-8)
+
+
+@every_loss
+def test_a_call_on_another_stream(driver, row):
+    batch = batch_of_row(row, seed=3)
+    logits, labels, further = driver.inputs(batch, "float64")
+    torch.cuda.synchronize()
+    with torch.cuda.stream(torch.cuda.Stream()):
+        value, gradient = driver.backward(driver.make(*row), logits, labels, None, further)
+    torch.cuda.synchronize()
+    exact_value, exact = reference_of(*row, batch)
+    assert_close(driver.numpy(value), exact_value, 1e-11)
+    assert_close(driver.numpy(gradient), exact, 1e-10)
+
+
+@every_loss
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_autocast_changes_nothing(driver, row, dtype):
+    batch = batch_of_row(row, seed=4)
+    outside = driver.value_and_gradient(driver.make(*row), batch, "float32")
+    with torch.autocast("cuda", dtype=getattr(torch, dtype)):
+        inside = driver.value_and_gradient(driver.make(*row), batch, "float32")
+    for one, other in zip(inside, outside, strict=True):
+        assert_close(one, other, 1e-6)
+
+
+@pytest.mark.parametrize("name", [CE, LOVASZ, BCE])
+def test_compiled_by_the_code_generator(driver, name):
+    row = next(row for row in PLAIN_ROWS if row[0] == name)
+    batch = batch_for(name, shape=ODD)
+    _, labels, further = driver.inputs(batch, "float32")
+    leaf = driver.leaf(batch.logits, "float32")
+    value = driver.call(torch.compile(driver.make(*row), fullgraph=True), leaf, labels, further)
+    value.backward()
+    exact_value, exact = reference_of(*row, batch)
+    assert_close(driver.numpy(value), exact_value, FLOAT32)
+    assert np.linalg.norm(driver.gradient(leaf) - exact) <= 1e-3 * np.linalg.norm(exact)
+
+
+@pytest.mark.parametrize("row", [row for row in PLAIN_ROWS if row[0] in (CE, DICE, LOVASZ, HINGE, BCE, L1)], ids=named)
+def test_strided_logits(driver, row):
+    batch = batch_for(row[0], shape=ODD, seed=5)
+    _, labels, further = driver.inputs(batch, "float32")
+    exact_value, exact = reference_of(*row, batch)
+    leaf = driver.turned(batch.logits, "float32").requires_grad_(True)
+    assert not leaf.is_contiguous()
+    value = driver.call(driver.make(*row), leaf, labels, further)
+    value.backward()
+    assert_close(driver.numpy(value), exact_value, 1e-5)
+    assert np.linalg.norm(driver.gradient(leaf) - exact) <= 1e-3 * np.linalg.norm(exact)
+
+
+def test_labels_elsewhere_are_refused(driver):
+    with pytest.raises(ValueError, match=r"labels are on device cpu and logits on cuda:0: move them to cuda:0"):
+        driver.make(CE, {})(torch.zeros(1, 2, 3, device="cuda"), torch.zeros(1, 3, dtype=torch.int64))
