@@ -62,6 +62,10 @@ class Backend(FusedOperations):
 
     assignable: bool = False
     differentiable: bool = False
+    #: Whether the closed forms' operations (`FusedOperations`) are loops of one pass: then to count first costs little.
+    one_pass: bool = False
+    #: Whether a Python number beside an array keeps its digits, whatever the array's dtype and in a trace too.
+    exact_numbers: bool = False
 
     def __init__(self, name: str, namespace: Any) -> None:
         self.name = name
@@ -122,6 +126,10 @@ class Backend(FusedOperations):
         dtype = self.work_dtype(x)
         return x if x.dtype == dtype else self.cast(x, dtype)
 
+    def reciprocal(self, x: Any) -> Any:
+        """1 / x of an array or a number."""
+        return 1 / x
+
     def reshape(self, x: Array, shape: tuple[int, ...]) -> Array:
         """The array in another shape."""
         return self.xp.reshape(x, shape)
@@ -145,6 +153,10 @@ class Backend(FusedOperations):
     def full_precision(self) -> AbstractContextManager[None]:
         """A context in which the framework's automatic mixed precision leaves the dtypes of a formula alone."""
         return _NOTHING
+
+    def scaled(self, gradient: Array, factor: Array) -> Array:
+        """gradient * factor; may overwrite the gradient."""
+        return gradient * factor
 
     # ------------------------------------------------------------------------------------------------ closed forms
     def kernel(self, x: Array) -> Backend | None:
@@ -174,6 +186,10 @@ class Backend(FusedOperations):
         """
         step = max(1, LARGE_CHUNK // max(1, channels * images))
         return [(slice(0, images), slice(a, min(a + step, pixels))) for a in range(0, pixels, step)]
+
+    def class_groups(self, channels: int, pixels: int) -> Sequence[slice]:
+        """Slices of the channels that are sorted by one task."""
+        return [slice(c, c + 1) for c in range(channels)]
 
     def planes(self, images: int, channels: int) -> Sequence[Chunk]:
         """Slices of images and channels that cover (images, channels), each worked on at once."""
@@ -211,6 +227,16 @@ class Backend(FusedOperations):
         return x - self.xp.where(self.one_hot(index, x.shape[1]), amount[:, None, :], self.xp.zeros_like(x))
 
     # ------------------------------------------------------------------------------------------------ beyond the standard
+    def checked_labels(
+        self, labels: Array, ignore_index: int | None, limit: int, dense: bool
+    ) -> tuple[Array, Array, Array, Array] | None:
+        """Labels that nobody may read, with 0 for those that are neither ignored nor in [0, limit - 1]: see `Checked`.
+
+        `dense` ones, numbers for every element, are never looked up with and may stay as they are. None: the backend has no
+        pass of its own for it.
+        """
+        return None
+
     def pick(self, x: Array, index: Array) -> Array:
         """The values x[n, index[n, s], s] of x (N, C, S) for an index (N, S)."""
         return self.xp.squeeze(self.xp.take_along_axis(x, index[:, None, :], axis=1), axis=1)

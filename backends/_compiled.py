@@ -52,6 +52,7 @@ class CompiledBackend(NumPyBackend):
 
     def softmax_sums(self, x: Array) -> tuple[Array, Array]:
         """A block of pixels at a time."""
+        x = self.upcast(x)
         if not _fits(x):
             return super().softmax_sums(x)
         norm, top = np.empty((2, x.shape[0], x.shape[2]), np.float32)
@@ -104,6 +105,7 @@ class CompiledBackend(NumPyBackend):
 
     def through_softmax(self, x: Array, slope: Array, weights: Array | None = None, out: Array | None = None) -> Array:
         """Exponentials twice rather than a place for them."""
+        x = self.upcast(x)
         if not (_fits(x) and _fits(slope)):
             return super().through_softmax(x, slope, weights, out)
         out = _room(x, out)
@@ -194,6 +196,7 @@ class CompiledBackend(NumPyBackend):
         self, x: Array, top: Array, norm: Array, index: Array, valid: Array, number: int
     ) -> tuple[Array, Array]:
         """One pass."""
+        x = self.upcast(x)
         if not (_are_rows(np.float32, x, top, norm) and _are_rows(np.int32, index) and _are_rows(np.bool_, valid)):
             return super().class_errors(x, top, norm, index, valid, number)
         errors, marks = SHELF.empty(x.shape, np.float32), SHELF.empty(x.shape, np.bool_)

@@ -35,6 +35,8 @@ class FusedOperations:
         argsort_descending: Callable[[Array], Array]
         in_order: Callable[[Array, Array], Array]
         unsort: Callable[[Array, Array], Array]
+        readable: Callable[[Array], bool]
+        read: Callable[[Array], Any]
         elementwise: Callable[..., Any]
 
     def softmax_parts(self, x: Array) -> tuple[Array, Array, Array]:
@@ -44,8 +46,8 @@ class FusedOperations:
         return powers, self.xp.sum(powers, axis=1), top
 
     def softmax_sums(self, x: Array) -> tuple[Array, Array]:
-        """The last two of `softmax_parts`."""
-        return self.softmax_parts(x)[1:]
+        """The last two of `softmax_parts`; x may be of half precision."""
+        return self.softmax_parts(self.upcast(x))[1:]
 
     def cross_entropy(
         self, x: Array, index: Array, weights: Array | None = None, out: Array | None = None
@@ -98,9 +100,9 @@ class FusedOperations:
     def through_softmax(self, x: Array, slope: Array, weights: Array | None = None, out: Array | None = None) -> Array:
         """weights * p * (slope - sum p * slope) with p = softmax(x): from the gradient by p that by x.
 
-        A backend may put it into `out`, which may be `slope`, and returns that then.
+        A backend may put it into `out`, which may be `slope`, and returns that then. x and `out` may be of half precision.
         """
-        p, norm, _ = self.softmax_parts(x)
+        p, norm, _ = self.softmax_parts(self.upcast(x))
         p /= norm[:, None, :]
         p *= slope - self.xp.sum(p * slope, axis=1, keepdims=True)
         return p if weights is None else p * weights[:, None, :]
@@ -164,7 +166,10 @@ class FusedOperations:
         return above, xp.maximum(power, xp.astype(x > 0, x.dtype)) / (1 + power)
 
     def tally(self, labels: Array, ignore_index: int | None, most: float) -> Array:
-        """How many labels count, and of those how many are 1, are 0, and lie outside [0, most] (NaN too): int64 (4,)."""
+        """How many labels count, and of those how many are 1, are 0, and lie outside [0, most] (NaN too): (4,).
+
+        Whole numbers, of int64 or float64.
+        """
         xp = self.xp
         if self.is_dtype(labels, "bool"):
             labels = xp.astype(labels, xp.int8)
@@ -176,9 +181,12 @@ class FusedOperations:
     def class_errors(
         self, x: Array, top: Array, norm: Array, index: Array, valid: Array, number: int
     ) -> tuple[Array, Array]:
-        """|[index = number] - exp(x - top) / norm| (N, S), 0 where not valid; and which are valid and of the class."""
+        """|[index = number] - exp(x - top) / norm| (N, S), 0 where not valid; and which are valid and of the class.
+
+        x may be of half precision.
+        """
         foreground = self.xp.equal(index, number) & valid
-        p = self.exp_(x - top) / norm
+        p = self.exp_(self.upcast(x) - top) / norm
         return self.keep_where(valid, self.xp.abs(self.xp.astype(foreground, p.dtype) - p)), foreground
 
     def hinge_errors(self, score: Array, index: Array, valid: Array) -> tuple[Array, Array]:
@@ -195,6 +203,41 @@ class FusedOperations:
         xp, row = self.xp, (1, -1)
         steps = xp.reshape(self.jaccard_steps(xp.reshape(errors, row), xp.reshape(foreground, row)), (-1,))
         return xp.sum(steps * errors, dtype=xp.float64), steps * (scale * (1 - 2 * xp.astype(foreground, errors.dtype)))
+
+    def lovasz_classes(
+        self,
+        x: Array,
+        sums: tuple[Array, Array],
+        labels: tuple[Array, Array],
+        first: int,
+        shares: Array,
+        scale: Array,
+        slopes: Array | None,
+    ) -> Array:
+        """The sum over the channels of x (N, G, S) of shares (G,) * `lovasz` of their `class_errors`: float64.
+
+        `sums` are norm and top, `labels` index and valid, `first` is the class of channel 0. The derivative by the
+        probabilities, with `scale` (G,) for the shares, goes to `slopes` (N, G, S).
+        """
+        xp, (images, classes, count) = self.xp, (int(length) for length in x.shape)
+        (norm, top), (index, valid), parts = sums, labels, []
+        for c in range(classes):
+            if self.readable(shares) and float(self.read(shares[c])) == 0:
+                if slopes is not None:
+                    slopes[:, c, :] = 0.0
+                continue
+            errors, foreground = self.class_errors(x[:, c, :], top, norm, index, valid, first + c)
+            # Its own place, which stays in a cache: written to `slopes` pixel by pixel it would take three times as long.
+            loss, slope = self.lovasz(xp.reshape(errors, (-1,)), xp.reshape(foreground, (-1,)), scale[c])
+            if slopes is not None:
+                slopes[:, c, :] = xp.reshape(slope, (images, count))
+            parts.append(loss * shares[c])
+        return sum(parts[1:], parts[0]) if parts else xp.zeros_like(shares[0], dtype=xp.float64)
+
+    def presence(self, index: Array, valid: Array, first: int, classes: int) -> Array:
+        """Whether a valid pixel has each of so many classes, 1 or 0 (C,): float32."""
+        found = [self.xp.any(self.xp.equal(index, first + c) & valid) for c in range(classes)]
+        return self.xp.astype(self.xp.stack(found), self.xp.float32)
 
     def jaccard_steps(self, errors: Array, foreground: Array) -> Array:
         """Of errors (rows, P) sorted from large to small, equal ones in their order: the step at each pixel, in its place.

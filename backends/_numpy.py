@@ -34,6 +34,8 @@ class NumPyBackend(Backend):
     """NumPy arrays: chunks of pixels on a thread pool, vectorised sorts and partitions."""
 
     assignable = True
+    one_pass = True
+    exact_numbers = True
 
     @property
     def index_dtype(self) -> Any:

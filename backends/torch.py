@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+import importlib
 import itertools
+import os
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -39,12 +43,16 @@ _KINDS |= {
 }
 _HALF = (torch.float16, torch.bfloat16)
 
+#: 'torch' leaves Triton's kernels aside, 'triton' demands them; unset: they are used where Triton is.
+GPU_VARIABLE = "UNILOSSSEG_GPU_LOOPS"
+
 
 class TorchBackend(Backend):
     """torch.Tensor on any device."""
 
     assignable = True
     differentiable = True
+    exact_numbers = True
 
     def device(self, x: Array) -> Any:
         """A torch.device."""
@@ -54,6 +62,10 @@ class TorchBackend(Backend):
         """Looked up: array-api-compat takes apart what it is asked, kind by kind."""
         known = _KINDS.get(kind)
         return super().is_dtype(x, kind) if known is None else x.dtype in known
+
+    def reciprocal(self, x: Any) -> Any:
+        """In one step, where `1 / x` takes two."""
+        return x.reciprocal() if isinstance(x, torch.Tensor) else 1 / x
 
     def reshape(self, x: Array, shape: tuple[int, ...]) -> Array:
         """The method."""
@@ -71,6 +83,9 @@ class TorchBackend(Backend):
         """Not kept while tracing: a traced tensor belongs to its trace."""
         if _is_symbolic(like):
             return torch.tensor(values, dtype=like.dtype, device=like.device)
+        kept = self._constants.get((values, like.dtype, like.device))
+        if kept is not None:
+            return kept
         # What is kept must serve training too: a tensor made in inference mode could never be saved for a backward.
         with torch.inference_mode(False):
             return super().constant(values, like)
@@ -94,10 +109,13 @@ class TorchBackend(Backend):
         return value.detach(), gradient
 
     def kernel(self, x: Array) -> Backend | None:
-        """NumPy in the CPU's memory, torch itself on a device, the plain formula under a transform."""
+        """NumPy in the CPU's memory, on a device torch with the kernels there are, the plain formula under a transform."""
         if _is_symbolic(x):
             return None
-        return _NUMPY if x.device.type == "cpu" else self
+        if x.device.type == "cpu":
+            return _NUMPY
+        # The kernels compute in float32.
+        return self if x.device.type != "cuda" or x.dtype == torch.float64 else _on_gpu()
 
     def to_kernel(self, x: Array, packed: bool = False) -> Array:
         """A view of a CPU tensor; bfloat16, which NumPy lacks, as float32 or as its bits."""
@@ -121,6 +139,19 @@ class TorchBackend(Backend):
     def threads(self) -> int:
         """torch's own setting, which a data loader's worker has at 1."""
         return torch.get_num_threads()
+
+    def scaled(self, gradient: Array, factor: Array) -> Array:
+        """In place."""
+        kernel = self.kernel(gradient)
+        return (
+            gradient.mul_(factor)
+            if kernel is self or not isinstance(kernel, TorchBackend)
+            else kernel.scaled(gradient, factor)
+        )
+
+    def keep_where(self, mask: Array, x: Array, other: float = 0) -> Array:
+        """Without an array of the number."""
+        return torch.where(mask, x, other)
 
     def exp_(self, x: Array) -> Array:
         """In place."""
@@ -193,7 +224,7 @@ class _ClosedForm(torch.autograd.Function):
         if gradient is not None and factor == ctx.expected:
             return gradient, None
         if gradient is not None and not ctx.half:
-            return gradient.mul_(upstream), None
+            return BACKEND.scaled(gradient, upstream), None
         (x,) = ctx.saved_tensors
         return ctx.call.fused(x.detach(), True, upstream)[1], None
 
@@ -203,6 +234,30 @@ def _differentiable_gradient(ctx: Any, upstream: Array) -> Array:
     (x,) = ctx.saved_tensors
     value = ctx.call.plain(x)
     return torch.autograd.grad(value, x, upstream, create_graph=True)[0]
+
+
+@functools.cache
+def _on_gpu() -> TorchBackend:
+    """The backend for CUDA tensors: with Triton's kernels, or with a word where it is missing."""
+    wanted = os.environ.get(GPU_VARIABLE) or None
+    if wanted not in (None, "torch", "triton"):
+        raise ValueError(f"{GPU_VARIABLE} is {wanted!r}, expected 'torch' or 'triton', or that it is not set")
+    if wanted == "torch":
+        return BACKEND
+    try:
+        kernels = importlib.import_module("unilossseg.backends._torch_triton")
+    except ImportError as error:
+        if wanted is not None:
+            raise ImportError(f"{GPU_VARIABLE} is {wanted!r} and Triton cannot be imported: {error}") from error
+        warnings.warn(
+            f"UniLossSeg has no kernels for the GPU here ({error}): torch's own operations do their work, and losses take "
+            f"several times as long. Install Triton, which comes with torch's CUDA builds for Linux. {GPU_VARIABLE}=torch "
+            "says that this is meant",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        return BACKEND
+    return kernels.TritonBackend("torch", xp)
 
 
 BACKEND = TorchBackend("torch", xp)

@@ -101,7 +101,8 @@ def check_range(
     Else such labels become class 0, so that nothing is read out of bounds, and a number comes along that is NaN if there
     was one: it goes into value and gradient.
     """
-    limit = loss.class_limit(shape_of(logits)[1], len(labels.shape) == len(logits.shape))
+    dense = len(labels.shape) == len(logits.shape)
+    limit = loss.class_limit(shape_of(logits)[1], dense)
     ignore_index = getattr(loss, "ignore_index", None)
     if validate and backend.traced(labels):
         raise ValueError(
@@ -114,6 +115,9 @@ def check_range(
         if int(kernel.read(tally[3])) > 0:
             _raise_out_of_range(loss.name, kernel, values, limit, ignore_index)
         return Checked(labels, tally, values)
+    found = kernel.checked_labels(values, ignore_index, limit, dense)
+    if found is not None:
+        return Checked(*found)
     xp = backend.xp
     if backend.is_dtype(labels, ("integral", "bool")):
         # Narrow integers wrap around in some frameworks' comparisons with larger numbers.

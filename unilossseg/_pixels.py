@@ -85,16 +85,19 @@ def numbers_of(ops: Backend, x: Array, count: int) -> tuple[list[Any], Callable[
     """The first entries of a row to calculate with in float64, and what makes one more such number.
 
     They are Python's where values are at hand, which cost a tenth; elsewhere arrays of one entry, and so are the others
-    then: where Paddle traces a program it rounds a Python number beside an operator to float32.
+    then where the backend needs that.
     """
     if ops.readable(x):
         return [float(ops.read(x[k])) for k in range(count)], float
-    found = [ops.xp.astype(x[k], ops.xp.float64) for k in range(count)]
-    return found, numbers_like(ops, found[0])
+    found = ops.xp.astype(x[:count], ops.xp.float64)
+    return [found[k] for k in range(count)], numbers_like(ops, found[0])
 
 
 def numbers_like(ops: Backend, x: Array) -> Callable[[float], Array]:
-    """What makes a number an array to calculate with beside x; see `numbers_of`."""
+    """What makes a number one to calculate with beside x; see `numbers_of`."""
+    if ops.exact_numbers:
+        return float
+    # Where Paddle traces a program it rounds a Python number beside an operator to float32.
     return lambda number: ops.xp.full_like(x, number)
 
 

@@ -133,7 +133,11 @@ def bce_dynamic_without_two(patches: Patches) -> None:
         patches,
         BCELoss,
         "_shares",
-        lambda shares: replace(shares, positive=shares.positive / 2, negative=shares.negative / 2),
+        lambda shares: (
+            shares
+            if shares.positive is None
+            else replace(shares, positive=shares.positive / 2, negative=shares.negative / 2)
+        ),
     )
 
 

@@ -26,8 +26,7 @@ def cross_entropy_eps(patches: Patches) -> None:
 @defect("CrossEntropyLoss")
 def cross_entropy_sum_for_mean(patches: Patches) -> None:
     """The pixels are added up and not averaged."""
-    changes.without_loops(patches, "plain_cross_entropy")
-    changes.result(patches, module, "average", lambda mean: mean * 0 + 1)
+    changes.result(patches, CrossEntropyLoss, "_denominator", lambda whole: whole * 0 + 1)
 
 
 @defect("CrossEntropyLoss")

@@ -136,15 +136,17 @@ class BCELoss(Loss):
         (valid, positives, negatives), number = numbers_of(ops, tally, 3)
         # Of class numbers each stands for one element a channel.
         each = 1 if len(labels.shape) == 3 else channels
-        counted, size = number(each) * valid, number(each * size_of(labels))
+        counted = valid if each == 1 else number(each) * valid
+        share = ops.reciprocal(counted + number(EPS * each * size_of(labels)))
+        if "dynamic" not in (self.weight, self.pos_weight):
+            return _Shares(share, None, None, number)
         ignored = number(size_of(labels)) - valid if self.variant == "paddleseg" else number(0)
         if len(labels.shape) == 3:
             negatives = negatives + ignored
         else:
             # The reference takes ignored pixels for class 0.
             positives, negatives = valid + ignored, number(channels - 1) * (valid + ignored)
-        whole, eps, two = positives + negatives + number(EPS), number(EPS), number(2)
-        share = number(1) / ((counted / size + eps) * size)
+        whole, two = positives + negatives + number(EPS), number(2)
         return _Shares(share, two * positives / whole, two * negatives / whole, number)
 
     def _lines(self, ops: Backend, labels: Array, tally: Array, channels: int, dtype: Any) -> _Lines:
@@ -234,7 +236,7 @@ class _Pass:
         weight = (1.0, 0.0) if self.loss.weight is None else (lines.base, lines.rise)
         by = (lines.base, lines.rise)
         if self.upstream is not None:
-            by = (lines.base * self.upstream, lines.rise * self.upstream)
+            by = (lines.base * self.upstream, lines.rise * self.upstream if self.loss.weight == "dynamic" else lines.rise)
         ignored = self.loss.ignore_index
         return self.ops.binary_cross_entropy(self.logits, self.labels, ignored, weight, by, lines.extra, self.slopes)
 
@@ -263,7 +265,7 @@ class _Pass:
 
 @dataclass(slots=True)
 class _Shares:
-    """Numbers of a whole batch: what one element counts, twice the share of positives and of negatives."""
+    """Numbers of a whole batch: what one element counts, twice the share of positives and of negatives if it matters."""
 
     each: Any
     positive: Any
@@ -282,6 +284,8 @@ class _Lines:
 
     def beside(self, ops: Backend, x: Array) -> _Lines:
         """As arrays of the dtype of x: Paddle 2 rounds a Python number beside a float64 tensor to float32."""
+        if ops.exact_numbers:
+            return self
         numbers = (self.base, self.rise, self.extra)
         arrays = (ops.xp.asarray(n, dtype=x.dtype, device=ops.device(x)) if isinstance(n, float) else n for n in numbers)
         return _Lines(*arrays)

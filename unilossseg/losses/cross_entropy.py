@@ -12,11 +12,11 @@ import numpy as np
 from unilossseg import _errors
 from unilossseg._pixels import (
     PixelLabels,
-    average,
     class_values,
     flat,
     keep_where,
     numbers_like,
+    numbers_of,
     ratio,
     shape_of,
     size_of,
@@ -157,17 +157,17 @@ class CrossEntropyLoss(WeightedCrossEntropy):
         return self._hardest(ops, hardness, scaled, w, pixels)
 
     def _counted(self, ops: Backend, w: Array, pixels: PixelLabels) -> Array:
-        """The mean of the weights w that count, which without class weights are the valid pixels."""
+        """The sum of the weights w that count: without class weights the number of valid pixels."""
         xp = ops.xp
         if not self.avg_non_ignore:
-            return xp.ones((), dtype=w.dtype, device=ops.device(w))
+            return xp.multiply(xp.ones((), dtype=w.dtype, device=ops.device(w)), size_of(w))
         if self.weight is not None:
-            return average(ops, w)
-        return xp.divide(xp.astype(ops.count(pixels.valid), w.dtype), size_of(w))
+            return total(ops, w)
+        return xp.astype(ops.count(pixels.valid), w.dtype)
 
     def _denominator(self, counted: Any, size: int, number: Callable[[float], Any]) -> Any:
-        """P times the mean of what counts, and a little; see `numbers_of`."""
-        return (counted + number(EPS)) * number(size)
+        """Of so many pixels, what counts and a little; see `numbers_of`."""
+        return counted + number(EPS * size)
 
     def closed_form(  # type: ignore[override]
         self,
@@ -183,8 +183,8 @@ class CrossEntropyLoss(WeightedCrossEntropy):
         """Where a pixel's weight depends on its class alone, in a loop that the backend may have: all that it writes is the
         gradient.
         """
-        # Where values cannot be read there is no such loop, and counting would be for nothing.
-        if not (self.needs_losses() or inputs) and ops.readable(labels):
+        # Where there is no such loop, counting would be for nothing.
+        if not (self.needs_losses() or inputs) and ops.one_pass:
             found = self._by_loop(ops, logits, flat(ops, labels, leading=1), tally, gradient, upstream)
             if found is not None:
                 return found
@@ -193,19 +193,21 @@ class CrossEntropyLoss(WeightedCrossEntropy):
     def _by_loop(
         self, ops: Backend, logits: Array, labels: Array, tally: Array | None, gradient: bool, upstream: Array | None
     ) -> tuple[Array, Array | None] | None:
-        xp, size, dtype, weight, counted = ops.xp, size_of(labels), work_dtype(ops, logits), None, 1.0
+        xp, size, dtype, weight, sums = ops.xp, size_of(labels), work_dtype(ops, logits), None, tally
         if self.weight is not None:
             weight = ops.constant(tuple(self.weight), xp.empty(0, dtype=dtype, device=ops.device(logits)))
-        if self.avg_non_ignore and weight is not None:
-            counted = float(ops.read(ops.weight_sum(labels, self.ignore_index, weight))) / size
-        elif self.avg_non_ignore:
-            tally = ops.tally(labels, self.ignore_index, 1) if tally is None else tally
-            counted = float(ops.read(tally[0])) / size
-        share = 1 / self._denominator(counted, size, float)
-        by = share if upstream is None else share * upstream
+        counted, number = float(size), float
+        if self.avg_non_ignore:
+            if weight is not None:
+                sums = xp.reshape(ops.weight_sum(labels, self.ignore_index, weight), (1,))
+            elif sums is None:
+                sums = ops.tally(labels, self.ignore_index, 1)
+            (counted,), number = numbers_of(ops, sums, 1)
+        whole = self._denominator(counted, size, number)
+        share = ops.reciprocal(whole) if upstream is None else upstream / whole
         slopes = ops.buffer_like(logits) if gradient else None
-        found = ops.plain_cross_entropy(logits, labels, self.ignore_index, weight, by, slopes)
-        return None if found is None else (xp.astype(found * share, dtype), slopes)
+        found = ops.plain_cross_entropy(logits, labels, self.ignore_index, weight, share, slopes)
+        return None if found is None else (xp.astype(found / whole, dtype), slopes)
 
     def _hardest(self, ops: Backend, hardness: Array, scaled: Array, w: Array, pixels: PixelLabels) -> Array:
         xp = ops.xp

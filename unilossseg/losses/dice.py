@@ -117,10 +117,10 @@ class DiceLoss(Loss):
         value = xp.astype(self._from_sums(ops, overlap, size, run.pixels), run.dtype)
         if not gradient:
             return value, None
-        bottom = xp.add(size, self.smooth + EPS)
-        shares = self._shares(ops, size, run.pixels)
-        by_overlap = xp.astype(-2 * shares / bottom, run.dtype)
-        by_size = xp.astype(shares * xp.add(2 * overlap, self.smooth) / (bottom * bottom), run.dtype)
+        below = xp.add(size, self.smooth + EPS)
+        each = self._shares(ops, size, run.pixels) / below
+        by_size = xp.astype(each * xp.add(2 * overlap, self.smooth) / below, run.dtype)
+        by_overlap = xp.astype(-2 * each, run.dtype)
         return value, run.gradient(by_overlap, by_size, upstream)
 
 
@@ -144,9 +144,12 @@ class _Pass:
             mass, inside, counts = ops.softmax_totals(self.logits[place, :, span], index, valid)
             return inside, mass + counts
 
+        found = ops.run(task, self.chunks)
+        if len(found) == 1:
+            return found[0]
         overlap = xp.zeros((images, channels), dtype=xp.float64, device=ops.device(self.logits))
         size = xp.zeros_like(overlap)
-        for (place, _), (inside, mass) in zip(self.chunks, ops.run(task, self.chunks), strict=True):
+        for (place, _), (inside, mass) in zip(self.chunks, found, strict=True):
             overlap[place, :] += inside
             size[place, :] += mass
         return overlap, size

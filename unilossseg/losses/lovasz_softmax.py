@@ -15,6 +15,7 @@ from unilossseg._pixels import (
     ratio,
     shape_of,
     sigmoid,
+    size_of,
     softmax,
     split_labels,
     total,
@@ -120,15 +121,14 @@ class LovaszSoftmaxLoss(Loss):
     def _shares(self, ops: Backend, pixels: PixelLabels, channels: int, like: Array) -> Array:
         """What each class (C,) counts in the mean."""
         xp = ops.xp
-        some = xp.any(pixels.valid)
         if self.classes == "present":
-            counts = [xp.any(self._foreground(ops, pixels, c, channels)) for c in range(channels)]
-            present = xp.astype(xp.stack(counts), like.dtype)
+            present = ops.presence(pixels.index, pixels.valid, self._class_number(0, channels), channels)
+            present = xp.astype(present, like.dtype)
             return ratio(ops, present, xp.sum(present) + xp.zeros_like(present))
         offset = 1 if self._is_binary(channels) else 0
         numbers = self.listed or tuple(range(offset, channels + offset))
         shares = tuple(numbers.count(c + offset) / len(numbers) for c in range(channels))
-        return keep_where(ops, some, ops.constant(shares, like))
+        return keep_where(ops, xp.any(pixels.valid), ops.constant(shares, like))
 
     def compute(self, ops: Backend, logits: Array, labels: Array, **inputs: Array) -> Array:
         """Differentiable formula."""
@@ -151,9 +151,9 @@ class LovaszSoftmaxLoss(Loss):
         self, ops: Backend, logits: Array, labels: Array, *, gradient: bool, upstream: Array | None
     ) -> tuple[Array, Array | None]:
         """Linear in the errors once they are sorted; then back through the softmax."""
-        run = _Pass(self, ops, logits, split_labels(ops, labels, self.ignore_index), gradient)
-        value = added(ops.run(run.one_class, range(run.shape[1])))
-        return ops.xp.astype(value, run.dtype), run.gradient(upstream) if gradient else None
+        run = _Pass(self, ops, logits, split_labels(ops, labels, self.ignore_index), gradient, upstream)
+        value = added(ops.run(run.some_classes, ops.class_groups(run.shape[1], size_of(run.pixels.index))))
+        return ops.xp.astype(value, run.dtype), run.gradient() if gradient else None
 
 
 class _Pass:
@@ -161,7 +161,15 @@ class _Pass:
     sorts and chunk by chunk for the way back.
     """
 
-    def __init__(self, loss: LovaszSoftmaxLoss, ops: Backend, logits: Array, pixels: PixelLabels, gradient: bool) -> None:
+    def __init__(
+        self,
+        loss: LovaszSoftmaxLoss,
+        ops: Backend,
+        logits: Array,
+        pixels: PixelLabels,
+        gradient: bool,
+        upstream: Array | None,
+    ) -> None:
         self.loss, self.ops, self.logits, self.pixels = loss, ops, logits, pixels
         self.shape, self.dtype = shape_of(logits), work_dtype(ops, logits)
         self.binary = loss._is_binary(self.shape[1])
@@ -169,34 +177,33 @@ class _Pass:
         self.top, self.norm = (ops.buffer_like(pixels.index, self.dtype) for _ in range(2))
         ops.run(self._find_sums, self.chunks)
         self.shares = loss._shares(ops, pixels, self.shape[1], self.top)
+        self.scale = self.shares if upstream is None else self.shares * upstream
         #: By the probabilities.
         self.slopes = ops.buffer_like(logits, self.dtype) if gradient else None
 
     def _find_sums(self, chunk: Chunk) -> None:
         (place, span), ops = chunk, self.ops
-        z = upcast(ops, self.logits[place, :, span])
+        z = self.logits[place, :, span]
         if self.binary:
             # A sigmoid is the softmax beside a logit of 0.
+            z = upcast(ops, z)
             z = ops.xp.concat([ops.xp.zeros_like(z), z], axis=1)
         self.norm[place, span], self.top[place, span] = ops.softmax_sums(z)
 
-    def one_class(self, c: int) -> Array:
-        """The loss of one class times its share; its derivative by the probabilities goes to `slopes`."""
-        ops, xp, shares, pixels = self.ops, self.ops.xp, self.shares, self.pixels
-        images, channels, count = self.shape
-        if ops.readable(shares) and float(ops.read(shares[c])) == 0:
-            if self.slopes is not None:
-                self.slopes[:, c, :] = 0.0
-            return xp.zeros_like(shares[c], dtype=xp.float64)
-        z, number = upcast(ops, self.logits[:, c, :]), self.loss._class_number(c, channels)
-        errors, foreground = ops.class_errors(z, self.top, self.norm, pixels.index, pixels.valid, number)
-        # Its own place, which stays in a cache: written to `slopes` pixel by pixel it would take three times as long.
-        loss, slope = ops.lovasz(xp.reshape(errors, (-1,)), xp.reshape(foreground, (-1,)), shares[c])
-        if self.slopes is not None:
-            self.slopes[:, c, :] = xp.reshape(slope, (images, count))
-        return loss * shares[c]
+    def some_classes(self, group: slice) -> Array:
+        """The losses of some classes times their shares; their derivatives by the probabilities go to `slopes`."""
+        ops, pixels = self.ops, self.pixels
+        return ops.lovasz_classes(
+            self.logits[:, group, :],
+            (self.norm, self.top),
+            (pixels.index, pixels.valid),
+            self.loss._class_number(group.start, self.shape[1]),
+            self.shares[group],
+            self.scale[group],
+            None if self.slopes is None else self.slopes[:, group, :],
+        )
 
-    def gradient(self, upstream: Array | None) -> Array:
+    def gradient(self) -> Array:
         """Back through the softmax or the sigmoid."""
         ops, slopes = self.ops, self.slopes
         assert slopes is not None
@@ -204,14 +211,12 @@ class _Pass:
 
         def backward(chunk: Chunk) -> None:
             place, span = chunk
-            z, slope, room = upcast(ops, self.logits[place, :, span]), slopes[place, :, span], out[place, :, span]
+            z, slope, room = self.logits[place, :, span], slopes[place, :, span], out[place, :, span]
             if self.binary:
-                p = sigmoid(ops, z)
+                p = sigmoid(ops, upcast(ops, z))
                 slope = slope * (1 - p) * p
             else:
                 slope = ops.through_softmax(z, slope, None, room)
-            if upstream is not None:
-                slope = slope * upstream
             if slope is not room:
                 out[place, :, span] = ops.cast(slope, self.logits.dtype)
 

@@ -16,6 +16,7 @@ from unilossseg._pixels import (
     differs,
     keep_where,
     numbers_like,
+    numbers_of,
     shape_of,
     size_of,
     total,
@@ -94,7 +95,7 @@ class ElementLoss(Loss):
         """Derivative a * e'(z - y), a piece of the elements at a time."""
         share = self._counted_share(ops, labels, work_dtype(ops, logits))
         scalar = self.reduction != "none" and (upstream is None or len(upstream.shape) == 0)
-        found = self._by_loop(ops, logits, labels, share, gradient, upstream) if scalar and ops.readable(labels) else None
+        found = self._by_loop(ops, logits, labels, share, gradient, upstream) if scalar and ops.one_pass else None
         return self._in_parts(ops, logits, labels, share, gradient, upstream) if found is None else found
 
     def _by_loop(
@@ -145,11 +146,13 @@ class ElementLoss(Loss):
         """A share in Python's numbers where values are at hand, which take a tenth of an array's time."""
         xp, size = ops.xp, size_of(labels)
         if self.reduction != "mean" or not self.masks():
-            counted = 1.0 if ops.readable(labels) else xp.ones((), dtype=dtype, device=ops.device(labels))
-        elif ops.readable(labels):
-            counted = float(ops.read(ops.tally(labels, self.ignore_index, 1)[0])) / size  # type: ignore[attr-defined]
+            plain = ops.readable(labels) or ops.exact_numbers
+            counted = 1.0 if plain else xp.ones((), dtype=dtype, device=ops.device(labels))
+        elif ops.one_pass:
+            (counted,), _ = numbers_of(ops, ops.tally(labels, self.ignore_index, 1), 1)  # type: ignore[attr-defined]
+            counted = counted / size
         else:
-            # What else a tally counts would be passes of their own on a device.
+            # What else a tally counts would be passes of their own.
             counted = xp.astype(xp.astype(ops.count(self._mask(ops, labels)), xp.float64) / size, dtype)
         return self._share(counted, size, float if isinstance(counted, float) else numbers_like(ops, counted))
 

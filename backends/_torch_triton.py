@@ -1,0 +1,381 @@
+"""CUDA tensors with Triton kernels: one pass over float32 or half-precision pixels where torch's operations need several."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from unilossseg.backends import _triton_elements as elements
+from unilossseg.backends import _triton_order as order_kernels
+from unilossseg.backends import _triton_softmax as pixels
+from unilossseg.backends._backend import Array, Chunk
+from unilossseg.backends._torch_launch import launch
+from unilossseg.backends.torch import TorchBackend
+
+_FLOATS = (torch.float32, torch.float16, torch.bfloat16)
+_INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+#: A program holds a pixel with all its channels.
+MOST_CHANNELS = 1024
+#: Numbers of a warp that takes pixels with their channels, and the least pixels of a program, half a line of memory. Of few
+#: channels, more warps with fewer numbers each are faster.
+_WARP, _LEAST_PIXELS, _FEW_CHANNELS = 1024, 16, 512
+#: Numbers of a program that takes them one by one.
+_ROW, _LONG_ROW = 1024, 4096
+#: Bytes that sorting takes for a pixel of a class (its error, sorted too, its place, and the sort's own room), and how many
+#: a group of classes may take in any case.
+_SORTING, _ROOM = 40, 64 << 20
+#: Of the classes that are sorted at once: more would need more memory than all the rest of the loss.
+_GROUPS = 6
+#: The largest number of narrow labels.
+_SHORT = 2**15 - 1
+
+
+class TritonBackend(TorchBackend):
+    """Takes the kernels for float32 and half precision, and torch's operations for all others."""
+
+    one_pass = True
+
+    def chunks(self, images: int, channels: int, pixels: int, *, small: bool = False) -> Sequence[Chunk]:
+        """All at once: the kernels have no temporaries."""
+        if small or channels > MOST_CHANNELS:
+            return super().chunks(images, channels, pixels)
+        return [(slice(0, images), slice(0, pixels))]
+
+    def class_groups(self, channels: int, pixels: int) -> Sequence[slice]:
+        """Several classes are sorted by one call."""
+        step = min(channels, max(1, channels // _GROUPS, _ROOM // (_SORTING * pixels)))
+        return [slice(a, min(a + step, channels)) for a in range(0, channels, step)]
+
+    # ------------------------------------------------------------------------------------------------ labels
+    @property
+    def index_dtype(self) -> Any:
+        """Half as wide as elsewhere."""
+        return torch.int32
+
+    def checked_labels(
+        self, labels: Array, ignore_index: int | None, limit: int, dense: bool
+    ) -> tuple[Array, Array, Array, Array] | None:
+        """One pass."""
+        if not _readable_labels(labels, ignore_index):
+            return None
+        labels, safe = labels.contiguous(), None
+        if not dense and labels.dtype != torch.bool:
+            fits = limit <= _SHORT and (ignore_index is None or abs(ignore_index) <= _SHORT)
+            dtype = torch.int16 if fits and labels.dtype in (torch.int32, torch.int64) else labels.dtype
+            safe = torch.empty_like(labels, dtype=dtype)
+        tally, poison = self._counted(labels, safe, ignore_index, limit - 1)
+        safe = labels if safe is None else safe
+        return safe, tally, safe, poison
+
+    def tally(self, labels: Array, ignore_index: int | None, most: float) -> Array:
+        """One pass."""
+        if not _readable_labels(labels, ignore_index):
+            return super().tally(labels, ignore_index, most)
+        return self._counted(labels.contiguous(), None, ignore_index, most)[0]
+
+    def _counted(self, labels: Array, safe: Array | None, ignore_index: int | None, most: float) -> tuple[Array, Array]:
+        # What is calculated with them is in float64.
+        counts = torch.zeros(4, dtype=torch.float64, device=labels.device)
+        poison = torch.ones((), dtype=torch.float32, device=labels.device)
+        size, row, y = labels.numel(), _row(labels.numel()), _bits(labels)
+        masks = ignore_index is not None
+        launch(
+            elements.check_labels, (-(-size // row),),
+            y, y if safe is None else safe, counts, poison, size, ignore_index or 0, most, masks, safe is not None, row,
+        )  # fmt: skip
+        return counts, poison
+
+    def split_labels(self, labels: Array, ignore_index: int) -> tuple[Array, Array]:
+        """One pass."""
+        if not _readable_labels(labels, ignore_index) or labels.is_floating_point():
+            return super().split_labels(labels, ignore_index)
+        labels, row = labels.contiguous(), _row(labels.numel())
+        index = torch.empty(labels.shape, dtype=torch.int32, device=labels.device)
+        valid = torch.empty(labels.shape, dtype=torch.bool, device=labels.device)
+        size = labels.numel()
+        launch(elements.split_labels, (-(-size // row),), _bits(labels), index, _bits(valid), size, ignore_index, row)
+        return index, valid
+
+    def presence(self, index: Array, valid: Array, first: int, classes: int) -> Array:
+        """One pass."""
+        present = torch.zeros(first + classes, dtype=torch.float32, device=index.device)
+        index, valid, row = index.contiguous(), valid.contiguous(), _row(index.numel())
+        launch(elements.presence, (-(-index.numel() // row),), index, _bits(valid), present, index.numel(), row)
+        return present[first:]
+
+    def pick(self, x: Array, index: Array) -> Array:
+        """gather knows wide indices alone."""
+        return super().pick(x, index.long())
+
+    def look_up(self, table: Array, index: Array) -> Array:
+        """As `pick`."""
+        return super().look_up(table, index.long())
+
+    def subtract_at(self, x: Array, index: Array, amount: Array) -> Array:
+        """As `pick`."""
+        return super().subtract_at(x, index.long(), amount)
+
+    # ------------------------------------------------------------------------------------------------ pixels
+    def softmax_sums(self, x: Array) -> tuple[Array, Array]:
+        """One pass."""
+        if not _fits(x):
+            return super().softmax_sums(x)
+        (images, channels, count), (grid, tile, warps) = x.shape, _grid(x)
+        norm, top = torch.empty((2, images, count), dtype=torch.float32, device=x.device)
+        launch(pixels.softmax_sums, grid, x, norm, top, channels, count, *x.stride(), *tile, num_warps=warps)
+        return norm, top
+
+    def cross_entropy(
+        self, x: Array, index: Array, weights: Array | None = None, out: Array | None = None
+    ) -> tuple[Array, Array | None]:
+        """One pass."""
+        if not _fits(x):
+            return super().cross_entropy(x, index, weights, out)
+        (images, channels, count), (grid, tile, warps) = x.shape, _grid(x)
+        losses = torch.empty((images, count), dtype=torch.float32, device=x.device)
+        slopes, a = _room(x, weights, out), losses if weights is None else weights
+        launch(
+            pixels.cross_entropy, grid, x, index, a, losses, slopes, channels, count,
+            *x.stride(), *index.stride(), *a.stride(), *slopes.stride(), weights is not None, *tile, num_warps=warps,
+        )  # fmt: skip
+        return losses, None if weights is None else slopes
+
+    def plain_cross_entropy(
+        self, x: Array, labels: Array, ignore_index: int, weight: Array | None, share: Array, out: Array | None
+    ) -> Array | None:
+        """One pass, which reads the labels as they are and writes nothing but the gradient."""
+        if not (_fits(x) and labels.dtype in _INTEGERS and _is_int64(ignore_index)):
+            return None
+        (_, channels, count), (grid, tile, warps) = x.shape, _grid(x)
+        parts = torch.empty(grid[0] * grid[1], dtype=torch.float64, device=x.device)
+        slopes, share = x if out is None else out, self._number(share, x)
+        by_class = share if weight is None else weight
+        launch(
+            pixels.plain_cross_entropy, grid, x, labels, by_class, share, parts, slopes, channels, count, ignore_index,
+            *x.stride(), *labels.stride(), *slopes.stride(), weight is not None, out is not None, *tile, num_warps=warps,
+        )  # fmt: skip
+        return torch.sum(parts)
+
+    def relaxed_cross_entropy(
+        self, x: Array, near: Array, weights: Array | None = None, out: Array | None = None
+    ) -> tuple[Array, Array | None]:
+        """One pass."""
+        if not _fits(x):
+            return super().relaxed_cross_entropy(x, near, weights, out)
+        (images, channels, count), (grid, tile, warps) = x.shape, _grid(x)
+        losses = torch.empty((images, count), dtype=torch.float32, device=x.device)
+        slopes, a = _room(x, weights, out), losses if weights is None else weights
+        # Rounded one by one: the gradient is the difference of two products, 0 where all classes are near.
+        launch(
+            pixels.relaxed_cross_entropy, grid, x, _bits(near), a, losses, slopes, channels, count,
+            *x.stride(), *near.stride(), *a.stride(), *slopes.stride(), weights is not None, *tile, num_warps=warps,
+            fused=False,
+        )  # fmt: skip
+        return losses, None if weights is None else slopes
+
+    def softmax_totals(self, x: Array, index: Array, weights: Array) -> tuple[Array, Array, Array]:
+        """One pass; a program sums up several blocks of pixels."""
+        if not _fits(x):
+            return super().softmax_totals(x, index, weights)
+        (images, channels, count), (grid, tile, warps) = x.shape, _grid(x)
+        # A power of 2, since a kernel is compiled for each.
+        steps = min(64, 1 << max(0, (grid[0] * images // 1024).bit_length() - 1))
+        programs = -(-grid[0] // steps)
+        parts = torch.empty((3, images, programs, channels), dtype=torch.float64, device=x.device)
+        launch(
+            pixels.softmax_totals, (programs, images), x, index, weights, parts, channels, count,
+            *x.stride(), *index.stride(), *weights.stride(), steps, *tile, num_warps=warps,
+        )  # fmt: skip
+        mass, inside, counts = torch.sum(parts, dim=2)
+        return mass, inside, counts
+
+    def through_softmax(self, x: Array, slope: Array, weights: Array | None = None, out: Array | None = None) -> Array:
+        """One pass."""
+        if not _fits(x):
+            return super().through_softmax(x, slope, weights, out)
+        (_, channels, count), (grid, tile, warps) = x.shape, _grid(x)
+        out, a = torch.empty_like(slope) if out is None else out, slope[:, 0, :] if weights is None else weights
+        launch(
+            pixels.through_softmax, grid, x, slope, a, out, channels, count,
+            *x.stride(), *slope.stride(), *a.stride(), *out.stride(), weights is not None, *tile, num_warps=warps,
+        )  # fmt: skip
+        return out
+
+    def through_softmax_by_class(
+        self, x: Array, index: Array, by_class: Array, by_own: Array, weights: Array, out: Array | None = None
+    ) -> Array:
+        """One pass."""
+        if not _fits(x):
+            return super().through_softmax_by_class(x, index, by_class, by_own, weights, out)
+        (_, channels, count), (grid, tile, warps) = x.shape, _grid(x)
+        out = torch.empty_like(x, dtype=torch.float32) if out is None else out
+        launch(
+            pixels.through_softmax_by_class, grid,
+            x, index, by_class.contiguous(), by_own.contiguous(), weights, out, channels, count,
+            *x.stride(), *index.stride(), *weights.stride(), *out.stride(), *tile, num_warps=warps,
+        )  # fmt: skip
+        return out
+
+    # ------------------------------------------------------------------------------------------------ elements
+    def binary_cross_entropy(
+        self,
+        x: Array,
+        labels: Array,
+        ignore_index: int,
+        weight: tuple[Array, Array],
+        slope_weight: tuple[Array, Array],
+        extra: Array,
+        out: Array | None,
+    ) -> Array | None:
+        """One pass."""
+        if not (_are_elements(x, labels, out) and _readable_labels(labels, ignore_index)):
+            return None
+        numbers = [self._number(number, x) for number in (*weight, *slope_weight, extra)]
+        size, row, slopes = x.numel(), _row(x.numel()), x if out is None else out
+        parts = torch.empty(-(-size // row), dtype=torch.float64, device=x.device)
+        launch(
+            elements.binary_cross_entropy, parts.shape,
+            x, _bits(labels), *numbers, parts, slopes, size, ignore_index, out is not None, row,
+        )  # fmt: skip
+        return torch.sum(parts)
+
+    def differences(
+        self, x: Array, labels: Array, ignore_index: int | None, squares: bool, share: Array, out: Array | None
+    ) -> Array | None:
+        """One pass."""
+        if not (_are_elements(x, labels, out) and _readable_labels(labels, ignore_index)):
+            return None
+        size, row, slopes, masks = x.numel(), _row(x.numel()), x if out is None else out, ignore_index is not None
+        parts = torch.empty(-(-size // row), dtype=torch.float64, device=x.device)
+        launch(
+            elements.differences, parts.shape,
+            x, _bits(labels), self._number(share, x), parts, slopes, size, ignore_index or 0,
+            masks, squares, out is not None, row,
+        )  # fmt: skip
+        return torch.sum(parts)
+
+    def _number(self, number: Any, like: Array) -> Array:
+        """A number where a kernel can read it."""
+        if isinstance(number, torch.Tensor):
+            return number
+        return self.constant((float(number),), like if like.dtype == torch.float32 else like.new_empty(0).float())
+
+    # ------------------------------------------------------------------------------------------------ order
+    def kth_largest(self, x: Array, k: int | Array) -> Array:
+        """The smallest of the top k, which nobody has to sort."""
+        if not isinstance(k, int):
+            return super().kth_largest(x, k)
+        # Not `amin`: to topk, NaN is the largest.
+        return torch.topk(torch.topk(x, k, dim=-1, sorted=False).values, 1, dim=-1, largest=False).values
+
+    def lovasz(self, errors: Array, foreground: Array, scale: Array) -> tuple[Array, Array]:
+        """Sorted by torch; from there on two passes."""
+        if errors.dtype != torch.float32 or errors.numel() >= 2**31:
+            return super().lovasz(errors, foreground, scale)
+        slopes = torch.empty_like(errors)
+        rows = errors.reshape(1, -1), foreground.reshape(1, -1)
+        return torch.sum(self._steps(*rows, scale.reshape(1), slopes.reshape(1, 1, -1))), slopes
+
+    def lovasz_classes(
+        self,
+        x: Array,
+        sums: tuple[Array, Array],
+        labels: tuple[Array, Array],
+        first: int,
+        shares: Array,
+        scale: Array,
+        slopes: Array | None,
+    ) -> Array:
+        """All classes of the group in one sort."""
+        (images, classes, count), (norm, top), (index, valid) = x.shape, sums, labels
+        if not (_fits(x) and classes * images * count < 2**31):
+            return super().lovasz_classes(x, sums, labels, first, shares, scale, slopes)
+        grid, tile, warps = _grid(x)
+        errors = torch.empty((classes, images * count), dtype=torch.float32, device=x.device)
+        foreground = torch.empty(errors.shape, dtype=torch.bool, device=x.device)
+        launch(
+            order_kernels.class_errors, grid, x, top, norm, index, _bits(valid), errors, _bits(foreground),
+            classes, count, first, *x.stride(), *tile, num_warps=warps,
+        )  # fmt: skip
+        room = torch.empty(x.shape, dtype=torch.float32, device=x.device) if slopes is None else slopes
+        return torch.sum(self._steps(errors, foreground, scale, room).sum(dim=1) * shares)
+
+    def _steps(self, errors: Array, foreground: Array, scale: Array, slopes: Array) -> Array:
+        """Sums of errors times steps of each block, (rows, blocks); the slopes of row c go to slopes[:, c, :]."""
+        rows, length = errors.shape
+        ordered, order = torch.sort(errors, dim=-1, descending=True, stable=True)
+        grid, marks = (-(-length // _ROW), rows), _bits(foreground)
+        counts = torch.empty((rows, grid[0]), dtype=torch.int32, device=errors.device)
+        parts = torch.empty((rows, grid[0]), dtype=torch.float64, device=errors.device)
+        launch(order_kernels.count_hits, grid, marks, order, counts, length, _ROW)
+        ends = torch.cumsum(counts.reshape(-1), 0, dtype=torch.int32)
+        launch(
+            order_kernels.steps, grid, ordered, marks, order, ends, scale, slopes, parts, length, slopes.shape[2],
+            *slopes.stride(), scale.stride(0), _ROW,
+        )  # fmt: skip
+        return parts
+
+    # ------------------------------------------------------------------------------------------------ gradients
+    def scaled(self, gradient: Array, factor: Array) -> Array:
+        """Where the factor is 1, as it mostly is, the gradient is not even read."""
+        dense = gradient.is_contiguous() or gradient.is_contiguous(memory_format=torch.channels_last)
+        if gradient.dtype != torch.float32 or factor.ndim > 0 or not dense:
+            return super().scaled(gradient, factor)
+        size = gradient.numel()
+        launch(elements.scale, (-(-size // _LONG_ROW),), gradient, factor, size, _LONG_ROW)
+        return gradient
+
+
+def _fits(x: Array) -> bool:
+    """(N, C, S) of a dtype that the kernels compute in float32."""
+    return x.dtype in _FLOATS and x.ndim == 3 and x.shape[1] <= MOST_CHANNELS
+
+
+def _grid(x: Array) -> tuple[tuple[int, int], tuple[bool, int, int], int]:
+    """Programs for the pixels of each image; how wide their offsets are, their channels and pixels; and their warps.
+
+    A warp takes all channels of its pixels while 32 numbers a thread allow it: what goes over a warp's border takes time.
+    """
+    images, channels, count = x.shape
+    width = 1 << max(0, channels - 1).bit_length()
+    block = _FEW_CHANNELS if width <= 4 else max(_LEAST_PIXELS, _WARP // width)
+    warps = 4 if width <= 4 else max(1, width * block // _WARP)
+    # A gradient has the strides of its logits, or fewer gaps.
+    wide = channels * x.stride(1) + count * x.stride(2) >= 2**31 or channels * count >= 2**31
+    return (-(-count // block), images), (wide, width, block), warps
+
+
+def _row(size: int) -> int:
+    """Numbers of a program that takes them one by one."""
+    return _ROW if size < 1 << 22 else _LONG_ROW
+
+
+def _room(x: Array, weights: Array | None, out: Array | None) -> Array:
+    """Where a gradient goes."""
+    if weights is None:
+        return x
+    return torch.empty_like(x, dtype=torch.float32) if out is None else out
+
+
+def _are_elements(x: Array, labels: Array, out: Array | None) -> bool:
+    """Logits, labels and gradient without gaps."""
+    return x.dtype in _FLOATS and x.is_contiguous() and labels.is_contiguous() and (out is None or out.is_contiguous())
+
+
+def _readable_labels(labels: Array, ignore_index: int | None) -> bool:
+    """Labels that a kernel compares as they are."""
+    if labels.dtype in _INTEGERS or labels.dtype == torch.bool:
+        return ignore_index is None or _is_int64(ignore_index)
+    # As float32, where 2^24 + 1 is 2^24.
+    return labels.dtype in _FLOATS and (ignore_index is None or abs(ignore_index) < 2**24)
+
+
+def _is_int64(number: int) -> bool:
+    return -(2**63) <= number < 2**63
+
+
+def _bits(x: Array) -> Array:
+    """A mask as bytes."""
+    return x.view(torch.int8) if x.dtype == torch.bool else x

@@ -1,0 +1,123 @@
+"""Triton kernels of labels and of losses that treat every element for itself; their arrays lie in memory without gaps."""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def check_labels(  # type: ignore[no-untyped-def]
+    labels, safe, counts, poison, size, ignored, limit, MASKS: tl.constexpr, WRITES: tl.constexpr, BLOCK: tl.constexpr
+):  # fmt: skip
+    """Adds to `counts` how many labels count, are 1, are 0, and are not in [0, limit].
+
+    Where one is not, `poison` becomes NaN, and `safe` gets a 0 for it.
+    """
+    k = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    exists = k < size
+    given = tl.load(labels + k, mask=exists, other=0)
+    y = given.to(tl.float32) if given.dtype.is_floating() else given.to(tl.int64)
+    counted = exists
+    if MASKS:
+        counted = counted & (y != ignored)
+    wrong = counted & ~((y >= 0) & (y <= limit))
+    flaws = tl.sum(wrong.to(tl.int32), axis=0)
+    tl.atomic_add(counts, tl.sum(counted.to(tl.int32), axis=0).to(tl.float64))
+    tl.atomic_add(counts + 1, tl.sum((counted & (y == 1)).to(tl.int32), axis=0).to(tl.float64))
+    tl.atomic_add(counts + 2, tl.sum((counted & (y == 0)).to(tl.int32), axis=0).to(tl.float64))
+    if flaws > 0:
+        tl.atomic_add(counts + 3, flaws.to(tl.float64))
+        tl.store(poison, float("nan"))
+    if WRITES:
+        tl.store(safe + k, tl.where(wrong, tl.zeros_like(given), given), mask=exists)
+
+
+@triton.jit
+def split_labels(labels, index, valid, size, ignored, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]
+    """The class, 0 where ignored, and a mask."""
+    k = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    y = tl.load(labels + k, mask=k < size, other=0).to(tl.int64)
+    counts = y != ignored
+    tl.store(index + k, tl.where(counts, y, 0), mask=k < size)
+    tl.store(valid + k, counts.to(tl.int8), mask=k < size)
+
+
+@triton.jit
+def presence(index, valid, present, size, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]
+    """1 for each class that a valid pixel has; programs write the same number."""
+    k = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    counts = tl.load(valid + k, mask=k < size, other=0) != 0
+    y = tl.load(index + k, mask=counts, other=0)
+    tl.store(present + y, tl.full((BLOCK,), 1.0, tl.float32), mask=counts)
+
+
+@triton.jit
+def _softplus_and_sigmoid(x):  # type: ignore[no-untyped-def]
+    """log(1 + exp(x)) and its derivative; of an easy element a GPU's own logarithm would keep few digits."""
+    power = tl.exp(-tl.abs(x))
+    s = power / (2.0 + power)
+    q = s * s
+    series = 1.0 / 9.0 + q * (1.0 / 11.0 + q * (1.0 / 13.0))
+    series = 1.0 / 3.0 + q * (1.0 / 5.0 + q * (1.0 / 7.0 + q * series))
+    log = 2 * s + 2 * s * q * series
+    above = tl.where(x > 0, x, 0.0) + log
+    above = tl.where(x == x, above, x)
+    return above, tl.where(x > 0, 1.0, power) / (1.0 + power)
+
+
+@triton.jit
+def binary_cross_entropy(  # type: ignore[no-untyped-def]
+    x, labels, v, w, s, t, extra, parts, slopes, size, ignored, SLOPES: tl.constexpr, BLOCK: tl.constexpr
+):  # fmt: skip
+    """(v + w y) times the loss, a program's sum to `parts`; the slope times s + t y. The numbers lie on the device."""
+    k = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    exists = k < size
+    z = tl.load(x + k, mask=exists, other=0.0).to(tl.float32)
+    given = tl.load(labels + k, mask=exists, other=0)
+    y = given.to(tl.float32)
+    counts = exists & (given != ignored)
+    factor = 1.0 + tl.load(extra).to(tl.float32) * y
+    above, rising = _softplus_and_sigmoid(-z)
+    loss = (1.0 - y) * z + factor * above
+    weight = tl.load(v).to(tl.float32) + tl.load(w).to(tl.float32) * y
+    total = tl.sum(tl.where(counts, loss * weight, 0.0).to(tl.float64), axis=0)
+    tl.store(parts + tl.program_id(0), total)
+    if SLOPES:
+        scale = tl.load(s).to(tl.float32) + tl.load(t).to(tl.float32) * y
+        slope = tl.where(counts, (1.0 - y) - factor * rising, 0.0) * scale
+        tl.store(slopes + k, slope, mask=exists)
+
+
+@triton.jit
+def differences(  # type: ignore[no-untyped-def]
+    x, labels, share, parts, slopes, size, ignored,
+    MASKS: tl.constexpr, SQUARES: tl.constexpr, SLOPES: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """(x - y)^2 or |x - y|, a program's sum to `parts`; the derivative times `share`, which lies on the device."""
+    k = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    exists = k < size
+    z = tl.load(x + k, mask=exists, other=0.0).to(tl.float32)
+    given = tl.load(labels + k, mask=exists, other=0)
+    d = z - given.to(tl.float32)
+    if MASKS:
+        d = tl.where(given != ignored, d, 0.0)
+    d = tl.where(exists, d, 0.0)
+    if SQUARES:
+        loss = d * d
+        slope = 2.0 * d
+    else:
+        loss = tl.abs(d)
+        slope = tl.where(d > 0, 1.0, tl.where(d < 0, -1.0, d))
+    tl.store(parts + tl.program_id(0), tl.sum(loss.to(tl.float64), axis=0))
+    if SLOPES:
+        tl.store(slopes + k, slope * tl.load(share).to(tl.float32), mask=exists)
+
+
+@triton.jit
+def scale(x, factor, size, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]
+    """x *= factor in place; nothing is read or written where it is 1, which the host cannot see without waiting."""
+    by = tl.load(factor).to(tl.float32)
+    if by != 1.0:
+        k = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+        tl.store(x + k, tl.load(x + k, mask=k < size, other=0.0) * by, mask=k < size)
