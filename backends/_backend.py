@@ -317,6 +317,14 @@ class Backend(FusedOperations):
         place = xp.broadcast_to(xp.astype(x.shape[-1] - k, xp.int64), (*x.shape[:-1], 1))
         return xp.take_along_axis(ascending, place, axis=-1)
 
+    def top_k_mask(self, x: Array, k: int | Array) -> Array:
+        """Where the k largest of the last axis are; of equal values the first come first. NaN counts as chosen."""
+        xp = self.xp
+        least = self.kth_largest(x, k)
+        above = x > least
+        wanted = k - self.count(above, axis=-1, keepdims=True)
+        return above | self.first_true(xp.equal(x, least), wanted) | xp.isnan(x)
+
     def uniform(self, shape: tuple[int, ...], like: Array) -> Array:
         """Uniform random numbers of [0, 1) from the framework's own generator, on the device of `like`."""
         raise TypeError(f"the {self.name} backend has no random generator: pass noise= with the logits' shape")

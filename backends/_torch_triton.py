@@ -9,6 +9,7 @@ import torch
 
 from unilossseg.backends import _triton_elements as elements
 from unilossseg.backends import _triton_order as order_kernels
+from unilossseg.backends import _triton_select as selection
 from unilossseg.backends import _triton_softmax as pixels
 from unilossseg.backends._backend import Array, Chunk
 from unilossseg.backends._torch_launch import launch
@@ -264,11 +265,37 @@ class TritonBackend(TorchBackend):
 
     # ------------------------------------------------------------------------------------------------ order
     def kth_largest(self, x: Array, k: int | Array) -> Array:
-        """The smallest of the top k, which nobody has to sort."""
-        if not isinstance(k, int):
+        """By its digits."""
+        if not _are_rows(x):
             return super().kth_largest(x, k)
-        # Not `amin`: to topk, NaN is the largest.
-        return torch.topk(torch.topk(x, k, dim=-1, sorted=False).values, 1, dim=-1, largest=False).values
+        counts, k = self._digits(x.contiguous(), k)
+        out = torch.empty((x.shape[0], 1), dtype=torch.float32, device=x.device)
+        launch(selection.kth_largest, (x.shape[0],), counts, k, out, isinstance(k, torch.Tensor))
+        return out
+
+    def top_k_mask(self, x: Array, k: int | Array) -> Array:
+        """By the digits of the k-th largest, and a count of its equals."""
+        if not _are_rows(x):
+            return super().top_k_mask(x, k)
+        x, (rows, length) = x.contiguous(), x.shape
+        counts, k = self._digits(x, k)
+        grid, per_row = (-(-length // _ROW), rows), isinstance(k, torch.Tensor)
+        ties = torch.empty(grid[::-1], dtype=torch.int32, device=x.device)
+        mask = torch.empty(x.shape, dtype=torch.bool, device=x.device)
+        launch(selection.count_ties, grid, x, k, counts, ties, length, per_row, _ROW)
+        ends = torch.cumsum(ties.reshape(-1), 0, dtype=torch.int32)
+        launch(selection.mark_largest, grid, x, k, counts, ends, _bits(mask), length, per_row, _ROW)
+        return mask
+
+    def _digits(self, x: Array, k: int | Array) -> tuple[Array, int | Array]:
+        """How many numbers of each row begin as its k-th largest does, digit by digit; and k as the kernels take it."""
+        rows, length = x.shape
+        k = k.expand(rows, 1).reshape(-1).long() if isinstance(k, torch.Tensor) else k
+        counts = torch.zeros((rows, 4, 256), dtype=torch.int32, device=x.device)
+        for digit in range(4):
+            grid = (-(-length // _LONG_ROW), rows)
+            launch(selection.count_digits, grid, x, k, counts, length, isinstance(k, torch.Tensor), digit, _LONG_ROW)
+        return counts, k
 
     def lovasz(self, errors: Array, foreground: Array, scale: Array) -> tuple[Array, Array]:
         """Sorted by torch; from there on two passes."""
@@ -362,6 +389,11 @@ def _room(x: Array, weights: Array | None, out: Array | None) -> Array:
 def _are_elements(x: Array, labels: Array, out: Array | None) -> bool:
     """Logits, labels and gradient without gaps."""
     return x.dtype in _FLOATS and x.is_contiguous() and labels.is_contiguous() and (out is None or out.is_contiguous())
+
+
+def _are_rows(x: Array) -> bool:
+    """(rows, length) whose places and counts are int32."""
+    return x.dtype == torch.float32 and x.ndim == 2 and x.numel() < 2**31
 
 
 def _readable_labels(labels: Array, ignore_index: int | None) -> bool:

@@ -150,8 +150,12 @@ class TorchBackend(Backend):
         )
 
     def keep_where(self, mask: Array, x: Array, other: float = 0) -> Array:
-        """Without an array of the number."""
-        return torch.where(mask, x, other)
+        """Without an array of the number, which a device would have to be filled with."""
+        return torch.where(mask, x, self.constant((other,), x).reshape(()))
+
+    def count(self, mask: Array, axis: int | None = None, keepdims: bool = False) -> Array:
+        """A sum of booleans is one of int64."""
+        return torch.sum(mask) if axis is None and not keepdims else torch.sum(mask, dim=axis, keepdim=keepdims)
 
     def exp_(self, x: Array) -> Array:
         """In place."""

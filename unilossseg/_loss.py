@@ -278,10 +278,10 @@ class _Batch:
         arrays = {name: backend.to_kernel(value) for name, value in self.extras.items()} if self.extras else {}
         scale = None if upstream is None else backend.to_kernel(upstream)
         if checked.poison is not None:
-            poison = ops.xp.astype(backend.to_kernel(checked.poison), work_dtype(ops, z))
+            poison = ops.cast(backend.to_kernel(checked.poison), work_dtype(ops, z))
             scale = poison if scale is None else scale * poison
         if scale is not None:
-            scale = ops.xp.astype(scale, work_dtype(ops, z), copy=False)
+            scale = ops.cast(scale, work_dtype(ops, z))
         flattened = flat(ops, z) if loss.flat_pixels else z
         labels = checked.seen
         if labels is None:

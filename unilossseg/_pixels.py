@@ -89,7 +89,7 @@ def numbers_of(ops: Backend, x: Array, count: int) -> tuple[list[Any], Callable[
     """
     if ops.readable(x):
         return [float(ops.read(x[k])) for k in range(count)], float
-    found = ops.xp.astype(x[:count], ops.xp.float64)
+    found = ops.cast(x[:count], ops.xp.float64)
     return [found[k] for k in range(count)], numbers_like(ops, found[0])
 
 
@@ -162,8 +162,4 @@ def class_values(ops: Backend, table: Array, index: Array) -> Array:
 
 def top_k_mask(ops: Backend, x: Array, k: int | Array) -> Array:
     """Where the k largest of the last axis are; among equal values the first come first. NaN counts as chosen."""
-    xp = ops.xp
-    least = ops.kth_largest(x, k)
-    above = x > least
-    wanted = k - ops.count(above, axis=-1, keepdims=True)
-    return above | ops.first_true(xp.equal(x, least), wanted) | xp.isnan(x)
+    return ops.top_k_mask(x, k)

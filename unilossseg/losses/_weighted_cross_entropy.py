@@ -83,12 +83,18 @@ class _Pass:
     def losses(self) -> Array:
         """ce (N, S), 0 where ignored."""
         ops = self.ops
+
+        def task(chunk: Chunk) -> Array:
+            return keep_where(ops, self.valid[chunk], self.of(chunk))
+
+        if len(self.chunks) == 1:
+            return task(self.chunks[0])
         out = ops.buffer_like(self.index, self.dtype)
 
-        def task(chunk: Chunk) -> None:
-            out[chunk] = keep_where(ops, self.valid[chunk], self.of(chunk))
+        def put(chunk: Chunk) -> None:
+            out[chunk] = task(chunk)
 
-        ops.run(task, self.chunks)
+        ops.run(put, self.chunks)
         return out
 
     def value_and_gradient(self, weights: Array, upstream: Array | None) -> tuple[Array, Array | None]:

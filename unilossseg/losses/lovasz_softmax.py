@@ -174,21 +174,33 @@ class _Pass:
         self.shape, self.dtype = shape_of(logits), work_dtype(ops, logits)
         self.binary = loss._is_binary(self.shape[1])
         self.chunks = ops.chunks(*self.shape)
-        self.top, self.norm = (ops.buffer_like(pixels.index, self.dtype) for _ in range(2))
-        ops.run(self._find_sums, self.chunks)
+        self.norm, self.top = self._sums()
         self.shares = loss._shares(ops, pixels, self.shape[1], self.top)
         self.scale = self.shares if upstream is None else self.shares * upstream
         #: By the probabilities.
         self.slopes = ops.buffer_like(logits, self.dtype) if gradient else None
 
-    def _find_sums(self, chunk: Chunk) -> None:
+    def _sums(self) -> tuple[Array, Array]:
+        """The softmax's sum and the largest logit of each pixel, (N, S) both."""
+        ops = self.ops
+        if len(self.chunks) == 1:
+            return self._sums_of(self.chunks[0])
+        norm, top = (ops.buffer_like(self.pixels.index, self.dtype) for _ in range(2))
+
+        def put(chunk: Chunk) -> None:
+            norm[chunk], top[chunk] = self._sums_of(chunk)
+
+        ops.run(put, self.chunks)
+        return norm, top
+
+    def _sums_of(self, chunk: Chunk) -> tuple[Array, Array]:
         (place, span), ops = chunk, self.ops
         z = self.logits[place, :, span]
         if self.binary:
             # A sigmoid is the softmax beside a logit of 0.
             z = upcast(ops, z)
             z = ops.xp.concat([ops.xp.zeros_like(z), z], axis=1)
-        self.norm[place, span], self.top[place, span] = ops.softmax_sums(z)
+        return ops.softmax_sums(z)
 
     def some_classes(self, group: slice) -> Array:
         """The losses of some classes times their shares; their derivatives by the probabilities go to `slopes`."""
