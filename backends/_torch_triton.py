@@ -297,6 +297,20 @@ class TritonBackend(TorchBackend):
             launch(selection.count_digits, grid, x, k, counts, length, isinstance(k, torch.Tensor), digit, _LONG_ROW)
         return counts, k
 
+    def hinge_errors(self, score: Array, index: Array, valid: Array) -> tuple[Array, Array]:
+        """One pass; a formula's, which autograd must see, in operations."""
+        if score.requires_grad or score.dtype not in _FLOATS:
+            return super().hinge_errors(score, index, valid)
+        score, index, valid = score.contiguous(), index.contiguous(), valid.contiguous()
+        errors = torch.empty(score.shape, dtype=torch.float32, device=score.device)
+        foreground, size = torch.empty(score.shape, dtype=torch.bool, device=score.device), score.numel()
+        blocks = -(-size // _ROW)
+        launch(
+            order_kernels.hinge_errors, (blocks,),
+            score, index, _bits(valid), errors, _bits(foreground), size, _ROW,
+        )  # fmt: skip
+        return errors, foreground
+
     def lovasz(self, errors: Array, foreground: Array, scale: Array) -> tuple[Array, Array]:
         """Sorted by torch; from there on two passes."""
         if errors.dtype != torch.float32 or errors.numel() >= 2**31:

@@ -33,6 +33,20 @@ def class_errors(  # type: ignore[no-untyped-def]
 
 
 @triton.jit
+def hinge_errors(score, index, valid, errors, foreground, size, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]
+    """max(0, 1 - s (2 [index = 1] - 1)) and which are of class 1; all side by side."""
+    k = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    s = tl.load(score + k, mask=k < size, other=0.0).to(tl.float32)
+    counts = tl.load(valid + k, mask=k < size, other=0) != 0
+    of_class = (tl.load(index + k, mask=k < size, other=0) == 1) & counts
+    error = 1.0 - tl.where(of_class, s, -s)
+    # NaN stays NaN, which a maximum need not keep.
+    error = tl.where(error < 0, 0.0, error)
+    tl.store(errors + k, tl.where(counts, error, 0.0), mask=k < size)
+    tl.store(foreground + k, of_class.to(tl.int8), mask=k < size)
+
+
+@triton.jit
 def count_hits(foreground, order, counts, pixels, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]
     """How many of a block of the order are foreground: (rows, blocks)."""
     k = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)

@@ -264,4 +264,10 @@ def _on_gpu() -> TorchBackend:
     return kernels.TritonBackend("torch", xp)
 
 
+def gpu_loops() -> str:
+    """What closed forms of CUDA tensors are computed with: Triton and its version, or torch."""
+    found = _on_gpu()
+    return "torch" if found is BACKEND else f"triton {importlib.import_module('triton').__version__}"
+
+
 BACKEND = TorchBackend("torch", xp)

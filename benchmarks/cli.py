@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import chart, gate, plan, results, table
+from benchmarks import chart, device_table, gate, plan, results, table
 from benchmarks.frameworks import BACKENDS, DEVICES
 from benchmarks.rows import GATE, ROWS, TARGET
 from benchmarks.run import Run
@@ -20,6 +20,7 @@ from benchmarks.workers import ROOT, Worker, WorkerError
 
 FINE, SLOWER, CANNOT_RUN = 0, 1, 2
 PAGE = ROOT / "docs" / "benchmarks.md"
+DEVICE_PAGE = ROOT / "docs" / "benchmarks_gpu.md"
 CHART = ROOT / "docs" / "benchmarks.svg"
 RESULTS = Path(__file__).with_name("results")
 
@@ -68,7 +69,7 @@ def run(
     pythons = _pythons(backend, device, torch_python, paddle_python)
     rows = _rows(loss)
     try:
-        shapes, large = plan.selected(quick, full, size, batch, classes, dtype)
+        shapes, large = plan.selected(quick, full, size, batch, classes, dtype, device)
     except ValueError as error:
         _refuse(str(error))
     whole = not (quick or size or batch or classes or dtype or loss or backend) and fresh
@@ -79,8 +80,11 @@ def run(
     except WorkerError as error:
         _refuse(str(error))
     results.write(measured, path)
+    # With the digits that the file has: the page can be made from it again.
+    measured = results.read(path)
     console.print(f"Results: {path}")
-    _show(measured)
+    if device == "cpu":
+        _show(measured)
     if whole if page is None else page:
         try:
             _renew(measured)
@@ -92,7 +96,7 @@ def run(
 def page(
     file: Annotated[Path, typer.Argument(help="A run's results.")] = RESULTS / "cpu.json",
 ) -> None:
-    """Renews the tables and the chart of docs/benchmarks.md from a run's results."""
+    """Renews the tables and the chart of docs/benchmarks.md, or docs/benchmarks_gpu.md, from a run's results."""
     try:
         _renew(results.read(file))
     except (results.ResultsError, ValueError) as error:
@@ -201,6 +205,10 @@ def _cell(value: float | None, target: float | None) -> str:
 
 
 def _renew(measured: results.Results) -> None:
+    if measured.device != "cpu":
+        table.update(DEVICE_PAGE, device_table.markdown(measured))
+        console.print(f"Renewed {DEVICE_PAGE}")
+        return
     # The chart first: where it cannot be drawn, the page stays as it was.
     chart.draw(measured, CHART)
     table.update(PAGE, table.markdown(measured))

@@ -25,6 +25,13 @@ STAR = (
     Shape(2, 150, 256),
     Shape(2, 19, 512, "bfloat16"),
 )
+#: The same on a GPU, which more pixels fill.
+DEVICE_STAR = (
+    TARGET,
+    Shape(2, 19, 64),
+    Shape(2, 19, 1024),
+    Shape(2, 19, 512, "bfloat16"),
+)
 #: Where only we and the floor are measured: is the cost linear in pixels and in classes?
 LARGE = (Shape(2, 19, 2048), Shape(2, 150, 512))
 
@@ -70,9 +77,11 @@ class Plan:
         return found
 
 
-def star(quick: bool) -> tuple[tuple[Shape, ...], tuple[Shape, ...]]:
+def star(quick: bool, device: str = "cpu") -> tuple[tuple[Shape, ...], tuple[Shape, ...]]:
     """The usual configurations, and those where only we are measured."""
-    return ((TARGET,), ()) if quick else (STAR, LARGE)
+    if quick:
+        return (TARGET,), ()
+    return (STAR, LARGE) if device == "cpu" else (DEVICE_STAR, ())
 
 
 def matrix(
@@ -89,6 +98,7 @@ def selected(
     batch: Sequence[int] | None,
     classes: Sequence[int] | None,
     dtype: Sequence[str] | None,
+    device: str = "cpu",
 ) -> tuple[tuple[Shape, ...], tuple[Shape, ...]]:
     """The configurations that options ask for, and those where only we are measured.
 
@@ -103,7 +113,7 @@ def selected(
     if unknown:
         raise ValueError(f"--dtype must be one of {', '.join(BYTES)} (got {unknown[0]!r})")
     if not (full or chosen):
-        return star(quick)
+        return star(quick, device)
     shapes = matrix(
         tuple(size or (SIZES if full else (TARGET.size,))),
         tuple(batch or (BATCHES if full else (TARGET.batch,))),

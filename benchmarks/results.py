@@ -89,6 +89,8 @@ class Results:
     timings: list[Timing] = field(default_factory=list)
     memory: list[Memory] = field(default_factory=list)
     first_calls: list[FirstCall] = field(default_factory=list)
+    #: Of graphs of an accelerator.
+    replays: list[Timing] = field(default_factory=list)
     #: What could not be measured at all, with the reason.
     gaps: list[str] = field(default_factory=list)
 
@@ -96,13 +98,23 @@ class Results:
         """The times of one configuration."""
         return next((t for t in self.timings if (t.backend, t.row, t.shape) == (backend, row, shape)), None)
 
+    def replay(self, backend: str, row: str, shape: Shape) -> Timing | None:
+        """Those of its graphs."""
+        return next((t for t in self.replays if (t.backend, t.row, t.shape) == (backend, row, shape)), None)
+
     def check(self, backend: str, row: str, contestant: str) -> Check | None:
         """The check of one contestant."""
         wanted = (backend, row, contestant)
         return next((c for c in self.checks if (c.backend, c.row, c.contestant) == wanted), None)
 
 
-_LISTS: dict[str, type[Any]] = {"checks": Check, "timings": Timing, "memory": Memory, "first_calls": FirstCall}
+_LISTS: dict[str, type[Any]] = {
+    "checks": Check,
+    "timings": Timing,
+    "memory": Memory,
+    "first_calls": FirstCall,
+    "replays": Timing,
+}
 
 
 def write(results: Results, path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -44,10 +45,14 @@ class Run:
                     self._check(worker, row)
                 for _, row, shape, alone in [cell for cell in self._plan.cells() if cell[0] == backend]:
                     self._time(worker, row, shape, alone)
-            if self._plan.fresh:
-                for row in self._plan.rows:
-                    self._memory(backend, row)
-                    self._first_calls(backend, row)
+                    if self._device != "cpu":
+                        self._replay(worker, row, shape)
+                        # An allocator's peak needs no process of its own.
+                        self._memory(backend, row, shape, partial(worker.ask, limit=LIMIT))
+            for row in self._plan.rows if self._plan.fresh else ():
+                if self._device == "cpu":
+                    self._memory(backend, row, TARGET, partial(self._asked_fresh, backend))
+                self._first_calls(backend, row)
         self.results.seconds = time.monotonic() - self._started
         return self.results
 
@@ -84,18 +89,29 @@ class Run:
         shown = [f"{name} {1000 * median(taken(times)):.1f} ms" for name, times in timing.times.items()]
         self._say(f"{worker.backend} {row.name} {shape}: " + ", ".join(shown))
 
-    def _memory(self, backend: str, row: Row) -> None:
-        timing = self.results.timing(backend, row.name, TARGET)
+    def _replay(self, worker: Worker, row: Row, shape: Shape) -> None:
+        """What waits for the device cannot be captured: that is no gap of the measurement."""
+        question = {"do": "replays", "row": row.name, "shape": shape.as_json()}
+        question |= {"rounds": self._plan.rounds, "seconds": self._plan.seconds}
+        answer = self._asked(worker, question, f"{worker.backend} {row.name} {shape}, captured")
+        if "error" in answer:
+            return
+        self.results.replays.append(Timing(worker.backend, row.name, shape, answer["times"], answer["failures"]))
+        if OURS in answer["failures"]:
+            self._gap(f"{worker.backend} {row.name} {shape}: {OURS} cannot be captured: {answer['failures'][OURS]}")
+
+    def _memory(self, backend: str, row: Row, shape: Shape, ask: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+        timing = self.results.timing(backend, row.name, shape)
         if timing is None:
             return
-        size = row.logits_bytes(TARGET)
+        size = row.logits_bytes(shape)
         for name in [name for name in timing.times if name not in FLOORS]:
-            question = {"do": "memory", "row": row.name, "shape": TARGET.as_json(), "contestant": name}
-            answer = self._asked_fresh(backend, question)
+            question = {"do": "memory", "row": row.name, "shape": shape.as_json(), "contestant": name}
+            answer = ask(question)
             failure = answer.get("error", "")
             if failure:
                 self._gap(f"{backend} {row.name}: memory of {name}: {failure}")
-            found = Memory(backend, row.name, TARGET, name, answer.get("extra"), size, failure)
+            found = Memory(backend, row.name, shape, name, answer.get("extra"), size, failure)
             self.results.memory.append(found)
             if found.multiple is not None:
                 self._say(f"{backend} {row.name}: memory of {name}: {found.multiple:.2f} × the logits")

@@ -50,17 +50,18 @@ def grid(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
 # ------------------------------------------------------------------------------------------------- sections
 def markdown(results: Results) -> str:
     """All that stands between the page's markers."""
-    parts = [_setting(results)]
+    parts = [setting(results)]
     for backend in results.backends:
         found = standings(results, backend)
         if found:
             parts += [f"### {TITLES[backend]}, {TARGET}, float32", _targets(results, found), _shortfalls(found)]
             parts += [_floors(results, backend), _matrix(results, backend), _linear(results, backend)]
-    parts += [_peers(results), _gaps(results)]
+    parts += [peers(results), gaps(results)]
     return "\n\n".join(part for part in parts if part)
 
 
-def _setting(results: Results) -> str:
+def setting(results: Results) -> str:
+    """What was measured with what."""
     machine = results.machine
     lines = [
         f"Measured {results.created[:10]} in {results.seconds / 60:.0f} minutes by `{results.command}` on: "
@@ -70,9 +71,10 @@ def _setting(results: Results) -> str:
     for backend, found in results.backends.items():
         versions = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
         threads = found["threads"]
+        on = f" Accelerator: {found['accelerator']}." if "accelerator" in found else ""
         lines.append(
             f"- {TITLES[backend]}: {versions}. Threads: {threads['framework']} (the framework's own setting), "
-            f"{threads['kernels']} for our kernels."
+            f"{threads['kernels']} for our kernels.{on}"
         )
     return "\n".join([lines[0], "", *lines[1:]])
 
@@ -196,7 +198,7 @@ _LEGEND = {
 }
 
 
-def _peers(results: Results) -> str:
+def peers(results: Results) -> str:
     """Every peer with its mark."""
     lines = [
         [
@@ -223,7 +225,8 @@ def _peers(results: Results) -> str:
     return "\n\n".join([*head, ours, table]) if results.checks else ""
 
 
-def _gaps(results: Results) -> str:
+def gaps(results: Results) -> str:
+    """What was not measured."""
     if not results.gaps:
         return ""
     return "\n".join(["### What was not measured", "", *(f"- {gap}" for gap in results.gaps)])

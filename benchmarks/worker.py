@@ -42,8 +42,10 @@ class Session:
         self._field = Field(framework, faces, peers)
 
     def describe(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Versions and threads."""
-        return {"versions": _versions(self._packages), "threads": self._framework.threads()}
+        """Versions, threads and the accelerator."""
+        found = {"versions": _versions(self._packages), "threads": self._framework.threads()}
+        accelerator = self._framework.device_name()
+        return {**found, "accelerator": accelerator} if accelerator else found
 
     def check(self, request: dict[str, Any]) -> dict[str, Any]:
         """The marks of a row."""
@@ -108,8 +110,30 @@ class Session:
         largest = self._field.peer(measured, name).largest
         return largest is not None and shape.pixels * measured.channels(shape) > largest
 
+    def replays(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Interleaved times of a row's contestants as graphs of the device, and why others cannot be captured."""
+        measured, shape, framework = row(request["row"]), Shape(**request["shape"]), self._framework
+        inputs, failures, steps = self._field.inputs(measured, shape), {}, {}
+
+        def before() -> None:
+            framework.drop_gradient(inputs["logits"])
+
+        found = {
+            name: self._field.step(name, measured, shape, inputs)
+            for name in self._names(measured, shape, None, False, failures)
+        }
+        for name, step in {**found, **self._field.floors(measured, shape, inputs)}.items():
+            try:
+                steps[name] = framework.on_device(framework.captured(step, before))
+            except Exception as error:  # many a peer waits for the device
+                failures[name] = described(error)
+        if OURS not in steps:
+            return {"times": {}, "failures": failures}
+        times = interleave(steps, anchor=OURS, rounds=request["rounds"], seconds=request["seconds"])
+        return {"times": times, "failures": failures}
+
     def memory(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Peak extra memory of one contestant; the process must be fresh."""
+        """Peak extra memory of one contestant; on the CPU the process must be fresh."""
         measured, shape, name = row(request["row"]), Shape(**request["shape"]), request["contestant"]
         tiny = Shape(shape.batch, shape.classes, TINY, shape.dtype)
         self._field.step(name, measured, tiny, self._field.inputs(measured, tiny))()

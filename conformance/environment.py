@@ -134,6 +134,8 @@ def _torch_flags(torch: Any) -> list[str]:
         "interop_threads": torch.get_num_interop_threads,
         "cuda": lambda: torch.version.cuda,
     }
+    if torch.cuda.is_available():
+        asked["gpu_loops"] = importlib.import_module("unilossseg.backends.torch").gpu_loops
     return _answered(asked)
 
 

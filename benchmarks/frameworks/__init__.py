@@ -36,6 +36,12 @@ class Framework(Protocol):
     def without_waiting(self, step: Callable[[], Any]) -> str:
         """Runs a step where waiting for the device or copying to the host is an error; the error, or nothing."""
 
+    def captured(self, step: Callable[[], Any], before: Callable[[], Any]) -> Callable[[], Any]:
+        """A step's work on the device as a graph, to be replayed; raises where the step cannot be captured."""
+
+    def device_name(self) -> str:
+        """The accelerator's name; nothing for the CPU."""
+
     def threads(self) -> dict[str, int]:
         """Thread counts: the framework's, and that of our kernels under it."""
 

@@ -64,6 +64,14 @@ class Here:
         """Paddle has no mode that makes waiting an error."""
         return ""
 
+    def captured(self, step: Callable[[], Any], before: Callable[[], Any]) -> Callable[[], Any]:
+        """Paddle's graphs are of static programs."""
+        raise RuntimeError("Paddle captures no step of eager code")
+
+    def device_name(self) -> str:
+        """As the driver calls it."""
+        return "" if self.device == "cpu" else str(paddle.device.cuda.get_device_name())
+
     def threads(self) -> dict[str, int]:
         """Paddle does not say how many threads an operation takes: FLAGS_paddle_num_threads is its setting."""
         flag = "FLAGS_paddle_num_threads"

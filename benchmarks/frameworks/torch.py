@@ -10,6 +10,9 @@ import torch
 from benchmarks import memory
 from benchmarks.timing import by_events
 
+#: Steps before a graph is captured: what is set up in a first call must not be in it.
+WARM_STEPS = 3
+
 
 class Here:
     """torch on one device."""
@@ -72,6 +75,28 @@ class Here:
         finally:
             torch.cuda.set_sync_debug_mode(mode)
         return ""
+
+    def captured(self, step: Callable[[], Any], before: Callable[[], Any]) -> Callable[[], Any]:
+        """A CUDA graph, after some steps on a stream of their own, as torch's guide asks."""
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            for _ in range(WARM_STEPS):
+                before()
+                step()
+        torch.cuda.current_stream().wait_stream(stream)
+        before()
+        graph = torch.cuda.CUDAGraph()
+        try:
+            with torch.cuda.graph(graph):
+                step()
+        finally:
+            before()
+        return graph.replay
+
+    def device_name(self) -> str:
+        """As the driver calls it."""
+        return "" if self.device == "cpu" else torch.cuda.get_device_name()
 
     def threads(self) -> dict[str, int]:
         """Both follow torch's setting."""

@@ -1,0 +1,91 @@
+"""Runs on a GPU, with a worker that answers made-up numbers: what is asked, what is kept, and the page's tables."""
+
+import pytest
+
+from benchmarks import device_table, marks, plan, results, run
+from benchmarks.names import FLOOR, OURS
+from benchmarks.rows import TARGET, Shape
+
+SMP, MONAI = "smp DiceLoss", "MONAI DiceLoss"
+
+
+class MadeUpWorker:
+    """Ours takes 2 ms a call and 1 on the device; one peer 3 and 4; another waits for the device, and takes 10."""
+
+    asked: list[str] = []  # noqa: RUF012  each test empties it
+
+    def __init__(self, backend, python, device):
+        assert device == "cuda"
+        self.backend = backend
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        return None
+
+    def ask(self, question, limit=0.0):
+        self.asked.append(question["do"])
+        return {
+            "describe": {"versions": {"torch": "1"}, "threads": {"framework": 2, "kernels": 2}, "accelerator": "GPU"},
+            "check": {"checks": [check(name) for name in (OURS, MONAI, SMP)]},
+            "time": {"times": {OURS: [0.002] * 3, MONAI: [0.003] * 3, SMP: [0.01] * 3}, "failures": {}},
+            "replays": {
+                "times": {OURS: [0.001] * 3, MONAI: [0.004] * 3, FLOOR: [0.0005] * 3},
+                "failures": {SMP: "it waits"},
+            },
+            "memory": {"extra": 4_000_000, "logits": 1},
+        }[question["do"]] | {"wall": 0.0}
+
+
+def check(name):
+    numbers = {"value_error": 1e-7, "gradient_error": 1e-7, "note": ""}
+    return {"contestant": name, "mark": marks.SAME, "reason": "", **numbers}
+
+
+@pytest.fixture
+def measured(monkeypatch):
+    MadeUpWorker.asked = []
+    monkeypatch.setattr(run, "Worker", MadeUpWorker)
+    wanted = plan.Plan(plan.rows(("DiceLoss",)), *plan.star(quick=True, device="cuda"), ("torch",), 3, 1.0, fresh=False)
+    return run.Run(wanted, {"torch": None}, "cuda", "python -m benchmarks run", lambda _: None).carry_out()
+
+
+def test_each_configuration_is_timed_replayed_and_weighed(measured):
+    assert MadeUpWorker.asked == ["describe", "check", "time", "replays", "memory", "memory", "memory"]
+    assert measured.replay("torch", "DiceLoss", TARGET).times[OURS] == [0.001] * 3
+    assert {entry.contestant for entry in measured.memory} == {OURS, MONAI, SMP}
+
+
+def test_a_peer_that_cannot_be_captured_is_no_gap(measured):
+    assert measured.gaps == []
+
+
+def test_the_tables_compare_calls_and_the_device(measured):
+    page = device_table.markdown(measured)
+    line = next(line for line in page.splitlines() if line.startswith("| DiceLoss"))
+    cells = [cell.strip() for cell in line.strip("|").split("|")]
+    assert [cell.partition(" [")[0] for cell in cells] == [
+        "DiceLoss",
+        "2.00",
+        f"{MONAI}: 3.00",
+        "1.50",
+        "1.00",
+        f"{MONAI}: 4.00",
+        "4.00",
+        "0.100; 0.100",
+    ]
+    assert f"### PyTorch on GPU, {TARGET}" in page
+    assert f"- PyTorch DiceLoss: {SMP}: it waits" in page
+
+
+def test_replays_survive_a_file(measured, tmp_path):
+    results.write(measured, tmp_path / "cuda.json")
+    assert results.read(tmp_path / "cuda.json").replays == measured.replays
+
+
+def test_a_gpu_has_configurations_of_its_own():
+    shapes, large = plan.selected(False, False, None, None, None, None, "cuda")
+    assert TARGET in shapes
+    assert Shape(2, 19, 1024) in shapes
+    assert large == ()
