@@ -53,7 +53,7 @@ DEFINITIONS: dict[str, Callable[[Row, Mapping[str, Any]], Answer]] = {
 
 def check(field: Field, row: Row) -> list[dict[str, Any]]:
     """A mark with its reason for us and each peer of a row."""
-    inputs = arrays(row, SMALL, seed=1)
+    inputs = arrays(row, SMALL, field.framework.name, seed=1)
     found = [_checked(field, row, inputs, OURS, "", "ours")]
     for peer in field.peers(row):
         answer = _checked(field, row, inputs, peer.name, peer.differs, peer.definition)

@@ -23,6 +23,7 @@ class Field:
         self.framework = framework
         self._faces = faces
         self._peers = peers
+        self._drawn: tuple[tuple[str, Shape], dict[str, Any]] | None = None
 
     def peers(self, row: Row) -> tuple[Peer, ...]:
         """The peers of a row."""
@@ -57,7 +58,12 @@ class Field:
 
     def inputs(self, row: Row, shape: Shape) -> dict[str, Any]:
         """Tensors of a configuration."""
-        return self.framework.tensors(arrays(row, shape), shape.dtype)
+        if self.framework.device == "cpu":
+            return self.framework.tensors(arrays(row, shape, self.framework.name), shape.dtype)
+        # A device gets copies: the numbers themselves, drawn in a second, serve its times, its graphs and its memory.
+        if self._drawn is None or self._drawn[0] != (row.name, shape):
+            self._drawn = ((row.name, shape), arrays(row, shape, self.framework.name))
+        return self.framework.tensors(self._drawn[1], shape.dtype)
 
     def step(self, name: str, row: Row, shape: Shape, inputs: Mapping[str, Any]) -> Callable[[], None]:
         """Forward and backward of a contestant, which leave a gradient on the logits."""

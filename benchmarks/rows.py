@@ -62,6 +62,9 @@ class Row:
     loss: str
     kind: str = "classes"
     arguments: Callable[[Shape], dict[str, Any]] = field(default=_nothing)
+    #: Frameworks whose own function takes labels as numbers of the logits' dtype: there everyone gets them so, and nobody
+    #: converts them.
+    numbers_in: tuple[str, ...] = ()
     #: Whether it is measured in bfloat16 too: the losses that mixed-precision training is likely to meet.
     half: bool = False
 
@@ -94,8 +97,8 @@ ROWS = {
         Row("DiceLoss", "DiceLoss", half=True),
         Row("LovaszSoftmaxLoss", "LovaszSoftmaxLoss", half=True),
         Row("LovaszHingeLoss", "LovaszHingeLoss", "binary"),
-        Row("BCELoss", "BCELoss", "binary", half=True),
-        Row("BCELoss dynamic", "BCELoss", "binary", lambda _: {"weight": "dynamic"}),
+        Row("BCELoss", "BCELoss", "binary", half=True, numbers_in=("torch",)),
+        Row("BCELoss dynamic", "BCELoss", "binary", lambda _: {"weight": "dynamic"}, numbers_in=("torch",)),
         Row("L1Loss", "L1Loss", "values"),
         Row("MSELoss", "MSELoss", "values", half=True),
         Row("RelaxBoundaryLoss", "RelaxBoundaryLoss"),
@@ -114,8 +117,15 @@ def row(name: str) -> Row:
     return ROWS[name]
 
 
-def arrays(row: Row, shape: Shape, seed: int = 0) -> dict[str, npt.NDArray[Any]]:
+def arrays(row: Row, shape: Shape, framework: str = "", seed: int = 0) -> dict[str, npt.NDArray[Any]]:
     """Inputs in float32 and int64, with no ignored pixel: some peers cannot leave pixels out."""
+    made = _drawn(row, shape, seed)
+    if framework in row.numbers_in:
+        made["labels"] = made["labels"].astype(np.float32)
+    return made
+
+
+def _drawn(row: Row, shape: Shape, seed: int) -> dict[str, npt.NDArray[Any]]:
     rng = np.random.default_rng(seed)
     n, c, s = shape.batch, row.channels(shape), shape.size
     logits = rng.standard_normal((n, c, s, s), dtype=np.float32)

@@ -117,17 +117,17 @@ def _kornia_hinge(row: Row, shape: Shape, inputs: Inputs) -> Value:
 
 # ------------------------------------------------------------------------------------------------- element by element
 def _bce(row: Row, shape: Shape, inputs: Inputs) -> Value:
-    labels = inputs["labels"].to(inputs["logits"].dtype)
+    labels = inputs["labels"]
     return lambda logits: F.binary_cross_entropy_with_logits(logits, labels)
 
 
 def _smp_bce(row: Row, shape: Shape, inputs: Inputs) -> Value:
-    loss, labels = _smp().SoftBCEWithLogitsLoss(ignore_index=255), inputs["labels"].to(inputs["logits"].dtype)
+    loss, labels = _smp().SoftBCEWithLogitsLoss(ignore_index=255), inputs["labels"]
     return lambda logits: loss(logits, labels)
 
 
 def _bce_dynamic(row: Row, shape: Shape, inputs: Inputs) -> Value:
-    labels = inputs["labels"].to(inputs["logits"].dtype)
+    labels = inputs["labels"]
 
     def value(logits: Any) -> Any:
         share = labels.mean()

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from checks.autograd import FLOAT32
-from checks.cases import BCE, CE, DICE, HINGE, L1, LOVASZ, PLAIN_ROWS, ROWS, batch_for, batch_of_row, named
+from checks.cases import BCE, CE, DICE, HINGE, L1, LOVASZ, OHEM, PLAIN_ROWS, RELAX, ROWS, batch_for, batch_of_row, named
 from checks.compare import assert_close, reference_of
 from checks.devices import *  # noqa: F403  each of its tests
 from checks.host_reads import check_two_steps
@@ -87,6 +87,27 @@ def test_many_pixels_of_an_odd_shape(driver, row, dtype):
     assert_close(value, exact_value, 1e-5 if dtype == "float32" else 1e-11)
     # Which of two near-equal errors comes first may differ from float64: the norm bears that, a single entry would not.
     assert np.linalg.norm(gradient - exact) <= (1e-3 if dtype == "float32" else 1e-10) * np.linalg.norm(exact)
+
+
+@pytest.mark.parametrize("row", [row for row in PLAIN_ROWS if row[0] in (CE, OHEM, DICE, LOVASZ, RELAX)], ids=named)
+@pytest.mark.parametrize("channels", [2, 33, 150, 1100])
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+def test_few_classes_and_many(driver, row, channels, dtype):
+    """1100 are more than a kernel takes."""
+    batch = batch_for(row[0], shape=(7, 9), seed=6, channels=channels)
+    logits = driver.numpy(driver.array(batch.logits, dtype)).astype("float64")
+    value, gradient = driver.value_and_gradient(driver.make(*row), batch, dtype)
+    exact_value, exact = reference_of(*row, batch.changed(logits=logits))
+    assert_close(value, exact_value, 1e-5)
+    assert_close(gradient, exact, 1e-4 if dtype == "float32" else 2**-8)
+
+
+@every_row
+def test_the_same_bits_each_time(driver, row):
+    batch = batch_for(row[0], shape=ODD, seed=10)
+    first, again = (driver.value_and_gradient(driver.make(*row), batch, "float32") for _ in range(2))
+    for one, other in zip(first, again, strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 @every_row
