@@ -30,13 +30,14 @@ $(STAMP): constraints.txt pyproject.toml $(NATIVE)
 	touch $@
 
 # torch and Paddle in one process can crash each other: each gets a process of its own. What checks values runs once more without
-# the compiled loops.
+# the compiled loops. Triton is imported with its compiler or its interpreter: kernels for a GPU have a process of their own too.
 FALLBACK := $(addprefix tests/test_,golden.py reference.py properties.py operations.py)
 test: setup
 	$(BIN)/unilossseg capabilities --check
 	$(PYTEST) tests --ignore=tests/torch --ignore=tests/paddle
 	UNILOSSSEG_LOOPS=numpy $(PYTEST) $(FALLBACK)
 	$(PYTEST) tests/torch
+	TRITON_INTERPRET=1 $(PYTEST) tests/torch/kernels
 	$(PYTEST) tests/paddle
 
 conformance: setup

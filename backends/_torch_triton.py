@@ -12,18 +12,25 @@ from unilossseg.backends import _triton_order as order_kernels
 from unilossseg.backends import _triton_select as selection
 from unilossseg.backends import _triton_softmax as pixels
 from unilossseg.backends._backend import Array, Chunk
+from unilossseg.backends._torch_grids import (
+    FLOATS,
+    INTEGERS,
+    LONG_ROW,
+    MOST_CHANNELS,
+    ROW,
+    are_elements,
+    are_readable,
+    are_rows,
+    as_bytes,
+    fits,
+    grid_of,
+    is_int64,
+    room_for,
+    row_of,
+)
 from unilossseg.backends._torch_launch import launch
 from unilossseg.backends.torch import TorchBackend
 
-_FLOATS = (torch.float32, torch.float16, torch.bfloat16)
-_INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
-#: A program holds a pixel with all its channels.
-MOST_CHANNELS = 1024
-#: Numbers of a warp that takes pixels with their channels, and the least pixels of a program, half a line of memory. Of few
-#: channels, more warps with fewer numbers each are faster.
-_WARP, _LEAST_PIXELS, _FEW_CHANNELS = 1024, 16, 512
-#: Numbers of a program that takes them one by one.
-_ROW, _LONG_ROW = 1024, 4096
 #: Bytes that sorting takes for a pixel of a class (its error, sorted too, its place, and the sort's own room), and how many
 #: a group of classes may take in any case.
 _SORTING, _ROOM = 40, 64 << 20
@@ -59,7 +66,7 @@ class TritonBackend(TorchBackend):
         self, labels: Array, ignore_index: int | None, limit: int, dense: bool
     ) -> tuple[Array, Array, Array, Array] | None:
         """One pass."""
-        if not _readable_labels(labels, ignore_index):
+        if not are_readable(labels, ignore_index):
             return None
         labels, safe = labels.contiguous(), None
         if not dense and labels.dtype != torch.bool:
@@ -72,7 +79,7 @@ class TritonBackend(TorchBackend):
 
     def tally(self, labels: Array, ignore_index: int | None, most: float) -> Array:
         """One pass."""
-        if not _readable_labels(labels, ignore_index):
+        if not are_readable(labels, ignore_index):
             return super().tally(labels, ignore_index, most)
         return self._counted(labels.contiguous(), None, ignore_index, most)[0]
 
@@ -80,7 +87,7 @@ class TritonBackend(TorchBackend):
         # What is calculated with them is in float64.
         counts = torch.zeros(4, dtype=torch.float64, device=labels.device)
         poison = torch.ones((), dtype=torch.float32, device=labels.device)
-        size, row, y = labels.numel(), _row(labels.numel()), _bits(labels)
+        size, row, y = labels.numel(), row_of(labels.numel()), as_bytes(labels)
         masks = ignore_index is not None
         launch(
             elements.check_labels, (-(-size // row),),
@@ -90,20 +97,21 @@ class TritonBackend(TorchBackend):
 
     def split_labels(self, labels: Array, ignore_index: int) -> tuple[Array, Array]:
         """One pass."""
-        if not _readable_labels(labels, ignore_index) or labels.is_floating_point():
+        if not are_readable(labels, ignore_index) or labels.is_floating_point():
             return super().split_labels(labels, ignore_index)
-        labels, row = labels.contiguous(), _row(labels.numel())
+        labels, row = labels.contiguous(), row_of(labels.numel())
         index = torch.empty(labels.shape, dtype=torch.int32, device=labels.device)
         valid = torch.empty(labels.shape, dtype=torch.bool, device=labels.device)
         size = labels.numel()
-        launch(elements.split_labels, (-(-size // row),), _bits(labels), index, _bits(valid), size, ignore_index, row)
+        launch(elements.split_labels, (-(-size // row),), as_bytes(labels), index, as_bytes(valid), size, ignore_index, row)
         return index, valid
 
     def presence(self, index: Array, valid: Array, first: int, classes: int) -> Array:
         """One pass."""
         present = torch.zeros(first + classes, dtype=torch.float32, device=index.device)
-        index, valid, row = index.contiguous(), valid.contiguous(), _row(index.numel())
-        launch(elements.presence, (-(-index.numel() // row),), index, _bits(valid), present, index.numel(), row)
+        index, valid, size = index.contiguous(), valid.contiguous(), index.numel()
+        row = row_of(size)
+        launch(elements.presence, (-(-size // row),), index, as_bytes(valid), present, size, first + classes, row)
         return present[first:]
 
     def pick(self, x: Array, index: Array) -> Array:
@@ -121,9 +129,9 @@ class TritonBackend(TorchBackend):
     # ------------------------------------------------------------------------------------------------ pixels
     def softmax_sums(self, x: Array) -> tuple[Array, Array]:
         """One pass."""
-        if not _fits(x):
+        if not fits(x):
             return super().softmax_sums(x)
-        (images, channels, count), (grid, tile, warps) = x.shape, _grid(x)
+        (images, channels, count), (grid, tile, warps) = x.shape, grid_of(x)
         norm, top = torch.empty((2, images, count), dtype=torch.float32, device=x.device)
         launch(pixels.softmax_sums, grid, x, norm, top, channels, count, *x.stride(), *tile, num_warps=warps)
         return norm, top
@@ -132,11 +140,11 @@ class TritonBackend(TorchBackend):
         self, x: Array, index: Array, weights: Array | None = None, out: Array | None = None
     ) -> tuple[Array, Array | None]:
         """One pass."""
-        if not _fits(x):
+        if not fits(x):
             return super().cross_entropy(x, index, weights, out)
-        (images, channels, count), (grid, tile, warps) = x.shape, _grid(x)
+        (images, channels, count), (grid, tile, warps) = x.shape, grid_of(x)
         losses = torch.empty((images, count), dtype=torch.float32, device=x.device)
-        slopes, a = _room(x, weights, out), losses if weights is None else weights
+        slopes, a = room_for(x, weights, out), losses if weights is None else weights
         launch(
             pixels.cross_entropy, grid, x, index, a, losses, slopes, channels, count,
             *x.stride(), *index.stride(), *a.stride(), *slopes.stride(), weights is not None, *tile, num_warps=warps,
@@ -147,9 +155,9 @@ class TritonBackend(TorchBackend):
         self, x: Array, labels: Array, ignore_index: int, weight: Array | None, share: Array, out: Array | None
     ) -> Array | None:
         """One pass, which reads the labels as they are and writes nothing but the gradient."""
-        if not (_fits(x) and labels.dtype in _INTEGERS and _is_int64(ignore_index)):
+        if not (fits(x) and labels.dtype in INTEGERS and is_int64(ignore_index)):
             return None
-        (_, channels, count), (grid, tile, warps) = x.shape, _grid(x)
+        (_, channels, count), (grid, tile, warps) = x.shape, grid_of(x)
         parts = torch.empty(grid[0] * grid[1], dtype=torch.float64, device=x.device)
         slopes, share = x if out is None else out, self._number(share, x)
         by_class = share if weight is None else weight
@@ -163,14 +171,14 @@ class TritonBackend(TorchBackend):
         self, x: Array, near: Array, weights: Array | None = None, out: Array | None = None
     ) -> tuple[Array, Array | None]:
         """One pass."""
-        if not _fits(x):
+        if not fits(x):
             return super().relaxed_cross_entropy(x, near, weights, out)
-        (images, channels, count), (grid, tile, warps) = x.shape, _grid(x)
+        (images, channels, count), (grid, tile, warps) = x.shape, grid_of(x)
         losses = torch.empty((images, count), dtype=torch.float32, device=x.device)
-        slopes, a = _room(x, weights, out), losses if weights is None else weights
+        slopes, a = room_for(x, weights, out), losses if weights is None else weights
         # Rounded one by one: the gradient is the difference of two products, 0 where all classes are near.
         launch(
-            pixels.relaxed_cross_entropy, grid, x, _bits(near), a, losses, slopes, channels, count,
+            pixels.relaxed_cross_entropy, grid, x, as_bytes(near), a, losses, slopes, channels, count,
             *x.stride(), *near.stride(), *a.stride(), *slopes.stride(), weights is not None, *tile, num_warps=warps,
             fused=False,
         )  # fmt: skip
@@ -178,9 +186,9 @@ class TritonBackend(TorchBackend):
 
     def softmax_totals(self, x: Array, index: Array, weights: Array) -> tuple[Array, Array, Array]:
         """One pass; a program sums up several blocks of pixels."""
-        if not _fits(x):
+        if not fits(x):
             return super().softmax_totals(x, index, weights)
-        (images, channels, count), (grid, tile, warps) = x.shape, _grid(x)
+        (images, channels, count), (grid, tile, warps) = x.shape, grid_of(x)
         # A power of 2, since a kernel is compiled for each.
         steps = min(64, 1 << max(0, (grid[0] * images // 1024).bit_length() - 1))
         programs = -(-grid[0] // steps)
@@ -194,9 +202,9 @@ class TritonBackend(TorchBackend):
 
     def through_softmax(self, x: Array, slope: Array, weights: Array | None = None, out: Array | None = None) -> Array:
         """One pass."""
-        if not _fits(x):
+        if not fits(x):
             return super().through_softmax(x, slope, weights, out)
-        (_, channels, count), (grid, tile, warps) = x.shape, _grid(x)
+        (_, channels, count), (grid, tile, warps) = x.shape, grid_of(x)
         out, a = torch.empty_like(slope) if out is None else out, slope[:, 0, :] if weights is None else weights
         launch(
             pixels.through_softmax, grid, x, slope, a, out, channels, count,
@@ -208,9 +216,9 @@ class TritonBackend(TorchBackend):
         self, x: Array, index: Array, by_class: Array, by_own: Array, weights: Array, out: Array | None = None
     ) -> Array:
         """One pass."""
-        if not _fits(x):
+        if not fits(x):
             return super().through_softmax_by_class(x, index, by_class, by_own, weights, out)
-        (_, channels, count), (grid, tile, warps) = x.shape, _grid(x)
+        (_, channels, count), (grid, tile, warps) = x.shape, grid_of(x)
         out = torch.empty_like(x, dtype=torch.float32) if out is None else out
         launch(
             pixels.through_softmax_by_class, grid,
@@ -231,14 +239,14 @@ class TritonBackend(TorchBackend):
         out: Array | None,
     ) -> Array | None:
         """One pass."""
-        if not (_are_elements(x, labels, out) and _readable_labels(labels, ignore_index)):
+        if not (are_elements(x, labels, out) and are_readable(labels, ignore_index)):
             return None
         numbers = [self._number(number, x) for number in (*weight, *slope_weight, extra)]
-        size, row, slopes = x.numel(), _row(x.numel()), x if out is None else out
+        size, row, slopes = x.numel(), row_of(x.numel()), x if out is None else out
         parts = torch.empty(-(-size // row), dtype=torch.float64, device=x.device)
         launch(
             elements.binary_cross_entropy, parts.shape,
-            x, _bits(labels), *numbers, parts, slopes, size, ignore_index, out is not None, row,
+            x, as_bytes(labels), *numbers, parts, slopes, size, ignore_index, out is not None, row,
         )  # fmt: skip
         return torch.sum(parts)
 
@@ -246,13 +254,13 @@ class TritonBackend(TorchBackend):
         self, x: Array, labels: Array, ignore_index: int | None, squares: bool, share: Array, out: Array | None
     ) -> Array | None:
         """One pass."""
-        if not (_are_elements(x, labels, out) and _readable_labels(labels, ignore_index)):
+        if not (are_elements(x, labels, out) and are_readable(labels, ignore_index)):
             return None
-        size, row, slopes, masks = x.numel(), _row(x.numel()), x if out is None else out, ignore_index is not None
+        size, row, slopes, masks = x.numel(), row_of(x.numel()), x if out is None else out, ignore_index is not None
         parts = torch.empty(-(-size // row), dtype=torch.float64, device=x.device)
         launch(
             elements.differences, parts.shape,
-            x, _bits(labels), self._number(share, x), parts, slopes, size, ignore_index or 0,
+            x, as_bytes(labels), self._number(share, x), parts, slopes, size, ignore_index or 0,
             masks, squares, out is not None, row,
         )  # fmt: skip
         return torch.sum(parts)
@@ -266,7 +274,7 @@ class TritonBackend(TorchBackend):
     # ------------------------------------------------------------------------------------------------ order
     def kth_largest(self, x: Array, k: int | Array) -> Array:
         """By its digits."""
-        if not _are_rows(x):
+        if not are_rows(x):
             return super().kth_largest(x, k)
         counts, k = self._digits(x.contiguous(), k)
         out = torch.empty((x.shape[0], 1), dtype=torch.float32, device=x.device)
@@ -275,39 +283,39 @@ class TritonBackend(TorchBackend):
 
     def top_k_mask(self, x: Array, k: int | Array) -> Array:
         """By the digits of the k-th largest, and a count of its equals."""
-        if not _are_rows(x):
+        if not are_rows(x):
             return super().top_k_mask(x, k)
         x, (rows, length) = x.contiguous(), x.shape
         counts, k = self._digits(x, k)
-        grid, per_row = (-(-length // _ROW), rows), isinstance(k, torch.Tensor)
+        grid, per_row = (-(-length // ROW), rows), isinstance(k, torch.Tensor)
         ties = torch.empty(grid[::-1], dtype=torch.int32, device=x.device)
         mask = torch.empty(x.shape, dtype=torch.bool, device=x.device)
-        launch(selection.count_ties, grid, x, k, counts, ties, length, per_row, _ROW)
+        launch(selection.count_ties, grid, x, k, counts, ties, length, per_row, ROW)
         ends = torch.cumsum(ties.reshape(-1), 0, dtype=torch.int32)
-        launch(selection.mark_largest, grid, x, k, counts, ends, _bits(mask), length, per_row, _ROW)
+        launch(selection.mark_largest, grid, x, k, counts, ends, as_bytes(mask), length, per_row, ROW)
         return mask
 
     def _digits(self, x: Array, k: int | Array) -> tuple[Array, int | Array]:
         """How many numbers of each row begin as its k-th largest does, digit by digit; and k as the kernels take it."""
         rows, length = x.shape
-        k = k.expand(rows, 1).reshape(-1).long() if isinstance(k, torch.Tensor) else k
+        k = k.expand(rows, 1).reshape(-1).long().contiguous() if isinstance(k, torch.Tensor) else k
         counts = torch.zeros((rows, 4, 256), dtype=torch.int32, device=x.device)
         for digit in range(4):
-            grid = (-(-length // _LONG_ROW), rows)
-            launch(selection.count_digits, grid, x, k, counts, length, isinstance(k, torch.Tensor), digit, _LONG_ROW)
+            grid = (-(-length // LONG_ROW), rows)
+            launch(selection.count_digits, grid, x, k, counts, length, isinstance(k, torch.Tensor), digit, LONG_ROW)
         return counts, k
 
     def hinge_errors(self, score: Array, index: Array, valid: Array) -> tuple[Array, Array]:
         """One pass; a formula's, which autograd must see, in operations."""
-        if score.requires_grad or score.dtype not in _FLOATS:
+        if score.requires_grad or score.dtype not in FLOATS:
             return super().hinge_errors(score, index, valid)
         score, index, valid = score.contiguous(), index.contiguous(), valid.contiguous()
         errors = torch.empty(score.shape, dtype=torch.float32, device=score.device)
         foreground, size = torch.empty(score.shape, dtype=torch.bool, device=score.device), score.numel()
-        blocks = -(-size // _ROW)
+        blocks = -(-size // ROW)
         launch(
             order_kernels.hinge_errors, (blocks,),
-            score, index, _bits(valid), errors, _bits(foreground), size, _ROW,
+            score, index, as_bytes(valid), errors, as_bytes(foreground), size, ROW,
         )  # fmt: skip
         return errors, foreground
 
@@ -331,13 +339,13 @@ class TritonBackend(TorchBackend):
     ) -> Array:
         """All classes of the group in one sort."""
         (images, classes, count), (norm, top), (index, valid) = x.shape, sums, labels
-        if not (_fits(x) and classes * images * count < 2**31):
+        if not (fits(x) and classes * images * count < 2**31):
             return super().lovasz_classes(x, sums, labels, first, shares, scale, slopes)
-        grid, tile, warps = _grid(x)
+        grid, tile, warps = grid_of(x)
         errors = torch.empty((classes, images * count), dtype=torch.float32, device=x.device)
         foreground = torch.empty(errors.shape, dtype=torch.bool, device=x.device)
         launch(
-            order_kernels.class_errors, grid, x, top, norm, index, _bits(valid), errors, _bits(foreground),
+            order_kernels.class_errors, grid, x, top, norm, index, as_bytes(valid), errors, as_bytes(foreground),
             classes, count, first, *x.stride(), *tile, num_warps=warps,
         )  # fmt: skip
         room = torch.empty(x.shape, dtype=torch.float32, device=x.device) if slopes is None else slopes
@@ -347,14 +355,14 @@ class TritonBackend(TorchBackend):
         """Sums of errors times steps of each block, (rows, blocks); the slopes of row c go to slopes[:, c, :]."""
         rows, length = errors.shape
         ordered, order = torch.sort(errors, dim=-1, descending=True, stable=True)
-        grid, marks = (-(-length // _ROW), rows), _bits(foreground)
+        grid, marks = (-(-length // ROW), rows), as_bytes(foreground)
         counts = torch.empty((rows, grid[0]), dtype=torch.int32, device=errors.device)
         parts = torch.empty((rows, grid[0]), dtype=torch.float64, device=errors.device)
-        launch(order_kernels.count_hits, grid, marks, order, counts, length, _ROW)
+        launch(order_kernels.count_hits, grid, marks, order, counts, length, ROW)
         ends = torch.cumsum(counts.reshape(-1), 0, dtype=torch.int32)
         launch(
             order_kernels.steps, grid, ordered, marks, order, ends, scale, slopes, parts, length, slopes.shape[2],
-            *slopes.stride(), scale.stride(0), _ROW,
+            *slopes.stride(), scale.stride(0), ROW,
         )  # fmt: skip
         return parts
 
@@ -365,63 +373,5 @@ class TritonBackend(TorchBackend):
         if gradient.dtype != torch.float32 or factor.ndim > 0 or not dense:
             return super().scaled(gradient, factor)
         size = gradient.numel()
-        launch(elements.scale, (-(-size // _LONG_ROW),), gradient, factor, size, _LONG_ROW)
+        launch(elements.scale, (-(-size // LONG_ROW),), gradient, factor, size, LONG_ROW)
         return gradient
-
-
-def _fits(x: Array) -> bool:
-    """(N, C, S) of a dtype that the kernels compute in float32."""
-    return x.dtype in _FLOATS and x.ndim == 3 and x.shape[1] <= MOST_CHANNELS
-
-
-def _grid(x: Array) -> tuple[tuple[int, int], tuple[bool, int, int], int]:
-    """Programs for the pixels of each image; how wide their offsets are, their channels and pixels; and their warps.
-
-    A warp takes all channels of its pixels while 32 numbers a thread allow it: what goes over a warp's border takes time.
-    """
-    images, channels, count = x.shape
-    width = 1 << max(0, channels - 1).bit_length()
-    block = _FEW_CHANNELS if width <= 4 else max(_LEAST_PIXELS, _WARP // width)
-    warps = 4 if width <= 4 else max(1, width * block // _WARP)
-    # A gradient has the strides of its logits, or fewer gaps.
-    wide = channels * x.stride(1) + count * x.stride(2) >= 2**31 or channels * count >= 2**31
-    return (-(-count // block), images), (wide, width, block), warps
-
-
-def _row(size: int) -> int:
-    """Numbers of a program that takes them one by one."""
-    return _ROW if size < 1 << 22 else _LONG_ROW
-
-
-def _room(x: Array, weights: Array | None, out: Array | None) -> Array:
-    """Where a gradient goes."""
-    if weights is None:
-        return x
-    return torch.empty_like(x, dtype=torch.float32) if out is None else out
-
-
-def _are_elements(x: Array, labels: Array, out: Array | None) -> bool:
-    """Logits, labels and gradient without gaps."""
-    return x.dtype in _FLOATS and x.is_contiguous() and labels.is_contiguous() and (out is None or out.is_contiguous())
-
-
-def _are_rows(x: Array) -> bool:
-    """(rows, length) whose places and counts are int32."""
-    return x.dtype == torch.float32 and x.ndim == 2 and x.numel() < 2**31
-
-
-def _readable_labels(labels: Array, ignore_index: int | None) -> bool:
-    """Labels that a kernel compares as they are."""
-    if labels.dtype in _INTEGERS or labels.dtype == torch.bool:
-        return ignore_index is None or _is_int64(ignore_index)
-    # As float32, where 2^24 + 1 is 2^24.
-    return labels.dtype in _FLOATS and (ignore_index is None or abs(ignore_index) < 2**24)
-
-
-def _is_int64(number: int) -> bool:
-    return -(2**63) <= number < 2**63
-
-
-def _bits(x: Array) -> Array:
-    """A mask as bytes."""
-    return x.view(torch.int8) if x.dtype == torch.bool else x

@@ -5,9 +5,11 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from unilossseg.backends._triton_softmax import exp
+
 
 @triton.jit
-def check_labels(  # type: ignore[no-untyped-def]
+def check_labels(
     labels, safe, counts, poison, size, ignored, limit, MASKS: tl.constexpr, WRITES: tl.constexpr, BLOCK: tl.constexpr
 ):  # fmt: skip
     """Adds to `counts` how many labels count, are 1, are 0, and are not in [0, limit].
@@ -34,7 +36,7 @@ def check_labels(  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def split_labels(labels, index, valid, size, ignored, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]
+def split_labels(labels, index, valid, size, ignored, BLOCK: tl.constexpr):
     """The class, 0 where ignored, and a mask."""
     k = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     y = tl.load(labels + k, mask=k < size, other=0).to(tl.int64)
@@ -44,18 +46,19 @@ def split_labels(labels, index, valid, size, ignored, BLOCK: tl.constexpr):  # t
 
 
 @triton.jit
-def presence(index, valid, present, size, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]
-    """1 for each class that a valid pixel has; programs write the same number."""
+def presence(index, valid, present, size, classes, BLOCK: tl.constexpr):
+    """1 for each of so many classes that a valid pixel has; programs write the same number."""
     k = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     counts = tl.load(valid + k, mask=k < size, other=0) != 0
     y = tl.load(index + k, mask=counts, other=0)
-    tl.store(present + y, tl.full((BLOCK,), 1.0, tl.float32), mask=counts)
+    # With one channel class 1 is a label and has no channel.
+    tl.store(present + y, tl.full((BLOCK,), 1.0, tl.float32), mask=counts & (y < classes))
 
 
 @triton.jit
-def _softplus_and_sigmoid(x):  # type: ignore[no-untyped-def]
+def _softplus_and_sigmoid(x):
     """log(1 + exp(x)) and its derivative; of an easy element a GPU's own logarithm would keep few digits."""
-    power = tl.exp(-tl.abs(x))
+    power = exp(-tl.abs(x))
     s = power / (2.0 + power)
     q = s * s
     series = 1.0 / 9.0 + q * (1.0 / 11.0 + q * (1.0 / 13.0))
@@ -67,7 +70,7 @@ def _softplus_and_sigmoid(x):  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def binary_cross_entropy(  # type: ignore[no-untyped-def]
+def binary_cross_entropy(
     x, labels, v, w, s, t, extra, parts, slopes, size, ignored, SLOPES: tl.constexpr, BLOCK: tl.constexpr
 ):  # fmt: skip
     """(v + w y) times the loss, a program's sum to `parts`; the slope times s + t y. The numbers lie on the device."""
@@ -90,7 +93,7 @@ def binary_cross_entropy(  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def differences(  # type: ignore[no-untyped-def]
+def differences(
     x, labels, share, parts, slopes, size, ignored,
     MASKS: tl.constexpr, SQUARES: tl.constexpr, SLOPES: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
@@ -115,7 +118,7 @@ def differences(  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def scale(x, factor, size, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]
+def scale(x, factor, size, BLOCK: tl.constexpr):
     """x *= factor in place; nothing is read or written where it is 1, which the host cannot see without waiting."""
     by = tl.load(factor).to(tl.float32)
     if by != 1.0:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from unilossseg.backends._triton_softmax import pixel_block, tile
+from unilossseg.backends._triton_softmax import exp, pixel_block, tile
 
 
 @triton.jit
-def class_errors(  # type: ignore[no-untyped-def]
+def class_errors(
     x, tops, norms, index, valid, errors, foreground, channels, count, first, x_n, x_c, x_s,
     WIDE: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
@@ -25,7 +25,7 @@ def class_errors(  # type: ignore[no-untyped-def]
     y = tl.load(index + here, mask=exists, other=0)
     counts = tl.load(valid + here, mask=exists, other=0) != 0
     of_class = ((first + c)[:, None] == y[None, :]) & counts[None, :]
-    p = tl.exp(z - top[None, :]) / norm[None, :]
+    p = exp(z - top[None, :]) / norm[None, :]
     error = tl.where(counts[None, :], tl.abs(tl.where(of_class, 1.0, 0.0) - p), 0.0)
     places = c[:, None].to(tl.int64) * (tl.num_programs(1).to(tl.int64) * count) + here[None, :]
     tl.store(errors + places, error, mask=there)
@@ -33,7 +33,7 @@ def class_errors(  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def hinge_errors(score, index, valid, errors, foreground, size, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]
+def hinge_errors(score, index, valid, errors, foreground, size, BLOCK: tl.constexpr):
     """max(0, 1 - s (2 [index = 1] - 1)) and which are of class 1; all side by side."""
     k = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     s = tl.load(score + k, mask=k < size, other=0.0).to(tl.float32)
@@ -47,7 +47,7 @@ def hinge_errors(score, index, valid, errors, foreground, size, BLOCK: tl.conste
 
 
 @triton.jit
-def count_hits(foreground, order, counts, pixels, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]
+def count_hits(foreground, order, counts, pixels, BLOCK: tl.constexpr):
     """How many of a block of the order are foreground: (rows, blocks)."""
     k = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     row, exists = tl.program_id(1).to(tl.int64), k < pixels
@@ -57,7 +57,7 @@ def count_hits(foreground, order, counts, pixels, BLOCK: tl.constexpr):  # type:
 
 
 @triton.jit
-def steps(  # type: ignore[no-untyped-def]
+def steps(
     errors, foreground, order, ends, scale, slopes, parts, pixels, count, g_n, g_c, g_s,
     ACROSS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip

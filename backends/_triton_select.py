@@ -12,7 +12,7 @@ DIGITS = tl.constexpr(256)
 
 
 @triton.jit
-def _key(x):  # type: ignore[no-untyped-def]
+def _key(x):
     """uint32 in the order of the numbers: -0 is 0, and NaN the largest."""
     bits = tl.where(x == 0, 0.0, x).to(tl.int32, bitcast=True)
     key = tl.where(bits < 0, ~bits, bits ^ -0x80000000)
@@ -20,7 +20,7 @@ def _key(x):  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def _found(counts, k, PASSES: tl.constexpr):  # type: ignore[no-untyped-def]
+def _found(counts, k, PASSES: tl.constexpr):
     """The first digits of the k-th largest key, and its place among the keys that have them; counts (4, 256) of its row."""
     digits, prefix = tl.arange(0, DIGITS), tl.zeros((), tl.uint32)
     for done in tl.static_range(PASSES):
@@ -34,7 +34,7 @@ def _found(counts, k, PASSES: tl.constexpr):  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def _wanted(k, row, PER_ROW: tl.constexpr):  # type: ignore[no-untyped-def]
+def _wanted(k, row, PER_ROW: tl.constexpr):
     """A number, or one for each row."""
     if PER_ROW:
         k = tl.load(k + row).to(tl.int32)
@@ -42,7 +42,7 @@ def _wanted(k, row, PER_ROW: tl.constexpr):  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def count_digits(  # type: ignore[no-untyped-def]
+def count_digits(
     x, k, counts, length, PER_ROW: tl.constexpr, PASS: tl.constexpr, BLOCK: tl.constexpr
 ):  # fmt: skip
     """Adds to counts (rows, 4, 256) how many keys that begin as the k-th largest have each digit next."""
@@ -62,7 +62,7 @@ def count_digits(  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def kth_largest(counts, k, out, PER_ROW: tl.constexpr):  # type: ignore[no-untyped-def]
+def kth_largest(counts, k, out, PER_ROW: tl.constexpr):
     """The number itself, (rows,)."""
     row = tl.program_id(0).to(tl.int64)
     key, _ = _found(counts + row * 4 * DIGITS, _wanted(k, row, PER_ROW), 4)
@@ -74,7 +74,7 @@ def kth_largest(counts, k, out, PER_ROW: tl.constexpr):  # type: ignore[no-untyp
 
 
 @triton.jit
-def count_ties(x, k, counts, ties, length, PER_ROW: tl.constexpr, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]
+def count_ties(x, k, counts, ties, length, PER_ROW: tl.constexpr, BLOCK: tl.constexpr):
     """How many numbers of a block equal the k-th largest: (rows, blocks)."""
     row = tl.program_id(1).to(tl.int64)
     at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
@@ -85,7 +85,7 @@ def count_ties(x, k, counts, ties, length, PER_ROW: tl.constexpr, BLOCK: tl.cons
 
 
 @triton.jit
-def mark_largest(  # type: ignore[no-untyped-def]
+def mark_largest(
     x, k, counts, ends, mask, length, PER_ROW: tl.constexpr, BLOCK: tl.constexpr
 ):  # fmt: skip
     """Which are the k largest, of equal ones the first, and NaN; ends (rows, blocks): running sums of ties."""

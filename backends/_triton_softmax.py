@@ -13,7 +13,21 @@ _HALF_BINADE = tl.constexpr(0x3F3504F3)
 
 
 @triton.jit
-def _log(x):  # type: ignore[no-untyped-def]
+def exp(x):
+    """exp(x) for x <= 0; NaN stays NaN.
+
+    A GPU has 2^y. Rounding y = x log2(e) to float32 would cost a relative |x| 2^-24: what is rounded off goes in afterwards.
+    """
+    x = tl.where(x < -110.0, -110.0, x)
+    y = x * 1.4426950216293335
+    # The rest of the product, and x times the rest of log2(e).
+    rest = tl.fma(x, 1.4426950216293335, -y) + x * 1.925963033500626e-08
+    power = tl.exp2(y)
+    return power + power * (rest * 0.6931471805599453)
+
+
+@triton.jit
+def _log(x):
     """log(x) for x >= 1. A GPU's own is exact to 2^-22 alone, many times what an easy pixel loses."""
     bits = x.to(tl.int32, bitcast=True)
     n = (bits - _HALF_BINADE) >> 23
@@ -29,7 +43,7 @@ def _log(x):  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def pixel_block(count, WIDE: tl.constexpr, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]
+def pixel_block(count, WIDE: tl.constexpr, BLOCK: tl.constexpr):
     """The image and the pixels of a program, and which of these exist; WIDE: an image has 2^31 numbers or more."""
     s = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     if WIDE:
@@ -38,7 +52,7 @@ def pixel_block(count, WIDE: tl.constexpr, BLOCK: tl.constexpr):  # type: ignore
 
 
 @triton.jit
-def tile(  # type: ignore[no-untyped-def]
+def tile(
     x, n, s, exists, channels, x_n, x_c, x_s, WIDE: tl.constexpr, BLOCK_C: tl.constexpr
 ):  # fmt: skip
     """Logits (channels, pixels) in float32, which exist, and the channels: a missing one is -inf, a missing pixel 0."""
@@ -51,15 +65,15 @@ def tile(  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def _softmax(z):  # type: ignore[no-untyped-def]
+def _softmax(z):
     """exp(z - top), its sum over the channels, and top."""
     top = tl.max(z, axis=0)
-    powers = tl.exp(z - top[None, :])
+    powers = exp(z - top[None, :])
     return powers, tl.sum(powers, axis=0), top
 
 
 @triton.jit
-def cross_entropy(  # type: ignore[no-untyped-def]
+def cross_entropy(
     x, index, weights, losses, slopes, channels, count,
     x_n, x_c, x_s, i_n, i_s, w_n, w_s, g_n, g_c, g_s,
     WEIGHTED: tl.constexpr, WIDE: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK: tl.constexpr,
@@ -79,7 +93,7 @@ def cross_entropy(  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def plain_cross_entropy(  # type: ignore[no-untyped-def]
+def plain_cross_entropy(
     x, labels, by_class, share, parts, slopes, channels, count, ignored,
     x_n, x_c, x_s, l_n, l_s, g_n, g_c, g_s,
     BY_CLASS: tl.constexpr, SLOPES: tl.constexpr, WIDE: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK: tl.constexpr,
@@ -108,7 +122,7 @@ def plain_cross_entropy(  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def relaxed_cross_entropy(  # type: ignore[no-untyped-def]
+def relaxed_cross_entropy(
     x, near, weights, losses, slopes, channels, count,
     x_n, x_c, x_s, m_n, m_c, m_s, w_n, w_s, g_n, g_c, g_s,
     WEIGHTED: tl.constexpr, WIDE: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK: tl.constexpr,
@@ -121,6 +135,10 @@ def relaxed_cross_entropy(  # type: ignore[no-untyped-def]
     mask = mask | ((c == 0)[:, None] & (s >= count)[None, :])
     powers, norm, top = _softmax(z)
     near_powers, near_norm, near_top = _softmax(tl.where(mask, z, float("-inf")))
+    # Where all classes are near the difference is 0, in whichever order each sum was formed.
+    every = tl.min((mask | (c >= channels)[:, None]).to(tl.int32), axis=0) != 0
+    near_norm, near_top = tl.where(every, norm, near_norm), tl.where(every, top, near_top)
+    near_powers = tl.where(every[None, :], powers, near_powers)
     tl.store(losses + n * count + s, (top - near_top) + _log(norm) - _log(near_norm), mask=exists)
     if WEIGHTED:
         a = tl.load(weights + n * w_n + s * w_s, mask=exists, other=0.0).to(tl.float32)
@@ -129,7 +147,7 @@ def relaxed_cross_entropy(  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def softmax_sums(  # type: ignore[no-untyped-def]
+def softmax_sums(
     x, norms, tops, channels, count, x_n, x_c, x_s, WIDE: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK: tl.constexpr
 ):  # fmt: skip
     """norm and top (N, S), side by side."""
@@ -141,7 +159,7 @@ def softmax_sums(  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def softmax_totals(  # type: ignore[no-untyped-def]
+def softmax_totals(
     x, index, weights, parts, channels, count, x_n, x_c, x_s, i_n, i_s, w_n, w_s,
     STEPS: tl.constexpr, WIDE: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
@@ -174,7 +192,7 @@ def softmax_totals(  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def through_softmax(  # type: ignore[no-untyped-def]
+def through_softmax(
     x, slope, weights, out, channels, count,
     x_n, x_c, x_s, d_n, d_c, d_s, w_n, w_s, g_n, g_c, g_s,
     WEIGHTED: tl.constexpr, WIDE: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK: tl.constexpr,
@@ -192,7 +210,7 @@ def through_softmax(  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def through_softmax_by_class(  # type: ignore[no-untyped-def]
+def through_softmax_by_class(
     x, index, by_class, by_own, weights, out, channels, count,
     x_n, x_c, x_s, i_n, i_s, w_n, w_s, g_n, g_c, g_s,
     WIDE: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK: tl.constexpr,

@@ -91,7 +91,7 @@ class Run:
 
     def _replay(self, worker: Worker, row: Row, shape: Shape) -> None:
         """What waits for the device cannot be captured: that is no gap of the measurement."""
-        question = {"do": "replays", "row": row.name, "shape": shape.as_json()}
+        question: dict[str, Any] = {"do": "replays", "row": row.name, "shape": shape.as_json()}
         question |= {"rounds": self._plan.rounds, "seconds": self._plan.seconds}
         answer = self._asked(worker, question, f"{worker.backend} {row.name} {shape}, captured")
         if "error" in answer:

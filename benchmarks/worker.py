@@ -113,7 +113,9 @@ class Session:
     def replays(self, request: dict[str, Any]) -> dict[str, Any]:
         """Interleaved times of a row's contestants as graphs of the device, and why others cannot be captured."""
         measured, shape, framework = row(request["row"]), Shape(**request["shape"]), self._framework
-        inputs, failures, steps = self._field.inputs(measured, shape), {}, {}
+        inputs = self._field.inputs(measured, shape)
+        failures: dict[str, str] = {}
+        steps: dict[str, Any] = {}
 
         def before() -> None:
             framework.drop_gradient(inputs["logits"])

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-FRAMEWORKS = {"torch", "paddle", "jax", "tensorflow", "cupy", "array_api_strict"}
+FRAMEWORKS = {"torch", "paddle", "jax", "tensorflow", "cupy", "array_api_strict", "triton"}
 REPORT = "import json, sys; print(json.dumps(sorted({name.partition('.')[0] for name in sys.modules})))"
 
 
@@ -34,11 +34,27 @@ def test_no_framework_is_imported(code):
     assert not modules_after(code) & FRAMEWORKS
 
 
-@pytest.mark.parametrize("framework", ["torch", "paddle", "array_api_strict"])
+@pytest.mark.parametrize("framework", ["torch", "paddle", "array_api_strict", "triton"])
 def test_the_test_above_can_fail(framework):
     if importlib.util.find_spec(framework) is None:
         pytest.skip(f"{framework} is not installed here")
     assert framework in modules_after(f"import unilossseg, {framework}") & FRAMEWORKS
+
+
+TORCH_ON_CPU = """
+import torch, unilossseg.torch
+x = torch.zeros(1, 2, 3, requires_grad=True)
+unilossseg.torch.DiceLoss()(x, torch.zeros(1, 3, dtype=torch.int64)).backward()
+"""
+
+
+@pytest.mark.parametrize("code", ["import unilossseg.torch", TORCH_ON_CPU], ids=["import", "use"])
+def test_triton_is_for_the_gpu_alone(code):
+    for name in ("torch", "triton"):
+        if importlib.util.find_spec(name) is None:
+            pytest.skip(f"{name} is not installed here")
+    # torch may do without it, or not.
+    assert ("triton" in modules_after(code)) == ("triton" in modules_after("import torch"))
 
 
 def test_few_modules_are_imported():
@@ -55,7 +71,8 @@ def test_only_an_adapter_imports_its_framework():
             if place in allowed or path.name.startswith(("_paddle", "_torch")):
                 continue
             text = path.read_text(encoding="utf-8")
-            assert not re.findall(r"^\s*(?:import|from) (?:torch|paddle)\b.*", text, re.MULTILINE), place
+            others = "torch|paddle" if path.name.startswith("_triton") else "torch|paddle|triton"
+            assert not re.findall(rf"^\s*(?:import|from) (?:{others})\b.*", text, re.MULTILINE), place
 
 
 def run_pytest(*arguments):

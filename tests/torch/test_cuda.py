@@ -25,19 +25,9 @@ every_loss = pytest.mark.parametrize("row", PLAIN_ROWS, ids=named)
 ODD = (61, 67)
 
 
-class CudaDriver(TorchDriver):
-    """Tensors on the GPU."""
-
-    def array(self, x, dtype=None):
-        return super().array(x, dtype).to("cuda")
-
-    def numpy(self, x):
-        return super().numpy(x if isinstance(x, list) else x.cpu())
-
-
 @pytest.fixture(scope="module")
 def driver():
-    return CudaDriver()
+    return TorchDriver("cuda")
 
 
 @pytest.fixture

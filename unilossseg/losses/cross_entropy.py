@@ -196,7 +196,8 @@ class CrossEntropyLoss(WeightedCrossEntropy):
         xp, size, dtype, weight, sums = ops.xp, size_of(labels), work_dtype(ops, logits), None, tally
         if self.weight is not None:
             weight = ops.constant(tuple(self.weight), xp.empty(0, dtype=dtype, device=ops.device(logits)))
-        counted, number = float(size), float
+        counted: Any = float(size)
+        number: Callable[[float], Any] = float
         if self.avg_non_ignore:
             if weight is not None:
                 sums = xp.reshape(ops.weight_sum(labels, self.ignore_index, weight), (1,))

@@ -19,17 +19,18 @@ class TorchDriver(Driver):
 
     autograd = True
 
-    def __init__(self):
+    def __init__(self, device="cpu"):
         super().__init__("torch", unilossseg.torch)
+        self.device = device
 
     def array(self, x, dtype=None):
-        tensor = torch.from_numpy(np.array(x))
+        tensor = torch.from_numpy(np.array(x)).to(self.device)
         return tensor if dtype is None else tensor.to(getattr(torch, dtype))
 
     def numpy(self, x):
         if isinstance(x, list):
             return np.stack([self.numpy(one) for one in x])
-        x = x.detach()
+        x = x.detach().cpu()
         return (x.double() if x.dtype in (torch.float16, torch.bfloat16) else x).numpy()
 
     def leaf(self, x, dtype=None):

@@ -1,0 +1,77 @@
+"""What Triton kernels take of torch's tensors, and how their work is shared out among programs."""
+
+from __future__ import annotations
+
+import torch
+
+from unilossseg.backends._backend import Array
+
+FLOATS = (torch.float32, torch.float16, torch.bfloat16)
+INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+#: A program holds a pixel with all its channels.
+MOST_CHANNELS = 1024
+#: CUDA's limit for the second axis of a grid.
+MOST_IMAGES = 2**16 - 1
+#: Numbers of a warp that takes pixels with their channels, and the least pixels of a program, half a line of memory. Of few
+#: channels, more warps with fewer numbers each are faster.
+_WARP, _LEAST_PIXELS, _FEW_CHANNELS = 1024, 16, 512
+#: Numbers of a program that takes them one by one.
+ROW, LONG_ROW = 1024, 4096
+
+
+def fits(x: Array) -> bool:
+    """(N, C, S) of a dtype that the kernels compute in float32."""
+    return x.dtype in FLOATS and x.ndim == 3 and x.shape[0] <= MOST_IMAGES and x.shape[1] <= MOST_CHANNELS
+
+
+def grid_of(x: Array) -> tuple[tuple[int, int], tuple[bool, int, int], int]:
+    """Programs for the pixels of each image; how wide their offsets are, their channels and pixels; and their warps.
+
+    A warp takes all channels of its pixels while 32 numbers a thread allow it: what goes over a warp's border takes time.
+    """
+    images, channels, count = x.shape
+    width = 1 << max(0, channels - 1).bit_length()
+    block = _FEW_CHANNELS if width <= 4 else max(_LEAST_PIXELS, _WARP // width)
+    warps = 4 if width <= 4 else max(1, width * block // _WARP)
+    # A gradient has the strides of its logits, or fewer gaps.
+    wide = channels * x.stride(1) + count * x.stride(2) >= 2**31 or channels * count >= 2**31
+    return (-(-count // block), images), (wide, width, block), warps
+
+
+def row_of(size: int) -> int:
+    """Numbers of a program that takes them one by one."""
+    return ROW if size < 1 << 22 else LONG_ROW
+
+
+def room_for(x: Array, weights: Array | None, out: Array | None) -> Array:
+    """Where a gradient goes."""
+    if weights is None:
+        return x
+    return torch.empty_like(x, dtype=torch.float32) if out is None else out
+
+
+def are_elements(x: Array, labels: Array, out: Array | None) -> bool:
+    """Logits, labels and gradient without gaps."""
+    return x.dtype in FLOATS and x.is_contiguous() and labels.is_contiguous() and (out is None or out.is_contiguous())
+
+
+def are_rows(x: Array) -> bool:
+    """(rows, length) whose places and counts are int32."""
+    return x.dtype == torch.float32 and x.ndim == 2 and x.shape[0] <= MOST_IMAGES and x.numel() < 2**31
+
+
+def are_readable(labels: Array, ignore_index: int | None) -> bool:
+    """Labels that a kernel compares as they are."""
+    if labels.dtype in INTEGERS or labels.dtype == torch.bool:
+        return ignore_index is None or is_int64(ignore_index)
+    # As float32, where 2^24 + 1 is 2^24.
+    return labels.dtype in FLOATS and (ignore_index is None or abs(ignore_index) < 2**24)
+
+
+def is_int64(number: int) -> bool:
+    return -(2**63) <= number < 2**63
+
+
+def as_bytes(x: Array) -> Array:
+    """A mask as bytes."""
+    return x.view(torch.int8) if x.dtype == torch.bool else x

@@ -1,0 +1,171 @@
+"""Kernels of losses that treat every element for itself, and of the gradient's scale."""
+
+import numpy as np
+import pytest
+import torch
+from checks import plain_loops as plain
+from checks.kernels import DRIVER, FLOATS, KERNELS, PLAIN, assert_rest, near, part_of, same
+
+from unilossseg.backends import _torch_triton
+
+LABELS = ("bool", "uint8", "int8", "int16", "int32", "int64", "float16", "bfloat16", "float32")
+SIZES = (1, 1023, 1024, 1025, 2600)
+NUMBERS = (0.5, 0.25), (2.0, -0.75), 3.0
+
+
+def elements(rng, dtype, labels, size, ignored):
+    """Logits and labels (1, 1, size), and what they hold; some labels are ignored if their dtype has that number."""
+    x = DRIVER.array(rng.uniform(-8, 8, size=(1, 1, size)).astype(np.float32), dtype)
+    y = rng.integers(0, 2, size=x.shape)
+    if labels.startswith(("float", "bfloat")):
+        y = y * 0.75
+    holds = ignored is not None and labels != "bool"
+    if holds and "float" not in labels:
+        holds = np.iinfo(labels).min <= ignored <= np.iinfo(labels).max
+    if holds:
+        y[rng.random(y.shape) < 0.25] = ignored
+    y = DRIVER.array(y).to(getattr(torch, labels))
+    return x, y, DRIVER.numpy(x).astype(np.float64), DRIVER.numpy(y)
+
+
+def beside(x, number=7):
+    """Room for a gradient without gaps, and with other numbers around it."""
+    whole = torch.full((x.numel() + 6,), number, dtype=x.dtype, device=x.device)
+    return whole, whole[3:-3].reshape(x.shape)
+
+
+def assert_rest_of(whole, number=7):
+    assert bool(torch.all(whole[:3] == number))
+    assert bool(torch.all(whole[-3:] == number))
+
+
+cases = pytest.mark.parametrize(
+    ("dtype", "labels", "size", "ignored"),
+    [(dtype, labels, 1300, 255) for dtype in FLOATS for labels in LABELS]
+    + [("float32", "int64", size, 255) for size in SIZES]
+    + [("float32", labels, 300, ignored) for labels in LABELS for ignored in (0, 1, -1, 100)]
+    + [("float32", labels, 300, ignored) for labels in LABELS[:6] for ignored in (40_000, 2**40)],
+)
+
+
+@cases
+@pytest.mark.parametrize("room", [False, True])
+def test_binary_cross_entropy(rng, no_fallback, dtype, labels, size, ignored, room):
+    x, y, exact, numbers = elements(rng, dtype, labels, size, ignored)
+    whole, out = beside(x) if room else (None, None)
+    # Python numbers, and numbers of the device in float64, as a loss's closed form brings them.
+    given = (torch.tensor(NUMBERS[0][0], dtype=torch.float64, device=x.device), NUMBERS[0][1])
+    found = KERNELS.binary_cross_entropy(x, y, ignored, given, *NUMBERS[1:], out)
+    value, slopes = plain.binary_cross_entropy(exact, numbers, ignored, *NUMBERS)
+    assert found.dtype == torch.float64
+    np.testing.assert_allclose(DRIVER.numpy(found), value, rtol=1e-6, atol=1e-6)
+    if room:
+        near(out, slopes, scale=8)
+        assert_rest_of(whole)
+
+
+@cases
+@pytest.mark.parametrize("squares", [False, True])
+@pytest.mark.parametrize("masked", [False, True])
+def test_differences(rng, no_fallback, dtype, labels, size, ignored, squares, masked):
+    x, y, exact, numbers = elements(rng, dtype, labels, size, ignored)
+    x[..., 0] = y[..., 0].to(x.dtype)
+    exact = DRIVER.numpy(x).astype(np.float64)
+    ignored = ignored if masked else None
+    whole, out = beside(x)
+    found = KERNELS.differences(x, y, ignored, squares, 0.125, out)
+    value, slopes = plain.differences(exact, numbers, ignored, squares, 0.125)
+    assert found.dtype == torch.float64
+    np.testing.assert_allclose(DRIVER.numpy(found), value, rtol=1e-6)
+    near(out, slopes)
+    assert_rest_of(whole)
+    same(KERNELS.differences(x, y, ignored, squares, 0.125, None), DRIVER.numpy(found))
+
+
+@pytest.mark.parametrize("labels", ["int64", "float32"])
+def test_what_is_not_a_number_stays_with_its_element(labels):
+    x = DRIVER.array(np.array([[[np.nan, np.inf, -np.inf, np.inf, -np.inf, 0.0, -0.0, 88.0, -200.0, 3e38]]], np.float32))
+    y = DRIVER.array(np.array([[[0, 0, 0, 1, 1, 0, 0, 1, 1, 255]]])).to(getattr(torch, labels))
+    out = torch.empty_like(x)
+    KERNELS.differences(x, y, 255, False, 1.0, out)
+    z, target = DRIVER.numpy(x).astype(np.float64), DRIVER.numpy(y).astype(np.float64)
+    same(out, np.where(target == 255, 0, np.sign(z - target)))
+    KERNELS.binary_cross_entropy(x, y, 255, (1.0, 0.0), (1.0, 0.0), 0.0, out)
+    near(out, np.where(target == 255, 0, plain.sigmoid(z) - target))
+
+
+def test_an_infinite_label_or_a_missing_one():
+    """As torch's operations have it."""
+    x = torch.zeros(1, 1, 4, device=DRIVER.device)
+    y = DRIVER.array(np.array([[[np.nan, np.inf, -np.inf, 1.0]]], np.float32))
+    out = torch.empty_like(x)
+    found = KERNELS.differences(x, y, 255, False, 1.0, out)
+    same(found, np.nan)
+    same(out, [[[np.nan, -1, 1, -1]]])
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_an_easy_element_keeps_its_digits(dtype):
+    """log(1 + e^-t) of few digits would be seen in the sum of many."""
+    t = np.linspace(-20, 80, 61).astype(np.float32)
+    x = DRIVER.array(t[:, None, None], dtype)
+    exact = DRIVER.numpy(x).astype(np.float64)
+    one = torch.ones((1, 1, 1), dtype=torch.int64, device=x.device)
+    for z, wanted in zip(x, plain.softplus(-exact), strict=True):
+        found = KERNELS.binary_cross_entropy(z[None], one, 255, (1.0, 0.0), (1.0, 0.0), 0.0, None)
+        np.testing.assert_allclose(DRIVER.numpy(found), wanted[0, 0], rtol=8e-7, atol=1e-37)
+
+
+@pytest.mark.parametrize("factor", [1.0, 2.0, -0.5, 0.0, float("nan"), float("inf")])
+@pytest.mark.parametrize("shape", [(1,), (1, 3, 5), (2, 3, 50, 41)])
+def test_scaled(rng, no_fallback, factor, shape):
+    number = DRIVER.array(np.asarray(factor, np.float32))
+    x = DRIVER.array(rng.normal(size=shape).astype(np.float32))
+    before = DRIVER.numpy(x).copy()
+    assert KERNELS.scaled(x, number) is x
+    same(x, before * np.float32(factor))
+
+
+@pytest.mark.parametrize("factor", [1.0, 2.0, float("nan")])
+@pytest.mark.parametrize("kind", ["channels last", "part", "half", "per element", "double number"])
+def test_scaled_gradients_of_other_kinds(rng, factor, kind):
+    x = DRIVER.array(rng.normal(size=(2, 3, 5, 7)).astype(np.float32))
+    number = DRIVER.array(np.asarray(factor, np.float64 if kind == "double number" else np.float32))
+    if kind == "channels last":
+        x = x.to(memory_format=torch.channels_last)
+    if kind == "part":
+        x = part_of(x)
+    if kind == "half":
+        x = x.bfloat16()
+    if kind == "per element":
+        number = number.expand(x.shape)
+    before = DRIVER.numpy(x).copy()
+    found = KERNELS.scaled(x, number)
+    assert found.data_ptr() == x.data_ptr()
+    same(found, before * factor)
+    if kind == "part":
+        assert_rest(found)
+
+
+def test_what_kernels_cannot_take_is_left_to_the_loss(monkeypatch):
+    monkeypatch.setattr(_torch_triton, "launch", None)
+    x, y, numbers = torch.zeros(1, 2, 6), torch.zeros((1, 2, 6), dtype=torch.int64), ((1.0, 0.0), (1.0, 0.0), 0.0)
+    for z, labels, ignored, out in (
+        (x.double(), y, 255, None),
+        (x[..., ::2], y[..., ::2].contiguous(), 255, None),
+        (x[..., ::2].contiguous(), y[..., ::2], 255, None),
+        (x[..., :3].contiguous(), y[..., :3].contiguous(), 255, x[..., ::2]),
+        (x, y, 2**64, None),
+        (x, y.float(), 2**24, None),
+        (x, y.double(), 255, None),
+    ):
+        assert KERNELS.binary_cross_entropy(z, labels, ignored, *numbers, out) is None
+        assert KERNELS.differences(z, labels, ignored, True, 1.0, out) is None
+
+
+@pytest.mark.parametrize("small", [False, True])
+def test_all_pixels_are_worked_on_at_once(small):
+    chunks = KERNELS.chunks(3, 19, 2**28, small=small)
+    assert chunks == (PLAIN.chunks(3, 19, 2**28) if small else [(slice(0, 3), slice(0, 2**28))])
+    # Beyond what the kernels hold.
+    assert len(KERNELS.chunks(3, 1025, 2**28)) > 1
