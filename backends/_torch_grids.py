@@ -8,6 +8,8 @@ from unilossseg.backends._backend import Array
 
 FLOATS = (torch.float32, torch.float16, torch.bfloat16)
 INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+#: Up to where each of them has all whole numbers.
+_LARGEST = {torch.float32: 2**24, torch.float16: 2**11, torch.bfloat16: 2**8}
 #: A program holds a pixel with all its channels.
 MOST_CHANNELS = 1024
 #: CUDA's limit for the second axis of a grid.
@@ -64,8 +66,8 @@ def are_readable(labels: Array, ignore_index: int | None) -> bool:
     """Labels that a kernel compares as they are."""
     if labels.dtype in INTEGERS or labels.dtype == torch.bool:
         return ignore_index is None or is_int64(ignore_index)
-    # As float32, where 2^24 + 1 is 2^24.
-    return labels.dtype in FLOATS and (ignore_index is None or abs(ignore_index) < 2**24)
+    # As float32; what their own dtype rounds to another number is torch's to compare.
+    return labels.dtype in FLOATS and (ignore_index is None or abs(ignore_index) < _LARGEST[labels.dtype])
 
 
 def is_int64(number: int) -> bool:

@@ -30,6 +30,7 @@ def launch(kernel: Any, grid: tuple[int, ...], *arguments: Any, num_warps: int =
         id(kernel),
         device.index,
         num_warps,
+        fused,
         *[(x.dtype, x.data_ptr() % 16) if isinstance(x, torch.Tensor) else x for x in arguments],
     )
     grid = (*grid, *(1,) * (3 - len(grid)))

@@ -17,6 +17,7 @@ from unilossseg.backends._torch_grids import (
     INTEGERS,
     LONG_ROW,
     MOST_CHANNELS,
+    MOST_IMAGES,
     ROW,
     are_elements,
     are_readable,
@@ -47,7 +48,7 @@ class TritonBackend(TorchBackend):
 
     def chunks(self, images: int, channels: int, pixels: int, *, small: bool = False) -> Sequence[Chunk]:
         """All at once: the kernels have no temporaries."""
-        if small or channels > MOST_CHANNELS:
+        if small or channels > MOST_CHANNELS or images > MOST_IMAGES:
             return super().chunks(images, channels, pixels)
         return [(slice(0, images), slice(0, pixels))]
 
@@ -323,6 +324,7 @@ class TritonBackend(TorchBackend):
         """Sorted by torch; from there on two passes."""
         if errors.dtype != torch.float32 or errors.numel() >= 2**31:
             return super().lovasz(errors, foreground, scale)
+        errors = errors.contiguous()
         slopes = torch.empty_like(errors)
         rows = errors.reshape(1, -1), foreground.reshape(1, -1)
         return torch.sum(self._steps(*rows, scale.reshape(1), slopes.reshape(1, 1, -1))), slopes
@@ -338,7 +340,8 @@ class TritonBackend(TorchBackend):
         slopes: Array | None,
     ) -> Array:
         """All classes of the group in one sort."""
-        (images, classes, count), (norm, top), (index, valid) = x.shape, sums, labels
+        images, classes, count = x.shape
+        (norm, top), (index, valid) = ([each.contiguous() for each in two] for two in (sums, labels))
         if not (fits(x) and classes * images * count < 2**31):
             return super().lovasz_classes(x, sums, labels, first, shares, scale, slopes)
         grid, tile, warps = grid_of(x)
@@ -355,7 +358,7 @@ class TritonBackend(TorchBackend):
         """Sums of errors times steps of each block, (rows, blocks); the slopes of row c go to slopes[:, c, :]."""
         rows, length = errors.shape
         ordered, order = torch.sort(errors, dim=-1, descending=True, stable=True)
-        grid, marks = (-(-length // ROW), rows), as_bytes(foreground)
+        grid, marks = (-(-length // ROW), rows), as_bytes(foreground.contiguous())
         counts = torch.empty((rows, grid[0]), dtype=torch.int32, device=errors.device)
         parts = torch.empty((rows, grid[0]), dtype=torch.float64, device=errors.device)
         launch(order_kernels.count_hits, grid, marks, order, counts, length, ROW)

@@ -114,7 +114,8 @@ def plain_cross_entropy(
         a = a * factor
     else:
         total = tl.sum(tl.where(valid, loss, 0.0).to(tl.float64), axis=0)
-        a = tl.where(valid, factor, 0.0)
+        # A product: where a label names no class the factor is NaN, and so is every entry of the gradient.
+        a = tl.where(valid, 1.0, 0.0) * factor
     tl.store(parts + tl.program_id(1) * tl.num_programs(0) + tl.program_id(0), total)
     if SLOPES:
         slope = powers * (a / norm)[None, :] - tl.where(own, a[None, :], 0.0)

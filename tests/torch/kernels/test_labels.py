@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from checks import plain_loops as plain
-from checks.kernels import DRIVER, KERNELS, part_of, same
+from checks.kernels import DRIVER, KERNELS, PLAIN, part_of, same
 
 from unilossseg.backends import _torch_triton
 
@@ -192,3 +192,11 @@ def test_what_kernels_cannot_compare_goes_to_torch(monkeypatch):
     assert KERNELS.split_labels(wide, 2**64)[1].all()
     unsigned = torch.tensor([[0, 1]]).to(torch.uint16)
     assert KERNELS.checked_labels(unsigned, 255, 5, False) is None
+
+
+@pytest.mark.parametrize(("dtype", "number"), [("bfloat16", 257), ("float16", 2049)])
+def test_a_number_that_half_precision_rounds_is_counted_as_by_torch(monkeypatch, dtype, number):
+    monkeypatch.undo()
+    labels = DRIVER.array(np.array([[number - 1.0, 0.0]]), dtype)
+    same(KERNELS.tally(labels, number, 1), DRIVER.numpy(PLAIN.tally(labels, number, 1)))
+    assert KERNELS.checked_labels(labels, number, 2, dense=True) is None

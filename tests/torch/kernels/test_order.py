@@ -215,3 +215,11 @@ def test_groups_of_classes(channels, pixels):
     assert largest <= max(1, channels // 6) or largest * pixels * 40 <= 64 * 2**20
     if channels * pixels * 40 <= 64 * 2**20:
         assert len(groups) == 1
+
+
+def test_lovasz_of_every_other_error(rng):
+    errors, foreground = rng.random(40).astype(np.float32), rng.random(40) < 0.4
+    one = torch.ones((), device=DRIVER.device)
+    parts = [DRIVER.array(x)[::2] for x in (errors, foreground)]
+    for got, wanted in zip(KERNELS.lovasz(*parts, one), KERNELS.lovasz(*(x.clone() for x in parts), one), strict=True):
+        same(got, DRIVER.numpy(wanted))
