@@ -154,10 +154,6 @@ class Backend(FusedOperations):
         """A context in which the framework's automatic mixed precision leaves the dtypes of a formula alone."""
         return _NOTHING
 
-    def scaled(self, gradient: Array, factor: Array) -> Array:
-        """gradient * factor; may overwrite the gradient."""
-        return gradient * factor
-
     # ------------------------------------------------------------------------------------------------ closed forms
     def kernel(self, x: Array) -> Backend | None:
         """The backend whose namespace computes closed forms for `x`; None: use the plain formula."""

@@ -71,6 +71,7 @@ def are_readable(labels: Array, ignore_index: int | None) -> bool:
 
 
 def is_int64(number: int) -> bool:
+    """Whether a kernel can be given the number."""
     return -(2**63) <= number < 2**63
 
 

@@ -22,8 +22,9 @@ _NO_GUARD = nullcontext()
 def launch(kernel: Any, grid: tuple[int, ...], *arguments: Any, num_warps: int = 4, fused: bool = True) -> None:
     """Runs a kernel with all its arguments in order, the first of them a tensor.
 
-    `fused`: whether a product and a sum may be rounded once. Triton's way takes three times as long, most of it to find out
-    what its arguments mean to the compiler: their dtypes, whether memory is aligned, and numbers as they are.
+    `fused`: whether a product and a sum may be rounded once. The shorter way leaves out Triton's own look at what arguments
+    mean to the compiler: their dtypes, whether memory is aligned, and numbers as they are. Of a kernel with few arguments it
+    saved nothing that could be measured (18 µs a launch either way).
     """
     device = arguments[0].device
     key = (

@@ -141,13 +141,11 @@ class TorchBackend(Backend):
         return torch.get_num_threads()
 
     def scaled(self, gradient: Array, factor: Array) -> Array:
-        """In place."""
+        """gradient * factor, in place."""
         kernel = self.kernel(gradient)
-        return (
-            gradient.mul_(factor)
-            if kernel is self or not isinstance(kernel, TorchBackend)
-            else kernel.scaled(gradient, factor)
-        )
+        if isinstance(kernel, TorchBackend) and kernel is not self:
+            return kernel.scaled(gradient, factor)
+        return gradient.mul_(factor)
 
     def keep_where(self, mask: Array, x: Array, other: float = 0) -> Array:
         """Without an array of the number, which a device would have to be filled with."""

@@ -48,7 +48,7 @@ class Run:
                     if self._device != "cpu":
                         self._replay(worker, row, shape)
                         # An allocator's peak needs no process of its own.
-                        self._memory(backend, row, shape, partial(worker.ask, limit=LIMIT))
+                        self._memory(backend, row, shape, partial(self._answer, worker))
             for row in self._plan.rows if self._plan.fresh else ():
                 if self._device == "cpu":
                     self._memory(backend, row, TARGET, partial(self._asked_fresh, backend))
@@ -138,13 +138,17 @@ class Run:
 
     # ------------------------------------------------------------------------------------------------ asking
     def _asked(self, worker: Worker, question: dict[str, Any], what: str) -> dict[str, Any]:
-        try:
-            answer = worker.ask(question, LIMIT_SLOW if self._plan.slow else LIMIT)
-        except WorkerError as error:
-            answer = {"error": str(error)}
+        answer = self._answer(worker, question)
         if "error" in answer:
             self._gap(f"{what}: {answer['error']}")
         return answer
+
+    def _answer(self, worker: Worker, question: dict[str, Any]) -> dict[str, Any]:
+        """A worker that dies has an answer too: that it did."""
+        try:
+            return worker.ask(question, LIMIT_SLOW if self._plan.slow else LIMIT)
+        except WorkerError as error:
+            return {"error": str(error)}
 
     def _asked_fresh(self, backend: str, question: dict[str, Any]) -> dict[str, Any]:
         try:

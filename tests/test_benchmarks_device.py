@@ -5,6 +5,7 @@ import pytest
 from benchmarks import device_table, marks, plan, results, run
 from benchmarks.names import FLOOR, OURS
 from benchmarks.rows import TARGET, Shape
+from benchmarks.workers import WorkerError
 
 SMP, MONAI = "smp DiceLoss", "MONAI DiceLoss"
 
@@ -77,6 +78,21 @@ def test_the_tables_compare_calls_and_the_device(measured):
     ]
     assert f"### PyTorch on GPU, {TARGET}" in page
     assert f"- PyTorch DiceLoss: {SMP}: it waits" in page
+
+
+def test_a_worker_that_dies_over_its_memory_is_a_gap(monkeypatch):
+    class Dying(MadeUpWorker):
+        def ask(self, question, limit=0.0):
+            if question["do"] == "memory":
+                raise WorkerError("the torch worker died")
+            return super().ask(question, limit)
+
+    monkeypatch.setattr(run, "Worker", Dying)
+    wanted = plan.Plan(plan.rows(("DiceLoss",)), *plan.star(quick=True, device="cuda"), ("torch",), 3, 1.0, fresh=False)
+    found = run.Run(wanted, {"torch": None}, "cuda", "python -m benchmarks run", lambda _: None).carry_out()
+    assert [entry.extra for entry in found.memory] == [None] * 3
+    assert len(found.gaps) == 3
+    assert all("the torch worker died" in gap for gap in found.gaps)
 
 
 def test_replays_survive_a_file(measured, tmp_path):
