@@ -97,6 +97,10 @@ class Backend(FusedOperations):
         """An array of one value as a Python number; waits for the device."""
         return x.item() if hasattr(x, "item") else float(x)
 
+    def numbers(self, x: Array, count: int) -> list[float]:
+        """The first entries of a row as Python's numbers; waits for the device."""
+        return [float(self.read(x[k])) for k in range(count)]
+
     def is_dtype(self, x: Array, kind: str | tuple[str, ...]) -> bool:
         """Whether the array's dtype is of a kind, in the standard's words ('integral', 'real floating', ...)."""
         return bool(self.xp.isdtype(x.dtype, kind))
@@ -212,6 +216,10 @@ class Backend(FusedOperations):
 
     def limited_threads(self, count: int | None) -> AbstractContextManager[None]:
         """A context in which `run` uses no more threads than that."""
+        return _NOTHING
+
+    def quiet(self) -> AbstractContextManager[None]:
+        """A context in which nobody is warned of an overflow."""
         return _NOTHING
 
     def exp_(self, x: Array) -> Array:

@@ -32,13 +32,14 @@ class Shelf:
 
     def __init__(self, limit: int = LEAST_KEPT) -> None:
         self._lock = threading.Lock()
-        self._kept: list[Array] = []
+        # With where they begin, which takes NumPy longer to say than all else here.
+        self._kept: list[tuple[Array, int]] = []
         self._limit = limit
 
     @property
     def kept(self) -> int:
         """Bytes."""
-        return sum(raw.nbytes for raw in self._kept)
+        return sum(raw.nbytes for raw, _ in self._kept)
 
     def empty(self, shape: tuple[int, ...], dtype: Any) -> Array:
         """As numpy.empty."""
@@ -46,25 +47,26 @@ class Shelf:
         size = math.prod(shape) * dtype.itemsize
         if size < LEAST_BYTES:
             return np.empty(shape, dtype)
-        return np.asarray(_Memory(self, self._take(size), size)).view(dtype).reshape(shape)
+        return np.asarray(_Memory(self, *self._take(size), size)).view(dtype).reshape(shape)
 
-    def _take(self, size: int) -> Array:
+    def _take(self, size: int) -> tuple[Array, int]:
         """Memory of at least `size` bytes, and of less than twice as many."""
         if self._lock.acquire(blocking=False):
             try:
                 self._limit = max(self._limit, size + size // 2)
                 for at in range(len(self._kept) - 1, -1, -1):
-                    if size <= self._kept[at].nbytes < 2 * size:
+                    if size <= self._kept[at][0].nbytes < 2 * size:
                         return self._kept.pop(at)
             finally:
                 self._lock.release()
-        return _fresh(size)
+        raw = _fresh(size)
+        return raw, raw.ctypes.data
 
-    def put(self, raw: Array) -> None:
+    def put(self, raw: Array, address: int) -> None:
         """Keeps memory, and lets go of what has waited longest: after a change of sizes nobody asks for the old ones."""
         if self._lock.acquire(blocking=False):
             try:
-                self._kept.append(raw)
+                self._kept.append((raw, address))
                 while self.kept > self._limit:
                     self._kept.pop(0)
             finally:
@@ -83,12 +85,12 @@ def _fresh(size: int) -> Array:
 class _Memory:
     """Goes back to the shelf when the last array on it is gone."""
 
-    def __init__(self, shelf: Shelf, raw: Array, size: int) -> None:
-        self.shelf, self.raw = shelf, raw
-        self.__array_interface__ = {"version": 3, "shape": (size,), "typestr": "|u1", "data": (raw.ctypes.data, False)}
+    def __init__(self, shelf: Shelf, raw: Array, address: int, size: int) -> None:
+        self.shelf, self.raw, self.address = shelf, raw, address
+        self.__array_interface__ = {"version": 3, "shape": (size,), "typestr": "|u1", "data": (address, False)}
 
     def __del__(self) -> None:
-        self.shelf.put(self.raw)
+        self.shelf.put(self.raw, self.address)
 
 
 SHELF = Shelf()

@@ -17,6 +17,7 @@ from unilossseg.backends._numpy import NumPyBackend
 _LABELS = tuple(np.dtype(kind) for kind in (np.int64, np.int32, np.int16, np.uint8))
 _HALF = (BFLOAT16, np.dtype(np.float16))
 _FLOATS = (np.dtype(np.float32), *_HALF)
+_COUNTED = (*_LABELS, np.dtype(np.float32))
 _NUMBERS = (*_FLOATS, *(np.dtype(kind) for kind in (np.int64, np.int32, np.uint8)))
 # The logarithm, the division and the label of a pixel take as long as the exponentials of so many channels do.
 _PER_PIXEL = 5
@@ -140,13 +141,16 @@ class CompiledBackend(NumPyBackend):
         slope_weight: tuple[Array, Array],
         extra: Array,
         out: Array | None,
+        counts: tuple[Array, float] | None = None,
     ) -> Array | None:
         """One pass."""
         if not (_are_elements(x, labels, out) and _is_exact(ignore_index)):
             return None
+        if counts is not None and labels.dtype not in _COUNTED:
+            return None
         z, y, slopes = _bits(x), _bits(labels), _bits(out)
-        (v, w), (s, t), g = map(float, weight), map(float, slope_weight), float(extra)
-        return np.float64(_loops.binary_cross_entropy(z, y, slopes, ignore_index, v, w, g, s, t, _threads.threads_here()))
+        (v, w), (s, t), g, threads = map(float, weight), map(float, slope_weight), float(extra), _threads.threads_here()
+        return np.float64(_loops.binary_cross_entropy(z, y, slopes, ignore_index, v, w, g, s, t, threads, *(counts or ())))
 
     def differences(
         self, x: Array, labels: Array, ignore_index: int | None, squares: bool, share: Array, out: Array | None
@@ -213,8 +217,7 @@ class CompiledBackend(NumPyBackend):
 
     def tally(self, labels: Array, ignore_index: int | None, most: float) -> Array:
         """One pass."""
-        known = labels.dtype in _LABELS or labels.dtype == np.float32
-        if not (known and (ignore_index is None or _is_exact(ignore_index))):
+        if not (labels.dtype in _COUNTED and (ignore_index is None or _is_exact(ignore_index))):
             return super().tally(labels, ignore_index, most)
         counts = np.zeros(4, np.int64)
         _loops.tally(_side_by_side(labels, labels.dtype).reshape(-1), counts, ignore_index, most, _threads.threads_here())

@@ -22,6 +22,7 @@ SMALL = 1 << 17
 # wait for each other longer than they work.
 PIECE = 1 << 16
 
+_DOUBLE = np.dtype(np.float64)
 _SAME_SIZE = {
     np.dtype(np.float32): np.int32,
     np.dtype(np.float64): np.int64,
@@ -50,8 +51,19 @@ class NumPyBackend(Backend):
         """NumPy has one device."""
         return "cpu"
 
+    def work_dtype(self, x: Array) -> Any:
+        """NumPy takes ten times as long to compare a dtype with a type as with another dtype."""
+        return np.float64 if x.dtype == _DOUBLE else np.float32
+
+    def numbers(self, x: Array, count: int) -> list[float]:
+        """Of a tuple too."""
+        return [float(number) for number in x[:count]]
+
     def cast(self, x: Array, dtype: Any) -> Array:
         """Also from and to the bits of bfloat16."""
+        if isinstance(x, np.generic):
+            # Its own method goes by way of an array.
+            return np.dtype(dtype).type(x)
         if dtype == BFLOAT16:
             return x if x.dtype == BFLOAT16 else rounded(x)
         return super().cast(widened(x) if x.dtype == BFLOAT16 else x, dtype)
@@ -90,7 +102,7 @@ class NumPyBackend(Backend):
 
     def run(self, task: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]:
         """Spreads the items over the thread pool."""
-        # What NumPy warns of is set for each thread; see `limited_threads`.
+        # What NumPy warns of is set for each thread; see `quiet`.
         return _threads.run(task, items, lambda: np.errstate(over="ignore"))
 
     def planewise(self, function: Callable[[Array], Array], x: Array) -> Array:
@@ -107,8 +119,12 @@ class NumPyBackend(Backend):
         return out
 
     def limited_threads(self, count: int | None) -> AbstractContextManager[None]:
-        """Of the pool. Nor does NumPy warn inside: a logit far below the largest is meant to overflow to -inf."""
-        return _Limits(count)
+        """Of the pool."""
+        return _threads.Limited(count)
+
+    def quiet(self) -> AbstractContextManager[None]:
+        """A logit far below the largest is meant to overflow to -inf."""
+        return np.errstate(over="ignore")
 
     def elementwise(self, function: Callable[..., Any], *arrays: Array) -> Any:
         """On pieces that fit a core's cache, one after the other."""
@@ -244,19 +260,6 @@ class NumPyBackend(Backend):
     def uniform(self, shape: tuple[int, ...], like: Array) -> Array:
         """From NumPy's global generator, which `numpy.random.seed` seeds."""
         return np.random.random_sample(shape).astype(np.float64 if like.dtype == np.float64 else np.float32)
-
-
-class _Limits(_threads.Limited):
-    """Of threads, and of what NumPy warns of."""
-
-    def __enter__(self) -> None:
-        super().__enter__()
-        self._warnings = np.errstate(over="ignore")
-        self._warnings.__enter__()
-
-    def __exit__(self, *error: Any) -> None:
-        self._warnings.__exit__(*error)
-        super().__exit__(*error)
 
 
 def _places(index: Array, classes: int) -> Array:

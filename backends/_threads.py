@@ -53,7 +53,7 @@ def set_num_threads(count: int | None) -> None:
 class Limited:
     """Inside it, calls use no more threads than the framework that they are for."""
 
-    # A class of its own: every call enters one, and a generator's context takes five times as long.
+    # A class of its own: every call enters two, and a generator's context takes five times as long.
     def __init__(self, count: int | None) -> None:
         self._count = count
 

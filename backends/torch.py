@@ -42,6 +42,7 @@ _KINDS |= {
     for some in itertools.permutations(_KINDS, count)
 }
 _HALF = (torch.float16, torch.bfloat16)
+_is_compiling, _is_transformed = torch.compiler.is_compiling, torch._C._functorch.is_functorch_wrapped_tensor
 
 #: 'torch' leaves Triton's kernels aside, 'triton' demands them; unset: they are used where Triton is.
 GPU_VARIABLE = "UNILOSSSEG_GPU_LOOPS"
@@ -77,7 +78,7 @@ class TorchBackend(Backend):
 
     def readable(self, x: Array) -> bool:
         """In the CPU's memory, and neither traced nor transformed."""
-        return x.device.type == "cpu" and not _is_symbolic(x)
+        return x.is_cpu and not _is_symbolic(x)
 
     def constant(self, values: tuple[float, ...], like: Array) -> Array:
         """Not kept while tracing: a traced tensor belongs to its trace."""
@@ -112,16 +113,16 @@ class TorchBackend(Backend):
         """NumPy in the CPU's memory, on a device torch with the kernels there are, the plain formula under a transform."""
         if _is_symbolic(x):
             return None
-        if x.device.type == "cpu":
+        if x.is_cpu:
             return _NUMPY
         # The kernels compute in float32.
-        return self if x.device.type != "cuda" or x.dtype == torch.float64 else _on_gpu()
+        return self if not x.is_cuda or x.dtype == torch.float64 else _on_gpu()
 
     def to_kernel(self, x: Array, packed: bool = False) -> Array:
         """A view of a CPU tensor; bfloat16, which NumPy lacks, as float32 or as its bits."""
         if x.requires_grad:
             x = x.detach()
-        if x.device.type != "cpu":
+        if not x.is_cpu:
             return x
         if x.dtype != torch.bfloat16:
             return x.numpy()
@@ -188,7 +189,7 @@ class TorchBackend(Backend):
 
 def _is_symbolic(x: Array) -> bool:
     """Whether the tensor has no values of its own: traced by the compiler, transformed by torch.func, fake or meta."""
-    if torch.compiler.is_compiling() or x.device.type == "meta" or torch._C._functorch.is_functorch_wrapped_tensor(x):
+    if _is_compiling() or x.is_meta or _is_transformed(x):
         return True
     # A plain tensor is none of the subclasses that the others look for, one after the other.
     if type(x) is torch.Tensor:

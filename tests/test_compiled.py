@@ -264,6 +264,19 @@ def test_sums_of_whole_losses(rng, pixels, dtype):
                     near(out, exact[1], 4, scale=0)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.int64, np.int32, np.uint8])
+@pytest.mark.parametrize("pixels", SIZES)
+def test_labels_counted_on_the_way(rng, pixels, dtype):
+    x, labels = plain.grid(rng, (3, 2, pixels), np.float32), rng.choice([0, 1, 2, 255], (3, 2, pixels)).astype(dtype)
+    for z, y in ((x, labels), (strided(x), strided(labels))):
+        counts, given = np.zeros(4, np.int64), (z, y, 255, (1, 0), (1, 0), 2, np.empty_like(x))
+        found = COMPILED.binary_cross_entropy(*given, (counts, 1))
+        assert counts.tolist() == [np.sum(labels != 255), *(np.sum(labels == number) for number in (1, 0, 2))]
+        slopes = given[-1].copy()
+        assert found == COMPILED.binary_cross_entropy(*given)
+        assert np.array_equal(slopes, given[-1])
+
+
 def halves(x, dtype):
     """Numbers in half precision, and what they are in float32."""
     narrow = FALLBACK.cast(x, dtype)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from unilossseg._pixels import differs, shape_of
@@ -81,6 +82,35 @@ def weight_length(owner: str, weight: Any, channels: int) -> None:
         )
 
 
+@dataclass(slots=True)
+class Range:
+    """The labels of a call, and where they must lie: for a closed form that counts them while it computes."""
+
+    owner: str
+    kernel: Backend
+    backend: Backend
+    values: Array
+    limit: int
+    ignore_index: int | None
+
+    @property
+    def most(self) -> int:
+        """The largest number that a label may be."""
+        return self.limit - 1
+
+    def tally(self) -> Array:
+        """What `tally` counts in them; raises where one lies outside."""
+        with self.kernel.limited_threads(self.backend.threads()):
+            counted = self.kernel.tally(self.values, self.ignore_index, self.most)
+        self.confirm(counted)
+        return counted
+
+    def confirm(self, tally: Array) -> None:
+        """Raises where by this tally a label lies outside."""
+        if int(self.kernel.read(tally[3])) > 0:
+            _raise_out_of_range(self.owner, self.kernel, self.values, self.limit, self.ignore_index)
+
+
 class Checked(NamedTuple):
     """Labels in the range of the classes."""
 
@@ -91,6 +121,8 @@ class Checked(NamedTuple):
     seen: Array | None = None
     #: A number of the backend, NaN where a label was out of range and nobody may raise; None: none was.
     poison: Array | None = None
+    #: Where nobody has looked at them yet: the closed form does, or whoever calls the formula.
+    pending: Range | None = None
 
 
 def check_range(
@@ -111,10 +143,9 @@ def check_range(
         )
     values = labels if kernel is backend else backend.to_kernel(labels)
     if kernel.readable(values) if validate is None else validate:
-        tally = kernel.tally(values, ignore_index, limit - 1)
-        if int(kernel.read(tally[3])) > 0:
-            _raise_out_of_range(loss.name, kernel, values, limit, ignore_index)
-        return Checked(labels, tally, values)
+        where = Range(loss.name, kernel, backend, values, limit, ignore_index)
+        late = loss.counts_labels and kernel.readable(values)
+        return Checked(labels, seen=values, pending=where) if late else Checked(labels, where.tally(), values)
     found = kernel.checked_labels(values, ignore_index, limit, dense)
     if found is not None:
         return Checked(*found)

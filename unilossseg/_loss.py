@@ -75,6 +75,8 @@ class Loss:
     packed_labels: ClassVar[bool] = False
     #: Whether the closed form takes `tally`: what the check of the labels has counted in them, None where it did not.
     tallied: ClassVar[bool] = False
+    #: Whether the closed form takes `pending` as well, the labels' `Range` where they were not checked yet, and does it.
+    counts_labels: ClassVar[bool] = False
     #: The least rank of the logits.
     least_rank: ClassVar[int] = 2
     #: Whether labels are class numbers, which are checked to lie in [0, C).
@@ -207,25 +209,26 @@ class Loss:
         _inputs.same_place(self.name, backend, logits, "labels", labels)
         self.check_channels(int(logits.shape[1]) if len(logits.shape) > 1 else 1)
         ready = self.check_labels(backend, logits, labels)
+        extras = self._further(backend, logits, ready, further, inputs) if self.call_inputs or further else {}
+        kernel = backend.kernel(logits)
+        if self.class_labels:
+            wanted = self.validate if validate is None else _errors.flag(self.name, "validate", validate)
+            checked = _inputs.check_range(self, kernel or backend, backend, logits, ready, wanted)
+        else:
+            checked = _inputs.Checked(ready)
+        return _Batch(self, backend, kernel, logits, checked, extras)
+
+    def _further(
+        self, backend: Backend, logits: Array, labels: Array, further: dict[str, Array], inputs: dict[str, Array]
+    ) -> dict[str, Array]:
         extras = {}
         for name, value in {**further, **inputs}.items():
             # An optional input may be None; one that comes with the logits may not.
             if value is not None or name in further:
                 _inputs.same_place(self.name, backend, logits, name, value)
-                extras[name] = self.check_input(backend, name, logits, ready, value)
+                extras[name] = self.check_input(backend, name, logits, labels, value)
         extras.update(self.drawn_inputs(backend, logits, extras))
-        kernel = backend.kernel(logits)
-        if self.class_labels:
-            checked = _inputs.check_range(self, kernel or backend, backend, logits, ready, _wanted(self, validate))
-        else:
-            checked = _inputs.Checked(ready)
-        return _Batch(self, backend, kernel, logits, checked, extras)
-
-
-def _wanted(loss: Loss, validate: bool | None) -> bool | None:
-    if validate is None:
-        return loss.validate
-    return _errors.flag(loss.name, "validate", validate)
+        return extras
 
 
 @dataclass(slots=True, eq=False)
@@ -241,7 +244,9 @@ class _Batch:
 
     def plain(self, logits: Array) -> Array:
         """The value by the formula, differentiable."""
-        ops, poison = self.backend, self.checked.poison
+        ops, poison, pending = self.backend, self.checked.poison, self.checked.pending
+        if pending is not None:
+            pending.tally()
         value = self.loss.compute(ops, upcast(ops, logits), self.checked.labels, **self.extras)
         return value if poison is None else value * ops.xp.astype(poison, value.dtype)
 
@@ -288,7 +293,9 @@ class _Batch:
             labels = backend.to_kernel(checked.labels, packed=loss.packed_labels)
         if loss.tallied:
             arrays["tally"] = checked.tally
-        with ops.limited_threads(backend.threads()):
+        if loss.counts_labels:
+            arrays["pending"] = checked.pending
+        with ops.limited_threads(backend.threads()), ops.quiet():
             value, slope = loss.closed_form(ops, flattened, labels, gradient=gradient, upstream=scale, **arrays)
         if poison is not None:
             value = value * poison

@@ -73,7 +73,7 @@ def spread(ops: Backend, mask: Array, like: Array, whole: Array) -> Array:
 def total(ops: Backend, x: Array, axis: int | tuple[int, ...] | None = None) -> Array:
     """The sum, accumulated in float64 so that a million float32 terms lose no digits, in the array's own dtype."""
     xp = ops.xp
-    return xp.astype(xp.sum(x, axis=axis, dtype=xp.float64), x.dtype)
+    return ops.cast(xp.sum(x, axis=axis, dtype=xp.float64), x.dtype)
 
 
 def added(parts: Sequence[Array]) -> Array:
@@ -88,7 +88,7 @@ def numbers_of(ops: Backend, x: Array, count: int) -> tuple[list[Any], Callable[
     then where the backend needs that.
     """
     if ops.readable(x):
-        return [float(ops.read(x[k])) for k in range(count)], float
+        return ops.numbers(x, count), float
     found = ops.cast(x[:count], ops.xp.float64)
     return [found[k] for k in range(count)], numbers_like(ops, found[0])
 

@@ -90,12 +90,22 @@ static int take_elements(PyObject *const *args, Array *a, int *count) {
     return fits;
 }
 
+#define COUNTED (FLOAT32 | INT64 | INT32 | INT16 | UINT8)
+
+static void count_labels(const void *labels, int kind, double ignore, int masks, double most, Atomic *counts, int64_t count) {
+    int64_t found[4] = {0};
+    loops->tally(labels, kind, ignore, masks, most, found, count);
+    for (int i = 0; i < 4; i++) (void)ADD(&counts[i], found[i]);
+}
+
 /* Loops over elements, shared out row by row, or as one row where all arrays lie in one piece: of each piece a sum. */
 typedef struct {
     const Array *arrays;
     const float *by;
-    double ignore, *sums;
+    double ignore, most, *sums;
     int64_t row, step, per_row;
+    /* Where labels are counted too, as `tally` does. */
+    Atomic *counts;
     int count, masks, squares;
 } Elements;
 
@@ -121,8 +131,10 @@ static Stretch elements_of(const Elements *job, int64_t piece) {
 static void binary_piece(void *data, int64_t piece, int seat) {
     const Elements *job = data;
     Stretch p = elements_of(job, piece);
-    job->sums[piece] = loops->binary_cross_entropy(p.z, job->arrays[0].kind, p.labels, job->arrays[1].kind, job->ignore, job->by,
-                                                   p.slopes, p.count);
+    int kind = job->arrays[1].kind;
+    /* First, while they come from memory: the loop after it has them in a cache. */
+    if (job->counts) count_labels(p.labels, kind, job->ignore, 1, job->most, job->counts, p.count);
+    job->sums[piece] = loops->binary_cross_entropy(p.z, job->arrays[0].kind, p.labels, kind, job->ignore, job->by, p.slopes, p.count);
 }
 
 static void difference_piece(void *data, int64_t piece, int seat) {
@@ -137,6 +149,10 @@ static PyObject *over_elements(PyObject *const *args, Work work, Elements *job, 
     Array a[3];
     int seats = seats_of(threads), whole = 1;
     if (!seats || !take_elements(args, a, &job->count)) return NULL;
+    if (job->counts && !(a[1].kind & COUNTED)) {
+        PyErr_SetString(PyExc_ValueError, "labels has a dtype that this operation does not take");
+        return finish(a, job->count);
+    }
     for (int i = 0; i < job->count; i++) whole &= lies_in_one_piece(&a[i]);
     job->arrays = a;
     job->row = whole ? size_of(a) : a->shape[2];
@@ -154,13 +170,26 @@ static PyObject *over_elements(PyObject *const *args, Work work, Elements *job, 
     return finish_with(a, job->count, 0, 0, PyFloat_FromDouble(sum));
 }
 
-/* binary_cross_entropy(z, labels, slopes or None, ignore_index, v, w, g, s, t, threads): the sum */
+/* binary_cross_entropy(z, labels, slopes or None, ignore_index, v, w, g, s, t, threads): the sum. With counts (4,) int64 and
+ * most after them, what `tally` counts is added to these. */
 static PyObject *binary_cross_entropy(PyObject *self, PyObject *const *args, Py_ssize_t given) {
-    if (given != 10) return PyErr_Format(PyExc_TypeError, "expected 10 arguments (got %zd)", given);
+    static const Wanted wanted[] = {{"counts", INT64, WRITTEN}};
+    if (given != 10 && given != 12) return PyErr_Format(PyExc_TypeError, "expected 10 or 12 arguments (got %zd)", given);
     float by[5];
     Elements job = {.by = by, .ignore = label_of(args[3]), .masks = 1};
     for (int i = 0; i < 5; i++) by[i] = (float)PyFloat_AsDouble(args[4 + i]);
-    return PyErr_Occurred() ? NULL : over_elements(args, binary_piece, &job, args[9]);
+    if (given == 12) job.most = label_of(args[11]);
+    if (PyErr_Occurred()) return NULL;
+    if (given == 10) return over_elements(args, binary_piece, &job, args[9]);
+    Array counts;
+    if (!take_all(args + 10, 1, &counts, wanted, 1)) return NULL;
+    PyObject *sum = NULL;
+    if (has_shape(&counts, "counts", 1, 1, 4)) {
+        job.counts = (Atomic *)counts.data;
+        sum = over_elements(args, binary_piece, &job, args[9]);
+    }
+    PyBuffer_Release(&counts.view);
+    return sum;
 }
 
 /* differences(z, labels, slopes or None, ignore_index or None, squares, by, threads): the sum */
@@ -182,15 +211,14 @@ typedef struct {
 
 static void tally_piece(void *data, int64_t piece, int seat) {
     const Tally *job = data;
-    int64_t counts[4] = {0}, left = size_of(job->labels) - piece * job->step;
-    loops->tally(entry(job->labels, piece * job->step), job->labels->kind, job->ignore, job->masks, job->most, counts,
+    int64_t left = size_of(job->labels) - piece * job->step;
+    count_labels(entry(job->labels, piece * job->step), job->labels->kind, job->ignore, job->masks, job->most, job->counts,
                  left < job->step ? left : job->step);
-    for (int i = 0; i < 4; i++) (void)ADD(&job->counts[i], counts[i]);
 }
 
 /* tally(labels, counts, ignore_index or None, most, threads): counts (4,) int64 are added to */
 static PyObject *tally(PyObject *self, PyObject *const *args, Py_ssize_t given) {
-    static const Wanted wanted[] = {{"labels", FLOAT32 | INT64 | INT32 | INT16 | UINT8, 0}, {"counts", INT64, WRITTEN}};
+    static const Wanted wanted[] = {{"labels", COUNTED, 0}, {"counts", INT64, WRITTEN}};
     Array a[2];
     if (given != 5) return PyErr_Format(PyExc_TypeError, "expected 5 arguments (got %zd)", given);
     Tally job = {.masks = args[2] != Py_None};

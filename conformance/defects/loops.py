@@ -212,9 +212,12 @@ def binary_loop(masked: bool = True, own_weight: bool = True, end: int | None = 
         slope_weight: tuple[Array, Array],
         extra: Array,
         out: Array | None,
+        counts: tuple[Array, float] | None = None,
     ) -> Array | None:
         if not _is_wide(x):
             return None
+        if counts is not None:
+            counts[0][...] = self.tally(labels, ignore_index, counts[1])
         mask = self.differs(labels, ignore_index)
         y = np.where(mask, self.cast(labels, x.dtype), x.dtype.type(0))
         mask = mask if masked else np.ones_like(mask)

@@ -10,6 +10,7 @@ from checks.compare import assert_close, reference_of
 from torch import nn
 
 import unilossseg
+from unilossseg.backends import _threads
 from unilossseg.torch import CrossEntropyLoss, DiceLoss, EdgeAttentionLoss, MixedLoss, TorchLoss
 
 every_loss = pytest.mark.parametrize("row", PLAIN_ROWS, ids=named)
@@ -23,6 +24,25 @@ def test_a_module_without_state(driver, row):
     assert list(loss.parameters()) == []
     assert list(loss.buffers()) == []
     loss.load_state_dict({})
+
+
+@every_loss
+def test_torch_s_number_of_threads_is_ours(driver, row, monkeypatch):
+    asked, threads = [], torch.get_num_threads()
+
+    def counted(original=_threads.num_threads):
+        asked.append(original())
+        return asked[-1]
+
+    monkeypatch.setattr(_threads, "num_threads", counted)
+    try:
+        for wanted in (1, 3):
+            torch.set_num_threads(wanted)
+            asked.clear()
+            driver.value_and_gradient(driver.make(*row), batch_for(row[0], shape=(40, 50)), "float32")
+            assert set(asked) == {wanted}
+    finally:
+        torch.set_num_threads(threads)
 
 
 @every_loss

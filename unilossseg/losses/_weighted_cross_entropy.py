@@ -106,7 +106,7 @@ class _Pass:
             return xp.sum(a * keep_where(ops, xp.not_equal(a, 0), losses), dtype=xp.float64)
 
         value = added(ops.run(task, self.chunks))
-        return xp.astype(value, weights.dtype), self.slopes
+        return ops.cast(value, weights.dtype), self.slopes
 
     def gradient(self, weights: Array, upstream: Array | None) -> Array | None:
         """The gradient of the sum of weights * ce."""

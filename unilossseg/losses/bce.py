@@ -82,7 +82,7 @@ class BCELoss(Loss):
     variant: str = "paddleseg"
 
     packed_logits = True
-    tallied = True
+    tallied = counts_labels = True
 
     def __post_init__(self) -> None:
         """Checks the parameters."""
@@ -188,17 +188,63 @@ class BCELoss(Loss):
         return total(ops, a * keep_where(ops, mask, losses))
 
     def closed_form(  # type: ignore[override]
-        self, ops: Backend, logits: Array, labels: Array, *, tally: Array | None, gradient: bool, upstream: Array | None
+        self,
+        ops: Backend,
+        logits: Array,
+        labels: Array,
+        *,
+        tally: Array | None,
+        pending: _inputs.Range | None,
+        gradient: bool,
+        upstream: Array | None,
     ) -> tuple[Array, Array | None]:
         """Derivative a * ((1 - y) - factor * sigmoid(-z)), a piece of the elements at a time."""
-        tally = ops.tally(labels, self.ignore_index, 1) if tally is None else tally
-        labels, shape = self._flat_labels(ops, logits, labels), shape_of(logits)
-        if len(labels.shape) == 3:
+        images, channels, pixels = shape_of(logits)
+        if size_of(labels) == images * channels * pixels:
             # Every element for itself: channels are no more than pixels.
-            row = (shape[0], 1, shape[1] * shape[2])
+            row = (images, 1, channels * pixels)
             logits, labels = ops.reshape(logits, row), ops.reshape(labels, row)
+        else:
+            labels = ops.reshape(labels, (images, pixels))
+        if pending is not None:
+            found = self._counting(ops, logits, labels, pending, gradient, upstream)
+            if found is not None:
+                return found
+            tally = pending.tally()
+        elif tally is None:
+            tally = ops.tally(labels, self.ignore_index, 1)
         run = _Pass(self, ops, logits, labels, tally, gradient, upstream)
         return run.value(), run.slopes
+
+    def _counting(
+        self,
+        ops: Backend,
+        logits: Array,
+        labels: Array,
+        pending: _inputs.Range,
+        gradient: bool,
+        upstream: Array | None,
+    ) -> tuple[Array, Array | None] | None:
+        """In one pass that counts the labels too: as if all of them counted, and the gradient mended where not all do.
+
+        None where weights depend on the counts, where the backend has no such loop, and for half precision, whose gradient
+        is rounded once.
+        """
+        simple = self.weight is None and self.pos_weight != "dynamic" and len(labels.shape) == 3
+        if not (simple and ops.one_pass and logits.dtype == ops.xp.float32):
+            return None
+        size, tally = size_of(labels), ops.xp.zeros(4, dtype=ops.xp.int64)
+        run = _Pass(self, ops, logits, labels, (size, 0, 0), gradient, upstream)
+        total = run.by_loop((tally, pending.most))
+        if total is None:
+            return None
+        pending.confirm(tally)
+        base = run.lines.base
+        if int(tally[0]) != size:
+            base = self._lines(ops, labels, tally, run.channels, run.dtype).base
+            if run.slopes is not None:
+                run.slopes *= base / run.lines.base
+        return ops.cast(total * base, run.dtype), run.slopes
 
 
 class _Pass:
@@ -228,17 +274,17 @@ class _Pass:
         if value is None:
             value = added(ops.run(self.in_parts, ops.chunks(*shape_of(self.logits), small=True)))
         # A weight that all elements have has waited for their sum.
-        return ops.xp.astype(value * self.lines.base if self.loss.weight is None else value, self.dtype)
+        return ops.cast(value * self.lines.base if self.loss.weight is None else value, self.dtype)
 
-    def by_loop(self) -> Array | None:
-        """The sum with the backend's loop, if it has one for such arrays."""
+    def by_loop(self, counts: tuple[Array, float] | None = None) -> Array | None:
+        """The sum with the backend's loop, if it has one for such arrays, which can count labels too."""
         lines = self.lines
         weight = (1.0, 0.0) if self.loss.weight is None else (lines.base, lines.rise)
         by = (lines.base, lines.rise)
         if self.upstream is not None:
             by = (lines.base * self.upstream, lines.rise * self.upstream if self.loss.weight == "dynamic" else lines.rise)
         ignored = self.loss.ignore_index
-        return self.ops.binary_cross_entropy(self.logits, self.labels, ignored, weight, by, lines.extra, self.slopes)
+        return self.ops.binary_cross_entropy(self.logits, self.labels, ignored, weight, by, lines.extra, self.slopes, counts)
 
     def in_parts(self, chunk: Chunk) -> Array:
         """The sum over one chunk, in calls of the standard."""

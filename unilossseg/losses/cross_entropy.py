@@ -208,7 +208,7 @@ class CrossEntropyLoss(WeightedCrossEntropy):
         share = ops.reciprocal(whole) if upstream is None else upstream / whole
         slopes = ops.buffer_like(logits) if gradient else None
         found = ops.plain_cross_entropy(logits, labels, self.ignore_index, weight, share, slopes)
-        return None if found is None else (xp.astype(found / whole, dtype), slopes)
+        return None if found is None else (ops.cast(found / whole, dtype), slopes)
 
     def _hardest(self, ops: Backend, hardness: Array, scaled: Array, w: Array, pixels: PixelLabels) -> Array:
         xp = ops.xp

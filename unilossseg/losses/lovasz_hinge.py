@@ -111,7 +111,7 @@ class LovaszHingeLoss(Loss):
         errors, foreground = ops.hinge_errors(score, pixels.index, pixels.valid)
         scale = xp.ones_like(score[0, 0]) if upstream is None else upstream
         value, slope = ops.lovasz(xp.reshape(errors, (-1,)), xp.reshape(foreground, (-1,)), scale)
-        value = xp.astype(value, score.dtype)
+        value = ops.cast(value, score.dtype)
         if not gradient:
             return value, None
         slope = xp.reshape(slope, shape_of(score))

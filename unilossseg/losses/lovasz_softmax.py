@@ -153,7 +153,7 @@ class LovaszSoftmaxLoss(Loss):
         """Linear in the errors once they are sorted; then back through the softmax."""
         run = _Pass(self, ops, logits, split_labels(ops, labels, self.ignore_index), gradient, upstream)
         value = added(ops.run(run.some_classes, ops.class_groups(run.shape[1], size_of(run.pixels.index))))
-        return ops.xp.astype(value, run.dtype), run.gradient() if gradient else None
+        return ops.cast(value, run.dtype), run.gradient() if gradient else None
 
 
 class _Pass:

@@ -108,7 +108,7 @@ class ElementLoss(Loss):
         slopes = ops.buffer_like(z) if gradient else None
         ignored = self.ignore_index if self.masks() else None  # type: ignore[attr-defined]
         found = ops.differences(z, y, ignored, self.squares, share if upstream is None else share * upstream, slopes)
-        return None if found is None else (ops.xp.astype(share * found, work_dtype(ops, logits)), slopes)
+        return None if found is None else (ops.cast(share * found, work_dtype(ops, logits)), slopes)
 
     def _in_parts(
         self, ops: Backend, logits: Array, labels: Array, share: Any, gradient: bool, upstream: Array | None
@@ -140,7 +140,7 @@ class ElementLoss(Loss):
         sums = ops.run(task, [(slice(0, 1), slice(0, 1), span) for _, span in ops.chunks(*row, small=True)])
         if values is not None:
             return ops.reshape(values, shape_of(logits)), slopes
-        return xp.astype(share * added(sums), dtype), slopes
+        return ops.cast(share * added(sums), dtype), slopes
 
     def _counted_share(self, ops: Backend, labels: Array, dtype: Any) -> Any:
         """A share in Python's numbers where values are at hand, which take a tenth of an array's time."""

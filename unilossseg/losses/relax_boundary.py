@@ -153,7 +153,7 @@ class RelaxBoundaryLoss(Loss):
             return xp.sum(weights * keep_where(ops, xp.not_equal(weights, 0), losses), dtype=xp.float64)
 
         value = added(ops.run(task, ops.chunks(*shape_of(z), small=True)))
-        return xp.astype(value, a.dtype), slopes
+        return ops.cast(value, a.dtype), slopes
 
 
 def _relaxed(ops: Backend, z: Array, near: Array) -> Array:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from checks.cases import CE, CLASS_ROWS, DICE, batch_for, named
@@ -35,6 +37,26 @@ def test_labels_are_checked_by_the_formula_too(driver, row):
     batch.labels[1, 2, 3] = 3
     with driver.plain(), pytest.raises(ValueError, match=r"labels hold 3 at \(1, 2, 3\)"):
         driver.value(driver.make(*row), batch)
+
+
+@pytest.mark.parametrize("options", [{}, {"pos_weight": 2.0}, {"weight": "dynamic"}], ids=["plain", "weighted", "dynamic"])
+@pytest.mark.parametrize("way", ["closed", "plain"])
+@pytest.mark.parametrize("dtype", ["float32", "float16", "float64"])
+@pytest.mark.parametrize("number", [0.0, 1.5, 2.0, np.nan])
+def test_soft_labels_are_checked_wherever_they_are_counted(driver, options, way, dtype, number):
+    driver.has(dtype)
+    batch = batch_for("BCELoss", ignored=0.0)
+    batch = replace(batch, labels=np.zeros(batch.logits.shape, "float32"))
+    batch.labels[1, 2, 3, 1], batch.labels[0, 1, 2, 3] = number, 255
+    loss = driver.make("BCELoss", options)
+    with getattr(driver, way)():
+        if number == 0:
+            value, gradient = driver.value_and_gradient(loss, batch, dtype)
+            assert np.isfinite(value)
+            assert gradient[0, 1, 2, 3] == 0
+            return
+        with pytest.raises(ValueError, match=rf"^BCELoss: labels hold {number} at \(1, 2, 3, 1\), expected a number in"):
+            driver.value_and_gradient(loss, batch, dtype)
 
 
 @pytest.mark.parametrize("row", CLASS_ROWS, ids=named)
