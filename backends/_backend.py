@@ -49,6 +49,9 @@ class Computation(Protocol):
     def fused(self, x: Array, gradient: bool, upstream: Array | None) -> tuple[Array, Array | None]:
         """The value and, if wanted, the gradient of sum(value * upstream) by the closed form."""
 
+    def deferred(self, x: Array) -> tuple[Array, Callable[[Array], Array] | None]:
+        """The value, and what computes the gradient of an upstream one; None: `fused` alone."""
+
     @property
     def expected(self) -> float | None:
         """The upstream gradient that the loss got twice running, 1 before the first; None: they were two."""

@@ -197,9 +197,13 @@ class _ClosedForm(paddle.autograd.PyLayer):
         # have to wait for the number that tells.
         if ctx.half:
             ctx.expected = call.expected if BACKEND.readable(x) else None
-        usual = ctx.expected in (None, 1)
-        upstream = None if usual else paddle.to_tensor(ctx.expected, dtype="float32", place=x.place)
-        value, ctx.gradient = call.fused(x.detach(), ctx.expected is not None, upstream)
+        ctx.gradient = ctx.finish = None
+        if ctx.expected is None:
+            value, ctx.finish = call.deferred(x.detach())
+        else:
+            usual = ctx.expected == 1
+            upstream = None if usual else paddle.to_tensor(ctx.expected, dtype="float32", place=x.place)
+            value, ctx.gradient = call.fused(x.detach(), True, upstream)
         ctx.save_for_backward(x)
         ctx.version = x.inplace_version
         return value
@@ -228,7 +232,7 @@ class _ClosedForm(paddle.autograd.PyLayer):
         if x.inplace_version != ctx.version:
             raise RuntimeError("logits needed for a half-precision gradient have been modified by an inplace operation")
         with BACKEND.full_precision():
-            return ctx.call.fused(x.detach(), True, upstream)[1]
+            return ctx.call.fused(x.detach(), True, upstream)[1] if ctx.finish is None else ctx.finish(upstream)
 
 
 BACKEND = PaddleBackend("paddle", xp)

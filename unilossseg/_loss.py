@@ -77,6 +77,9 @@ class Loss:
     tallied: ClassVar[bool] = False
     #: Whether the closed form takes `pending` as well, the labels' `Range` where they were not checked yet, and does it.
     counts_labels: ClassVar[bool] = False
+    #: Whether the closed form takes `later`: instead of the gradient it then returns a function of the upstream one that
+    #: computes it, as often as it is called. For half precision, where the upstream gradient is to be known first.
+    defers: ClassVar[bool] = False
     #: The least rank of the logits.
     least_rank: ClassVar[int] = 2
     #: Whether labels are class numbers, which are checked to lie in [0, C).
@@ -276,17 +279,30 @@ class _Batch:
 
     def fused(self, logits: Array, gradient: bool, upstream: Array | None) -> tuple[Array, Array | None]:
         """The value and, if wanted, the gradient by the closed form, computed in the kernel's namespace."""
-        loss, backend, ops, checked, poison = self.loss, self.backend, self.kernel, self.checked, None
+        value, slope, _ = self._closed_form(logits, upstream, gradient=gradient)
+        return value, None if slope is None else self._as_gradient(slope)
+
+    def deferred(self, logits: Array) -> tuple[Array, Callable[[Array], Array] | None]:
+        """The value by the closed form, and what computes the gradient of an upstream one; None: `fused` alone."""
+        if not self.loss.defers:
+            return self.fused(logits, False, None)[0], None
+        value, finish, dtype = self._closed_form(logits, None, gradient=False, later=True)
+
+        def gradient(upstream: Array) -> Array:
+            assert self.kernel is not None
+            with self.kernel.limited_threads(self.backend.threads()), self.kernel.quiet():
+                return self._as_gradient(finish(self._scale(upstream, dtype)))
+
+        return value, gradient
+
+    def _closed_form(self, logits: Array, upstream: Array | None, **wanted: bool) -> tuple[Array, Any, Any]:
+        """What it returns, and the working dtype."""
+        loss, backend, ops, checked = self.loss, self.backend, self.kernel, self.checked
         assert ops is not None
         assert loss.closed_form is not None
         z = backend.to_kernel(logits, packed=loss.packed_logits)
+        dtype = work_dtype(ops, z)
         arrays = {name: backend.to_kernel(value) for name, value in self.extras.items()} if self.extras else {}
-        scale = None if upstream is None else backend.to_kernel(upstream)
-        if checked.poison is not None:
-            poison = ops.cast(backend.to_kernel(checked.poison), work_dtype(ops, z))
-            scale = poison if scale is None else scale * poison
-        if scale is not None:
-            scale = ops.cast(scale, work_dtype(ops, z))
         flattened = flat(ops, z) if loss.flat_pixels else z
         labels = checked.seen
         if labels is None:
@@ -295,14 +311,31 @@ class _Batch:
             arrays["tally"] = checked.tally
         if loss.counts_labels:
             arrays["pending"] = checked.pending
+        scale, poison = self._scale(upstream, dtype), self._poison(dtype)
         with ops.limited_threads(backend.threads()), ops.quiet():
-            value, slope = loss.closed_form(ops, flattened, labels, gradient=gradient, upstream=scale, **arrays)
-        if poison is not None:
-            value = value * poison
-        value = backend.from_kernel(value)
-        if slope is None:
-            return value, None
-        return value, backend.from_kernel(ops.reshape(slope, shape_of(logits)), logits.dtype)
+            value, slope = loss.closed_form(ops, flattened, labels, upstream=scale, **wanted, **arrays)
+        return backend.from_kernel(value if poison is None else value * poison), slope, dtype
+
+    def _as_gradient(self, slope: Array) -> Array:
+        """What a closed form computed, as the logits are."""
+        assert self.kernel is not None
+        return self.backend.from_kernel(self.kernel.reshape(slope, shape_of(self.logits)), self.logits.dtype)
+
+    def _poison(self, dtype: Any) -> Array | None:
+        """1, or NaN where a label names no class; None: all do."""
+        if self.checked.poison is None:
+            return None
+        assert self.kernel is not None
+        return self.kernel.cast(self.backend.to_kernel(self.checked.poison), dtype)
+
+    def _scale(self, upstream: Array | None, dtype: Any) -> Array | None:
+        """The upstream gradient as closed forms take it, with the poison in it."""
+        poison = self._poison(dtype)
+        if upstream is None:
+            return poison
+        assert self.kernel is not None
+        scale = self.kernel.cast(self.backend.to_kernel(upstream), dtype)
+        return scale if poison is None else scale * poison
 
 
 def value_and_grad(loss: Loss) -> Callable[..., tuple[Any, Array]]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
+from typing import Any
 
 from unilossseg._loss import Loss
 from unilossseg._pixels import (
@@ -28,7 +30,7 @@ class WeightedCrossEntropy(Loss):
     A subclass defines `pixel_weights`, the one place where it differs from the others.
     """
 
-    packed_logits = True
+    packed_logits = defers = True
 
     def needs_losses(self) -> bool:
         """Whether the weights depend on the pixels' losses; if not, one pass over the logits is enough."""
@@ -56,29 +58,42 @@ class WeightedCrossEntropy(Loss):
         return total(ops, weights * keep_where(ops, ops.xp.not_equal(weights, 0), losses))
 
     def closed_form(  # type: ignore[override]
-        self, ops: Backend, logits: Array, labels: Array, *, gradient: bool, upstream: Array | None, **inputs: Array
-    ) -> tuple[Array, Array | None]:
+        self,
+        ops: Backend,
+        logits: Array,
+        labels: Array,
+        *,
+        gradient: bool,
+        upstream: Array | None,
+        later: bool = False,
+        **inputs: Array,
+    ) -> tuple[Array, Any]:
         """Gradient a_i * (softmax(z_i) - onehot(y_i)), with the value in one pass over the logits or in two."""
         xp = ops.xp
         pixels = self.pixels(ops, labels, **inputs)
-        run = _Pass(ops, logits, pixels, gradient)
-        if not self.needs_losses():
+        run = _Pass(ops, logits, pixels)
+        if self.needs_losses():
+            losses = run.losses()
+            weights = self.pixel_weights(ops, losses, pixels, **inputs)
+            value = total(ops, ops.elementwise(lambda a, ce: a * keep_where(ops, xp.not_equal(a, 0), ce), weights, losses))
+            if gradient:
+                return value, run.gradient(weights, upstream)
+        else:
             like = xp.zeros_like(pixels.index, dtype=work_dtype(ops, logits))
-            return run.value_and_gradient(self.pixel_weights(ops, like, pixels, **inputs), upstream)
-        losses = run.losses()
-        weights = self.pixel_weights(ops, losses, pixels, **inputs)
-        value = total(ops, ops.elementwise(lambda a, ce: a * keep_where(ops, xp.not_equal(a, 0), ce), weights, losses))
-        return value, run.gradient(weights, upstream) if gradient else None
+            weights = self.pixel_weights(ops, like, pixels, **inputs)
+            value, slopes = run.value_and_gradient(weights, gradient, upstream)
+            if gradient:
+                return value, slopes
+        return value, functools.partial(run.gradient, weights) if later else None
 
 
 class _Pass:
     """Passes over the logits, a chunk of pixels at a time."""
 
-    def __init__(self, ops: Backend, logits: Array, pixels: PixelLabels, gradient: bool) -> None:
+    def __init__(self, ops: Backend, logits: Array, pixels: PixelLabels) -> None:
         self.ops, self.logits, self.index, self.valid = ops, logits, pixels.index, pixels.valid
         self.dtype = work_dtype(ops, logits)
         self.chunks = ops.chunks(*shape_of(logits))
-        self.slopes = ops.buffer_like(logits) if gradient else None
 
     def losses(self) -> Array:
         """ce (N, S), 0 where ignored."""
@@ -97,34 +112,38 @@ class _Pass:
         ops.run(put, self.chunks)
         return out
 
-    def value_and_gradient(self, weights: Array, upstream: Array | None) -> tuple[Array, Array | None]:
+    def value_and_gradient(self, weights: Array, gradient: bool, upstream: Array | None) -> tuple[Array, Array | None]:
         """The sum of weights * ce, and its gradient if it is wanted, in one pass."""
         ops, xp = self.ops, self.ops.xp
+        slopes = ops.buffer_like(self.logits) if gradient else None
 
         def task(chunk: Chunk) -> Array:
-            a, losses = weights[chunk], self.of(chunk, weights, upstream)
+            a, losses = weights[chunk], self.of(chunk, weights, upstream, slopes)
             return xp.sum(a * keep_where(ops, xp.not_equal(a, 0), losses), dtype=xp.float64)
 
         value = added(ops.run(task, self.chunks))
-        return ops.cast(value, weights.dtype), self.slopes
+        return ops.cast(value, weights.dtype), slopes
 
-    def gradient(self, weights: Array, upstream: Array | None) -> Array | None:
+    def gradient(self, weights: Array, upstream: Array | None) -> Array:
         """The gradient of the sum of weights * ce."""
+        slopes = self.ops.buffer_like(self.logits)
 
         def task(chunk: Chunk) -> None:
-            self.of(chunk, weights, upstream)
+            self.of(chunk, weights, upstream, slopes)
 
         self.ops.run(task, self.chunks)
-        return self.slopes
+        return slopes
 
-    def of(self, chunk: Chunk, weights: Array | None = None, upstream: Array | None = None) -> Array:
-        """ce of one chunk; with weights their gradient goes to its place, if one is wanted."""
+    def of(
+        self, chunk: Chunk, weights: Array | None = None, upstream: Array | None = None, slopes: Array | None = None
+    ) -> Array:
+        """ce of one chunk; with weights their gradient goes to its place in `slopes`, if it is wanted."""
         ops, (images, span) = self.ops, chunk
         z, index = self.logits[images, :, span], self.index[chunk]
-        if self.slopes is None or weights is None:
+        if slopes is None or weights is None:
             return ops.cross_entropy(z, index)[0]
-        a, room = weights[chunk], self.slopes[images, :, span]
+        a, room = weights[chunk], slopes[images, :, span]
         losses, slope = ops.cross_entropy(z, index, a if upstream is None else a * upstream, room)
         if slope is not room:
-            self.slopes[images, :, span] = ops.cast(slope, self.slopes.dtype)
+            slopes[images, :, span] = ops.cast(slope, slopes.dtype)
         return losses

@@ -81,7 +81,7 @@ class BCELoss(Loss):
     _: KW_ONLY
     variant: str = "paddleseg"
 
-    packed_logits = True
+    packed_logits = defers = True
     tallied = counts_labels = True
 
     def __post_init__(self) -> None:
@@ -197,7 +197,8 @@ class BCELoss(Loss):
         pending: _inputs.Range | None,
         gradient: bool,
         upstream: Array | None,
-    ) -> tuple[Array, Array | None]:
+        later: bool = False,
+    ) -> tuple[Array, Any]:
         """Derivative a * ((1 - y) - factor * sigmoid(-z)), a piece of the elements at a time."""
         images, channels, pixels = shape_of(logits)
         if size_of(labels) == images * channels * pixels:
@@ -207,14 +208,14 @@ class BCELoss(Loss):
         else:
             labels = ops.reshape(labels, (images, pixels))
         if pending is not None:
-            found = self._counting(ops, logits, labels, pending, gradient, upstream)
+            found = None if later else self._counting(ops, logits, labels, pending, gradient, upstream)
             if found is not None:
                 return found
             tally = pending.tally()
         elif tally is None:
             tally = ops.tally(labels, self.ignore_index, 1)
         run = _Pass(self, ops, logits, labels, tally, gradient, upstream)
-        return run.value(), run.slopes
+        return run.value(), run.gradient if later else run.slopes
 
     def _counting(
         self,
@@ -269,12 +270,23 @@ class _Pass:
 
     def value(self) -> Array:
         """The loss; its gradient comes to `slopes`."""
-        ops = self.ops
-        value = self.by_loop() if self.plain else None
-        if value is None:
-            value = added(ops.run(self.in_parts, ops.chunks(*shape_of(self.logits), small=True)))
+        value = self.sum()
         # A weight that all elements have has waited for their sum.
-        return ops.cast(value * self.lines.base if self.loss.weight is None else value, self.dtype)
+        return self.ops.cast(value * self.lines.base if self.loss.weight is None else value, self.dtype)
+
+    def gradient(self, upstream: Array | None) -> Array:
+        """Of an upstream gradient that was not known before."""
+        self.upstream, self.slopes = upstream, self.ops.buffer_like(self.logits)
+        self.sum()
+        slopes, self.slopes = self.slopes, None
+        return slopes
+
+    def sum(self) -> Array:
+        """With the backend's loop, or in parts."""
+        found = self.by_loop() if self.plain else None
+        if found is not None:
+            return found
+        return added(self.ops.run(self.in_parts, self.ops.chunks(*shape_of(self.logits), small=True)))
 
     def by_loop(self, counts: tuple[Array, float] | None = None) -> Array | None:
         """The sum with the backend's loop, if it has one for such arrays, which can count labels too."""

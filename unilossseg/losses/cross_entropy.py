@@ -178,21 +178,29 @@ class CrossEntropyLoss(WeightedCrossEntropy):
         tally: Array | None,
         gradient: bool,
         upstream: Array | None,
+        later: bool = False,
         **inputs: Array,
-    ) -> tuple[Array, Array | None]:
+    ) -> tuple[Array, Any]:
         """Where a pixel's weight depends on its class alone, in a loop that the backend may have: all that it writes is the
         gradient.
         """
         # Where there is no such loop, counting would be for nothing.
         if not (self.needs_losses() or inputs) and ops.one_pass:
-            found = self._by_loop(ops, logits, flat(ops, labels, leading=1), tally, gradient, upstream)
+            found = self._by_loop(ops, logits, flat(ops, labels, leading=1), tally, gradient, upstream, later)
             if found is not None:
                 return found
-        return super().closed_form(ops, logits, labels, gradient=gradient, upstream=upstream, **inputs)
+        return super().closed_form(ops, logits, labels, gradient=gradient, upstream=upstream, later=later, **inputs)
 
     def _by_loop(
-        self, ops: Backend, logits: Array, labels: Array, tally: Array | None, gradient: bool, upstream: Array | None
-    ) -> tuple[Array, Array | None] | None:
+        self,
+        ops: Backend,
+        logits: Array,
+        labels: Array,
+        tally: Array | None,
+        gradient: bool,
+        upstream: Array | None,
+        later: bool,
+    ) -> tuple[Array, Any] | None:
         xp, size, dtype, weight, sums = ops.xp, size_of(labels), work_dtype(ops, logits), None, tally
         if self.weight is not None:
             weight = ops.constant(tuple(self.weight), xp.empty(0, dtype=dtype, device=ops.device(logits)))
@@ -205,10 +213,19 @@ class CrossEntropyLoss(WeightedCrossEntropy):
                 sums = ops.tally(labels, self.ignore_index, 1)
             (counted,), number = numbers_of(ops, sums, 1)
         whole = self._denominator(counted, size, number)
-        share = ops.reciprocal(whole) if upstream is None else upstream / whole
+
+        def one_pass(upstream: Array | None, slopes: Array | None) -> Array | None:
+            share = ops.reciprocal(whole) if upstream is None else upstream / whole
+            return ops.plain_cross_entropy(logits, labels, self.ignore_index, weight, share, slopes)
+
+        def finish(upstream: Array | None) -> Array:
+            slopes = ops.buffer_like(logits)
+            one_pass(upstream, slopes)
+            return slopes
+
         slopes = ops.buffer_like(logits) if gradient else None
-        found = ops.plain_cross_entropy(logits, labels, self.ignore_index, weight, share, slopes)
-        return None if found is None else (ops.cast(found / whole, dtype), slopes)
+        found = one_pass(upstream, slopes)
+        return None if found is None else (ops.cast(found / whole, dtype), finish if later else slopes)
 
     def _hardest(self, ops: Backend, hardness: Array, scaled: Array, w: Array, pixels: PixelLabels) -> Array:
         xp = ops.xp

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
+from typing import Any
 
 from unilossseg import _errors
 from unilossseg._loss import Loss
@@ -75,7 +76,7 @@ class DiceLoss(Loss):
     weight: Sequence[float] | Array | None = None
     variant: str = "paddleseg"
 
-    packed_logits = True
+    packed_logits = defers = True
 
     def __post_init__(self) -> None:
         """Checks the parameters."""
@@ -108,30 +109,40 @@ class DiceLoss(Loss):
         return keep_where(ops, xp.any(pixels.valid), ops.constant(share, like)[None, :] + xp.zeros_like(like))
 
     def closed_form(  # type: ignore[override]
-        self, ops: Backend, logits: Array, labels: Array, *, gradient: bool, upstream: Array | None
-    ) -> tuple[Array, Array | None]:
+        self,
+        ops: Backend,
+        logits: Array,
+        labels: Array,
+        *,
+        gradient: bool,
+        upstream: Array | None,
+        later: bool = False,
+    ) -> tuple[Array, Any]:
         """Two sums per image and class, then a second pass back through the softmax."""
         xp = ops.xp
-        run = _Pass(ops, logits, split_labels(ops, labels, self.ignore_index), gradient)
+        run = _Pass(ops, logits, split_labels(ops, labels, self.ignore_index))
         overlap, size = run.sums()
         value = xp.astype(self._from_sums(ops, overlap, size, run.pixels), run.dtype)
-        if not gradient:
-            return value, None
-        below = xp.add(size, self.smooth + EPS)
-        each = self._shares(ops, size, run.pixels) / below
-        by_size = xp.astype(each * xp.add(2 * overlap, self.smooth) / below, run.dtype)
-        by_overlap = xp.astype(-2 * each, run.dtype)
-        return value, run.gradient(by_overlap, by_size, upstream)
+
+        def finish(upstream: Array | None) -> Array:
+            below = xp.add(size, self.smooth + EPS)
+            each = self._shares(ops, size, run.pixels) / below
+            by_size = xp.astype(each * xp.add(2 * overlap, self.smooth) / below, run.dtype)
+            by_overlap = xp.astype(-2 * each, run.dtype)
+            return run.gradient(by_overlap, by_size, upstream)
+
+        if later:
+            return value, finish
+        return value, finish(upstream) if gradient else None
 
 
 class _Pass:
     """Passes over the logits, a chunk of pixels at a time: one for the sums, one for the gradient."""
 
-    def __init__(self, ops: Backend, logits: Array, pixels: PixelLabels, gradient: bool) -> None:
+    def __init__(self, ops: Backend, logits: Array, pixels: PixelLabels) -> None:
         self.ops, self.logits, self.pixels = ops, logits, pixels
         self.dtype = work_dtype(ops, logits)
         self.chunks = ops.chunks(*shape_of(logits))
-        self.slopes = ops.buffer_like(logits) if gradient else None
 
     def sums(self) -> tuple[Array, Array]:
         """Of p in each image's true class, and of p and of the labels, in float64: (N, C)."""
@@ -156,8 +167,7 @@ class _Pass:
 
     def gradient(self, by_overlap: Array, by_size: Array, upstream: Array | None) -> Array:
         """From dL/dp, `by_size` (N, C) for every class and `by_overlap` more for the true one, back through the softmax."""
-        ops, xp, slopes = self.ops, self.ops.xp, self.slopes
-        assert slopes is not None
+        ops, xp, slopes = self.ops, self.ops.xp, self.ops.buffer_like(self.logits)
 
         def task(chunk: Chunk) -> None:
             place, span = chunk

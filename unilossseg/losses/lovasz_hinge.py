@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import KW_ONLY, dataclass
+from typing import Any
 
 from unilossseg import _errors
 from unilossseg._loss import Loss
@@ -56,7 +57,7 @@ class LovaszHingeLoss(Loss):
     _: KW_ONLY
     variant: str = "paddleseg"
 
-    packed_logits = True
+    packed_logits = defers = True
 
     def __post_init__(self) -> None:
         """Checks the parameters."""
@@ -102,8 +103,15 @@ class LovaszHingeLoss(Loss):
         return -slope, slope
 
     def closed_form(  # type: ignore[override]
-        self, ops: Backend, logits: Array, labels: Array, *, gradient: bool, upstream: Array | None
-    ) -> tuple[Array, Array | None]:
+        self,
+        ops: Backend,
+        logits: Array,
+        labels: Array,
+        *,
+        gradient: bool,
+        upstream: Array | None,
+        later: bool = False,
+    ) -> tuple[Array, Any]:
         """Linear in the errors once they are sorted; then back through the score."""
         xp, pixels = ops.xp, split_labels(ops, labels, self.ignore_index)
         z = [logits[:, c, :] for c in range(int(logits.shape[1]))]
@@ -111,11 +119,13 @@ class LovaszHingeLoss(Loss):
         errors, foreground = ops.hinge_errors(score, pixels.index, pixels.valid)
         scale = xp.ones_like(score[0, 0]) if upstream is None else upstream
         value, slope = ops.lovasz(xp.reshape(errors, (-1,)), xp.reshape(foreground, (-1,)), scale)
-        value = ops.cast(value, score.dtype)
-        if not gradient:
-            return value, None
         slope = xp.reshape(slope, shape_of(score))
-        if len(z) == 1:
-            return value, slope[:, None, :]
-        slopes = ops.elementwise(lambda *arrays: self._by_channels(ops, *arrays), slope, *z)
-        return value, xp.stack(slopes, axis=1)
+
+        def finish(upstream: Array | None) -> Array:
+            by_score = slope if upstream is None else slope * upstream
+            if len(z) == 1:
+                return by_score[:, None, :]
+            return xp.stack(ops.elementwise(lambda *arrays: self._by_channels(ops, *arrays), by_score, *z), axis=1)
+
+        found: Any = finish if later else finish(None) if gradient else None
+        return ops.cast(value, score.dtype), found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
+from typing import Any
 
 from unilossseg import _errors
 from unilossseg._loss import Loss
@@ -76,7 +77,7 @@ class LovaszSoftmaxLoss(Loss):
     _: KW_ONLY
     variant: str = "paddleseg"
 
-    packed_logits = True
+    packed_logits = defers = True
 
     def __post_init__(self) -> None:
         """Checks the parameters."""
@@ -148,12 +149,20 @@ class LovaszSoftmaxLoss(Loss):
         return value
 
     def closed_form(  # type: ignore[override]
-        self, ops: Backend, logits: Array, labels: Array, *, gradient: bool, upstream: Array | None
-    ) -> tuple[Array, Array | None]:
+        self,
+        ops: Backend,
+        logits: Array,
+        labels: Array,
+        *,
+        gradient: bool,
+        upstream: Array | None,
+        later: bool = False,
+    ) -> tuple[Array, Any]:
         """Linear in the errors once they are sorted; then back through the softmax."""
-        run = _Pass(self, ops, logits, split_labels(ops, labels, self.ignore_index), gradient, upstream)
+        run = _Pass(self, ops, logits, split_labels(ops, labels, self.ignore_index), gradient or later, upstream)
         value = added(ops.run(run.some_classes, ops.class_groups(run.shape[1], size_of(run.pixels.index))))
-        return ops.cast(value, run.dtype), run.gradient() if gradient else None
+        found: Any = run.gradient if later else run.gradient() if gradient else None
+        return ops.cast(value, run.dtype), found
 
 
 class _Pass:
@@ -215,20 +224,24 @@ class _Pass:
             None if self.slopes is None else self.slopes[:, group, :],
         )
 
-    def gradient(self) -> Array:
-        """Back through the softmax or the sigmoid."""
+    def gradient(self, upstream: Array | None = None) -> Array:
+        """Back through the softmax or the sigmoid; `upstream` where it was not known before."""
         ops, slopes = self.ops, self.slopes
         assert slopes is not None
-        out = slopes if self.logits.dtype == self.dtype else ops.buffer_like(self.logits)
+        # What is asked for later may be so again.
+        out = slopes if self.logits.dtype == self.dtype and upstream is None else ops.buffer_like(self.logits)
+        weights = None if upstream is None else upstream + ops.xp.zeros_like(self.top)
 
         def backward(chunk: Chunk) -> None:
             place, span = chunk
             z, slope, room = self.logits[place, :, span], slopes[place, :, span], out[place, :, span]
+            here = None if weights is None else weights[chunk]
             if self.binary:
                 p = sigmoid(ops, upcast(ops, z))
                 slope = slope * (1 - p) * p
+                slope = slope if here is None else slope * here[:, None, :]
             else:
-                slope = ops.through_softmax(z, slope, None, room)
+                slope = ops.through_softmax(z, slope, here, room)
             if slope is not room:
                 out[place, :, span] = ops.cast(slope, self.logits.dtype)
 

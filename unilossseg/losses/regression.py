@@ -35,7 +35,7 @@ class ElementLoss(Loss):
 
     class_labels = False
     flat_pixels = False
-    packed_logits = packed_labels = True
+    packed_logits = packed_labels = defers = True
     least_rank = 1
     #: Whether e is the square; else it is the absolute value.
     squares: ClassVar[bool]
@@ -90,13 +90,25 @@ class ElementLoss(Loss):
         return terms if self.reduction == "none" else total(ops, terms)
 
     def closed_form(  # type: ignore[override]
-        self, ops: Backend, logits: Array, labels: Array, *, gradient: bool, upstream: Array | None
-    ) -> tuple[Array, Array | None]:
+        self,
+        ops: Backend,
+        logits: Array,
+        labels: Array,
+        *,
+        gradient: bool,
+        upstream: Array | None,
+        later: bool = False,
+    ) -> tuple[Array, Any]:
         """Derivative a * e'(z - y), a piece of the elements at a time."""
         share = self._counted_share(ops, labels, work_dtype(ops, logits))
-        scalar = self.reduction != "none" and (upstream is None or len(upstream.shape) == 0)
-        found = self._by_loop(ops, logits, labels, share, gradient, upstream) if scalar and ops.one_pass else None
-        return self._in_parts(ops, logits, labels, share, gradient, upstream) if found is None else found
+
+        def one_pass(gradient: bool, upstream: Array | None) -> tuple[Array, Array | None]:
+            scalar = self.reduction != "none" and (upstream is None or len(upstream.shape) == 0)
+            found = self._by_loop(ops, logits, labels, share, gradient, upstream) if scalar and ops.one_pass else None
+            return self._in_parts(ops, logits, labels, share, gradient, upstream) if found is None else found
+
+        value, slopes = one_pass(gradient, upstream)
+        return value, (lambda upstream: one_pass(True, upstream)[1]) if later else slopes
 
     def _by_loop(
         self, ops: Backend, logits: Array, labels: Array, share: Any, gradient: bool, upstream: Array | None

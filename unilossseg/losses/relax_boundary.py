@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import KW_ONLY, dataclass
+from typing import Any
 
 from unilossseg import _errors
 from unilossseg._loss import Loss
@@ -72,7 +73,7 @@ class RelaxBoundaryLoss(Loss):
     variant: str = "paddleseg"
 
     flat_pixels = False
-    packed_logits = True
+    packed_logits = defers = True
 
     def __post_init__(self) -> None:
         """Checks the parameters."""
@@ -131,29 +132,41 @@ class RelaxBoundaryLoss(Loss):
         return total(ops, a * keep_where(ops, ops.xp.not_equal(a, 0), _relaxed(ops, z, near)))
 
     def closed_form(  # type: ignore[override]
-        self, ops: Backend, logits: Array, labels: Array, *, gradient: bool, upstream: Array | None
-    ) -> tuple[Array, Array | None]:
+        self,
+        ops: Backend,
+        logits: Array,
+        labels: Array,
+        *,
+        gradient: bool,
+        upstream: Array | None,
+        later: bool = False,
+    ) -> tuple[Array, Any]:
         """Gradient a * (softmax over all - softmax over the neighbourhood)."""
         xp = ops.xp
         near, a = self._neighbourhood(ops, logits, labels)
         z = flat(ops, logits)
-        slopes = ops.buffer_like(z) if gradient else None
 
-        def task(chunk: Chunk) -> Array:
-            place, span = chunk
-            weights, part = a[chunk], (upcast(ops, z[place, :, span]), near[place, :, span])
-            if slopes is None:
-                losses, _ = ops.relaxed_cross_entropy(*part)
-            else:
-                room = slopes[place, :, span]
-                scaled = weights if upstream is None else weights * upstream
-                losses, slope = ops.relaxed_cross_entropy(*part, scaled, room)
-                if slope is not room:
-                    slopes[place, :, span] = ops.cast(slope, logits.dtype)
-            return xp.sum(weights * keep_where(ops, xp.not_equal(weights, 0), losses), dtype=xp.float64)
+        def one_pass(gradient: bool, upstream: Array | None) -> tuple[Array, Array | None]:
+            slopes = ops.buffer_like(z) if gradient else None
 
-        value = added(ops.run(task, ops.chunks(*shape_of(z), small=True)))
-        return ops.cast(value, a.dtype), slopes
+            def task(chunk: Chunk) -> Array:
+                place, span = chunk
+                weights, part = a[chunk], (upcast(ops, z[place, :, span]), near[place, :, span])
+                if slopes is None:
+                    losses, _ = ops.relaxed_cross_entropy(*part)
+                else:
+                    room = slopes[place, :, span]
+                    scaled = weights if upstream is None else weights * upstream
+                    losses, slope = ops.relaxed_cross_entropy(*part, scaled, room)
+                    if slope is not room:
+                        slopes[place, :, span] = ops.cast(slope, logits.dtype)
+                return xp.sum(weights * keep_where(ops, xp.not_equal(weights, 0), losses), dtype=xp.float64)
+
+            value = added(ops.run(task, ops.chunks(*shape_of(z), small=True)))
+            return ops.cast(value, a.dtype), slopes
+
+        value, slopes = one_pass(gradient, upstream)
+        return value, (lambda upstream: one_pass(True, upstream)[1]) if later else slopes
 
 
 def _relaxed(ops: Backend, z: Array, near: Array) -> Array:

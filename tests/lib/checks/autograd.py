@@ -129,7 +129,9 @@ def test_half_precision_gradients_do_not_depend_on_those_before(driver, row, mon
     last = before = 1.0
     for factor in (1.0, FACTOR, FACTOR, FACTOR, 1.0, FACTOR, 1.0, 0.3, 0.3, float("inf"), 0.3):
         got, again = gradient(loss, factor)
-        assert again == (not factor == last == before)
+        # Where nothing is expected the gradient waits for the factor, without a computation of its own.
+        waited = last != before and kind.defers
+        assert again == (not waited and not factor == last == before)
         wanted, _ = gradient(driver.make(name, options), factor)
         np.testing.assert_array_equal(got, wanted)
         # An overflow is no factor to expect.
