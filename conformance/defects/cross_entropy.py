@@ -274,7 +274,7 @@ def upstream_dropped_by_the_kernel(patches: Patches) -> None:
     """The cross entropies' gradient is not multiplied by the upstream gradient."""
 
     def make(original: Any) -> Any:
-        return lambda self, chunk, weights=None, upstream=None: original(self, chunk, weights)
+        return lambda self, chunk, weights=None, upstream=None, slopes=None: original(self, chunk, weights, None, slopes)
 
     patches.wrap(kernel._Pass, "of", make)
 
