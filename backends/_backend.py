@@ -100,9 +100,18 @@ class Backend(FusedOperations):
         """An array of one value as a Python number; waits for the device."""
         return x.item() if hasattr(x, "item") else float(x)
 
-    def numbers(self, x: Array, count: int) -> list[float]:
-        """The first entries of a row as Python's numbers; waits for the device."""
-        return [float(self.read(x[k])) for k in range(count)]
+    def numbers(self, x: Array, count: int) -> list[Any]:
+        """The first entries of a row to calculate with in float64: Python's numbers where values are at hand, else arrays of
+        one entry, or what a backend has in their place.
+        """
+        if self.readable(x):
+            return [float(self.read(x[k])) for k in range(count)]
+        found = self.cast(x[:count], self.xp.float64)
+        return [found[k] for k in range(count)]
+
+    def settled(self, x: Any) -> Array:
+        """The value of a closed form as an array, where it was calculated from `numbers`."""
+        return x
 
     def is_dtype(self, x: Array, kind: str | tuple[str, ...]) -> bool:
         """Whether the array's dtype is of a kind, in the standard's words ('integral', 'real floating', ...)."""

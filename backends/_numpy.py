@@ -55,7 +55,7 @@ class NumPyBackend(Backend):
         """NumPy takes ten times as long to compare a dtype with a type as with another dtype."""
         return np.float64 if x.dtype == _DOUBLE else np.float32
 
-    def numbers(self, x: Array, count: int) -> list[float]:
+    def numbers(self, x: Array, count: int) -> list[Any]:
         """Of a tuple too."""
         return [float(number) for number in x[:count]]
 

@@ -30,6 +30,7 @@ from unilossseg.backends._torch_grids import (
     row_of,
 )
 from unilossseg.backends._torch_launch import launch
+from unilossseg.backends._torch_numbers import Number, calculated
 from unilossseg.backends.torch import TorchBackend
 
 #: Bytes that sorting takes for a pixel of a class (its error, sorted too, its place, and the sort's own room), and how many
@@ -56,6 +57,30 @@ class TritonBackend(TorchBackend):
         """Several classes are sorted by one call."""
         step = min(channels, max(1, channels // _GROUPS, _ROOM // (_SORTING * pixels)))
         return [slice(a, min(a + step, channels)) for a in range(0, channels, step)]
+
+    # ------------------------------------------------------------------------------------------------ numbers
+    def numbers(self, x: Array, count: int) -> list[Any]:
+        """Written down, to be calculated by one kernel."""
+        return [Number.of(x, k) for k in range(count)] if x.is_contiguous() else super().numbers(x, count)
+
+    def cast(self, x: Array, dtype: Any) -> Array:
+        """A number stays one: what is calculated from it comes out as float32, the working dtype of all kernels."""
+        return x if isinstance(x, Number) else super().cast(x, dtype)
+
+    def settled(self, x: Any) -> Array:
+        """Calculated."""
+        return x.tensor() if isinstance(x, Number) else x
+
+    def _placed(self, numbers: Sequence[Any], like: Array) -> list[Array]:
+        """Numbers where a kernel can read them."""
+        written = [number for number in numbers if isinstance(number, Number)]
+        found = iter(calculated(written) if written else ())
+        return [next(found) if isinstance(number, Number) else self._number(number, like) for number in numbers]
+
+    def _number(self, number: Any, like: Array) -> Array:
+        if isinstance(number, torch.Tensor):
+            return number
+        return self.constant((float(number),), like if like.dtype == torch.float32 else like.new_empty(0).float())
 
     # ------------------------------------------------------------------------------------------------ labels
     @property
@@ -160,13 +185,13 @@ class TritonBackend(TorchBackend):
             return None
         (_, channels, count), (grid, tile, warps) = x.shape, grid_of(x)
         parts = torch.empty(grid[0] * grid[1], dtype=torch.float64, device=x.device)
-        slopes, share = x if out is None else out, self._number(share, x)
+        slopes, (share,) = x if out is None else out, self._placed([share], x)
         by_class = share if weight is None else weight
         launch(
             pixels.plain_cross_entropy, grid, x, labels, by_class, share, parts, slopes, channels, count, ignore_index,
             *x.stride(), *labels.stride(), *slopes.stride(), weight is not None, out is not None, *tile, num_warps=warps,
         )  # fmt: skip
-        return torch.sum(parts)
+        return Number.of(torch.sum(parts))
 
     def relaxed_cross_entropy(
         self, x: Array, near: Array, weights: Array | None = None, out: Array | None = None
@@ -243,14 +268,14 @@ class TritonBackend(TorchBackend):
         """One pass, which does not count: nobody waits for what it would have counted."""
         if counts is not None or not (are_elements(x, labels, out) and are_readable(labels, ignore_index)):
             return None
-        numbers = [self._number(number, x) for number in (*weight, *slope_weight, extra)]
+        numbers = self._placed((*weight, *slope_weight, extra), x)
         size, row, slopes = x.numel(), row_of(x.numel()), x if out is None else out
         parts = torch.empty(-(-size // row), dtype=torch.float64, device=x.device)
         launch(
             elements.binary_cross_entropy, parts.shape,
             x, as_bytes(labels), *numbers, parts, slopes, size, ignore_index, out is not None, row,
         )  # fmt: skip
-        return torch.sum(parts)
+        return Number.of(torch.sum(parts))
 
     def differences(
         self, x: Array, labels: Array, ignore_index: int | None, squares: bool, share: Array, out: Array | None
@@ -262,16 +287,10 @@ class TritonBackend(TorchBackend):
         parts = torch.empty(-(-size // row), dtype=torch.float64, device=x.device)
         launch(
             elements.differences, parts.shape,
-            x, as_bytes(labels), self._number(share, x), parts, slopes, size, ignore_index or 0,
+            x, as_bytes(labels), *self._placed([share], x), parts, slopes, size, ignore_index or 0,
             masks, squares, out is not None, row,
         )  # fmt: skip
-        return torch.sum(parts)
-
-    def _number(self, number: Any, like: Array) -> Array:
-        """A number where a kernel can read it."""
-        if isinstance(number, torch.Tensor):
-            return number
-        return self.constant((float(number),), like if like.dtype == torch.float32 else like.new_empty(0).float())
+        return Number.of(torch.sum(parts))
 
     # ------------------------------------------------------------------------------------------------ order
     def kth_largest(self, x: Array, k: int | Array) -> Array:

@@ -314,7 +314,8 @@ class _Batch:
         scale, poison = self._scale(upstream, dtype), self._poison(dtype)
         with ops.limited_threads(backend.threads()), ops.quiet():
             value, slope = loss.closed_form(ops, flattened, labels, upstream=scale, **wanted, **arrays)
-        return backend.from_kernel(value if poison is None else value * poison), slope, dtype
+            value = ops.settled(value if poison is None else value * poison)
+        return backend.from_kernel(value), slope, dtype
 
     def _as_gradient(self, slope: Array) -> Array:
         """What a closed form computed, as the logits are."""

@@ -87,10 +87,8 @@ def numbers_of(ops: Backend, x: Array, count: int) -> tuple[list[Any], Callable[
     They are Python's where values are at hand, which cost a tenth; elsewhere arrays of one entry, and so are the others
     then where the backend needs that.
     """
-    if ops.readable(x):
-        return ops.numbers(x, count), float
-    found = ops.cast(x[:count], ops.xp.float64)
-    return [found[k] for k in range(count)], numbers_like(ops, found[0])
+    found = ops.numbers(x, count)
+    return found, float if isinstance(found[0], float) else numbers_like(ops, found[0])
 
 
 def numbers_like(ops: Backend, x: Array) -> Callable[[float], Array]:

@@ -43,6 +43,8 @@ class CudaTensor(torch.Tensor):
     def device(self):
         return torch.device("cuda", 0)
 
+    is_cpu, is_cuda = False, True
+
 
 @pytest.mark.parametrize("wanted", [None, "", "triton"])
 def test_kernels_where_triton_is(monkeypatch, wanted):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from checks import plain_loops as plain
-from checks.kernels import DRIVER, FLOATS, KERNELS, PLAIN, assert_rest, near, part_of, same
+from checks.kernels import DRIVER, FLOATS, KERNELS, PLAIN, assert_rest, near, part_of, same, sum_of
 
 from unilossseg.backends import _torch_triton
 
@@ -55,9 +55,8 @@ def test_binary_cross_entropy(rng, no_fallback, dtype, labels, size, ignored, ro
     whole, out = beside(x) if room else (None, None)
     # Python numbers, and numbers of the device in float64, as a loss's closed form brings them.
     given = (torch.tensor(NUMBERS[0][0], dtype=torch.float64, device=x.device), NUMBERS[0][1])
-    found = KERNELS.binary_cross_entropy(x, y, ignored, given, *NUMBERS[1:], out)
+    found = sum_of(KERNELS.binary_cross_entropy(x, y, ignored, given, *NUMBERS[1:], out))
     value, slopes = plain.binary_cross_entropy(exact, numbers, ignored, *NUMBERS)
-    assert found.dtype == torch.float64
     np.testing.assert_allclose(DRIVER.numpy(found), value, rtol=1e-6, atol=1e-6)
     if room:
         near(out, slopes, scale=8)
@@ -73,13 +72,12 @@ def test_differences(rng, no_fallback, dtype, labels, size, ignored, squares, ma
     exact = DRIVER.numpy(x).astype(np.float64)
     ignored = ignored if masked else None
     whole, out = beside(x)
-    found = KERNELS.differences(x, y, ignored, squares, 0.125, out)
+    found = sum_of(KERNELS.differences(x, y, ignored, squares, 0.125, out))
     value, slopes = plain.differences(exact, numbers, ignored, squares, 0.125)
-    assert found.dtype == torch.float64
     np.testing.assert_allclose(DRIVER.numpy(found), value, rtol=1e-6)
     near(out, slopes)
     assert_rest_of(whole)
-    same(KERNELS.differences(x, y, ignored, squares, 0.125, None), DRIVER.numpy(found))
+    same(sum_of(KERNELS.differences(x, y, ignored, squares, 0.125, None)), DRIVER.numpy(found))
 
 
 @pytest.mark.parametrize("labels", ["int64", "float32"])
@@ -99,7 +97,7 @@ def test_an_infinite_label_or_a_missing_one():
     x = torch.zeros(1, 1, 4, device=DRIVER.device)
     y = DRIVER.array(np.array([[[np.nan, np.inf, -np.inf, 1.0]]], np.float32))
     out = torch.empty_like(x)
-    found = KERNELS.differences(x, y, 255, False, 1.0, out)
+    found = sum_of(KERNELS.differences(x, y, 255, False, 1.0, out))
     same(found, np.nan)
     same(out, [[[np.nan, -1, 1, -1]]])
 
@@ -112,7 +110,7 @@ def test_an_easy_element_keeps_its_digits(dtype):
     exact = DRIVER.numpy(x).astype(np.float64)
     one = torch.ones((1, 1, 1), dtype=torch.int64, device=x.device)
     for z, wanted in zip(x, plain.softplus(-exact), strict=True):
-        found = KERNELS.binary_cross_entropy(z[None], one, 255, (1.0, 0.0), (1.0, 0.0), 0.0, None)
+        found = sum_of(KERNELS.binary_cross_entropy(z[None], one, 255, (1.0, 0.0), (1.0, 0.0), 0.0, None))
         np.testing.assert_allclose(DRIVER.numpy(found), wanted[0, 0], rtol=8e-7, atol=1e-37)
 
 

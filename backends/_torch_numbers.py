@@ -1,0 +1,115 @@
+"""Numbers on a device that are written down first, and calculated by one kernel where somebody needs them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from unilossseg.backends import _triton_numbers as kernel
+from unilossseg.backends._torch_launch import launch
+
+
+class Number:
+    """A number that nobody has read: a tensor's entry, or two numbers and a sign between them.
+
+    It is calculated in float64. Beside an array of more than one entry it becomes a tensor.
+    """
+
+    __slots__ = ("kind", "operands")
+
+    def __init__(self, kind: int, *operands: Any) -> None:
+        self.kind, self.operands = kind, operands
+
+    @classmethod
+    def of(cls, tensor: torch.Tensor, at: int = 0) -> Number:
+        """An entry of a tensor without gaps."""
+        return cls(kernel.READ, tensor, at)
+
+    def tensor(self) -> torch.Tensor:
+        """Calculated: float32, of no axes."""
+        return calculated([self])[0]
+
+    def _with(self, other: Any, kind: int, turned: bool = False) -> Any:
+        if isinstance(other, torch.Tensor):
+            if other.ndim:
+                sign = (torch.add, torch.sub, torch.mul, torch.div)[kind - kernel.ADD]
+                return sign(other, self.tensor()) if turned else sign(self.tensor(), other)
+            other = Number.of(other)
+        return Number(kind, other, self) if turned else Number(kind, self, other)
+
+    def __add__(self, other: Any) -> Any:
+        return self._with(other, kernel.ADD)
+
+    def __radd__(self, other: Any) -> Any:
+        return self._with(other, kernel.ADD, turned=True)
+
+    def __sub__(self, other: Any) -> Any:
+        return self._with(other, kernel.SUBTRACT)
+
+    def __rsub__(self, other: Any) -> Any:
+        return self._with(other, kernel.SUBTRACT, turned=True)
+
+    def __mul__(self, other: Any) -> Any:
+        return self._with(other, kernel.MULTIPLY)
+
+    def __rmul__(self, other: Any) -> Any:
+        return self._with(other, kernel.MULTIPLY, turned=True)
+
+    def __truediv__(self, other: Any) -> Any:
+        return self._with(other, kernel.DIVIDE)
+
+    def __rtruediv__(self, other: Any) -> Any:
+        return self._with(other, kernel.DIVIDE, turned=True)
+
+
+def calculated(numbers: Sequence[Number]) -> list[torch.Tensor]:
+    """All of them, by one kernel."""
+    program = _Program()
+    for place, number in enumerate(numbers):
+        program.steps.append((kernel.WRITE, program.step_of(number), place))
+    tensors, constants = program.tensors, program.constants
+    if len(tensors) > kernel.MOST_TENSORS or len(constants) > kernel.MOST_CONSTANTS:
+        raise AssertionError(f"{len(tensors)} tensors and {len(constants)} constants are more than the kernel can name")
+    out = torch.empty(len(numbers), dtype=torch.float32, device=tensors[0].device)
+    high = [float(np.float32(number)) for number in constants]
+    low = [float(np.float32(number - rounded)) for number, rounded in zip(constants, high, strict=True)]
+    pairs = [half for pair in zip(high, low, strict=True) for half in pair]
+    pairs += [0.0] * (2 * kernel.MOST_CONSTANTS - len(pairs))
+    tensors += [out] * (kernel.MOST_TENSORS - len(tensors))
+    launch(kernel.calculate, (1,), out, *tensors, *pairs, tuple(program.steps), num_warps=1)
+    return list(out.unbind())
+
+
+class _Program:
+    """The steps of some numbers, each once."""
+
+    def __init__(self) -> None:
+        self.steps: list[tuple[int, int, int]] = []
+        self.tensors: list[torch.Tensor] = []
+        self.constants: list[float] = []
+        self._found: dict[Any, int] = {}
+
+    def step_of(self, number: Any) -> int:
+        """Where the number's step stands."""
+        key = id(number) if isinstance(number, Number) else float(number)
+        if key not in self._found:
+            step = self._step(number)
+            self._found[key] = len(self.steps)
+            self.steps.append(step)
+        return self._found[key]
+
+    def _step(self, number: Any) -> tuple[int, int, int]:
+        if not isinstance(number, Number):
+            self.constants.append(float(number))
+            return kernel.CONSTANT, len(self.constants) - 1, 0
+        first, second = number.operands
+        if number.kind != kernel.READ:
+            return number.kind, self.step_of(first), self.step_of(second)
+        for at, tensor in enumerate(self.tensors):
+            if tensor is first:
+                return kernel.READ, at, second
+        self.tensors.append(first)
+        return kernel.READ, len(self.tensors) - 1, second
