@@ -80,7 +80,7 @@ class TritonBackend(TorchBackend):
     def _number(self, number: Any, like: Array) -> Array:
         if isinstance(number, torch.Tensor):
             return number
-        return self.constant((float(number),), like if like.dtype == torch.float32 else like.new_empty(0).float())
+        return self.constant((float(number),), like.new_empty(0, dtype=torch.float32))
 
     # ------------------------------------------------------------------------------------------------ labels
     @property

@@ -18,9 +18,9 @@ from unilossseg.losses import dice as module
 def from_sums(factor: float = 2.0, above: float = 1.0, below: float = 1.0, power: float = 1.0) -> Callable[..., Array]:
     """DiceLoss._from_sums with other numbers in it."""
 
-    def wrong(self: Any, ops: Any, overlap: Array, size: Array, pixels: Any) -> Array:
+    def wrong(self: Any, ops: Any, overlap: Array, size: Array, shares: Array) -> Array:
         dice = 1 - ((factor * overlap + above * self.smooth) / (size + below * self.smooth + module.EPS)) ** power
-        return total(ops, dice * self._shares(ops, dice, pixels))
+        return total(ops, dice * shares)
 
     return wrong
 
@@ -60,9 +60,9 @@ def dice_over_the_batch(patches: Patches) -> None:
     """Overlaps are summed over the batch before they are divided."""
 
     def make(original: Any) -> Any:
-        def wrong(self: Any, ops: Any, overlap: Array, size: Array, pixels: Any) -> Array:
+        def wrong(self: Any, ops: Any, overlap: Array, size: Array, shares: Array) -> Array:
             overlap, size = (np.sum(x, axis=0, keepdims=True) + np.zeros_like(x) for x in (overlap, size))
-            return original(self, ops, overlap, size, pixels)
+            return original(self, ops, overlap, size, shares)
 
         return wrong
 
@@ -74,13 +74,13 @@ def dice_ignored_in_size(patches: Patches) -> None:
     """The probabilities of ignored pixels count in the denominator."""
 
     def make(original: Any) -> Any:
-        def wrong(self: Any, ops: Any, overlap: Array, size: Array, pixels: Any) -> Array:
-            ignored = np.sum(~pixels.valid, axis=1, keepdims=True) / size.shape[1]
-            return original(self, ops, overlap, size + ignored, pixels)
+        def wrong(self: Any) -> tuple[Array, Array]:
+            overlap, size = original(self)
+            return overlap, size + np.sum(~self.pixels.valid, axis=1, keepdims=True) / size.shape[1]
 
         return wrong
 
-    patches.wrap(DiceLoss, "_from_sums", make)
+    patches.wrap(module._Pass, "sums", make)
 
 
 def _shares(patches: Patches, weighted: Any = None, images: int = 1, always: bool = False) -> None:

@@ -92,21 +92,22 @@ class DiceLoss(Loss):
         valid = as_weights(ops, pixels.valid, z)[:, None, :]
         onehot = as_weights(ops, ops.one_hot(pixels.index, int(z.shape[1])), z) * valid
         p = softmax(ops, z) * valid
-        return self._from_sums(ops, total(ops, p * onehot, axis=2), total(ops, p + onehot, axis=2), pixels)
+        overlap, size = total(ops, p * onehot, axis=2), total(ops, p + onehot, axis=2)
+        return self._from_sums(ops, overlap, size, self._shares(ops, size, pixels))
 
-    def _from_sums(self, ops: Backend, overlap: Array, size: Array, pixels: PixelLabels) -> Array:
+    def _from_sums(self, ops: Backend, overlap: Array, size: Array, shares: Array) -> Array:
         add = ops.xp.add  # not `+`: Paddle 2 rounds a Python number added to a float64 tensor to float32
         dice = 1 - add(2 * overlap, self.smooth) / add(size, self.smooth + EPS)
-        return total(ops, dice * self._shares(ops, dice, pixels))
+        return total(ops, dice * shares)
 
     def _shares(self, ops: Backend, like: Array, pixels: PixelLabels) -> Array:
-        """What each image and class (N, C) counts in the mean; nothing at all in a batch without a valid pixel."""
+        """What a class of `like` (N, C) counts in the mean, (1, C); nothing at all in a batch without a valid pixel."""
         xp = ops.xp
         images, channels = shape_of(like)
         weight = self.weight if self.weight is not None else (1.0,) * channels
         whole = sum(weight) if self.variant == "corrected" and self.weight is not None else channels
         share = tuple(w / (whole * images) if whole else 0.0 for w in weight)
-        return keep_where(ops, xp.any(pixels.valid), ops.constant(share, like)[None, :] + xp.zeros_like(like))
+        return keep_where(ops, xp.any(pixels.valid), ops.constant(share, like)[None, :])
 
     def closed_form(  # type: ignore[override]
         self,
@@ -122,11 +123,12 @@ class DiceLoss(Loss):
         xp = ops.xp
         run = _Pass(ops, logits, split_labels(ops, labels, self.ignore_index))
         overlap, size = run.sums()
-        value = xp.astype(self._from_sums(ops, overlap, size, run.pixels), run.dtype)
+        shares = self._shares(ops, size, run.pixels)
+        value = xp.astype(self._from_sums(ops, overlap, size, shares), run.dtype)
 
         def finish(upstream: Array | None) -> Array:
             below = xp.add(size, self.smooth + EPS)
-            each = self._shares(ops, size, run.pixels) / below
+            each = shares / below
             by_size = xp.astype(each * xp.add(2 * overlap, self.smooth) / below, run.dtype)
             by_overlap = xp.astype(-2 * each, run.dtype)
             return run.gradient(by_overlap, by_size, upstream)
