@@ -50,8 +50,8 @@ SMALL = 1.5
 LINEAR = 1.5
 
 _ONE_CHANNEL = (
-    "the loop takes less time than the peer; reading the labels before it, to check and count them, and a call's 0.1 to "
-    "0.2 ms of Python, several times that when nothing of it is in a cache, come on top of so few elements"
+    "the loop, which checks and counts the labels as it goes, takes less time than the peer; a call's 0.1 to 0.2 ms of "
+    "Python, several times that when nothing of it is in a cache, come on top of so few elements"
 )
 _FRESH_MEMORY = (
     "a first call touches fresh memory for the gradient, which takes as long as the work itself and which later calls use "
