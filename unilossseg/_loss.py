@@ -87,6 +87,14 @@ class Loss:
     # The last two upstream gradients, see `Computation.expected`; each loss has its own from its first backward pass on.
     _upstreams: ClassVar[tuple[float, float]] = (1.0, 1.0)
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        """A closed form of a subclass's own takes what the subclass says, and not what that of its base takes."""
+        super().__init_subclass__(**options)
+        if "closed_form" in cls.__dict__:
+            for name in ("tallied", "counts_labels", "defers"):
+                if name not in cls.__dict__:
+                    setattr(cls, name, False)
+
     def __post_init__(self) -> None:
         """Checks the parameters; a subclass calls it and adds its own."""
         if self.validate is not None:

@@ -193,10 +193,10 @@ class BCELoss(Loss):
         logits: Array,
         labels: Array,
         *,
-        tally: Array | None,
-        pending: _inputs.Range | None,
         gradient: bool,
         upstream: Array | None,
+        tally: Array | None = None,
+        pending: _inputs.Range | None = None,
         later: bool = False,
     ) -> tuple[Array, Any]:
         """Derivative a * ((1 - y) - factor * sigmoid(-z)), a piece of the elements at a time."""
@@ -236,8 +236,8 @@ class BCELoss(Loss):
             return None
         size, tally = size_of(labels), ops.xp.zeros(4, dtype=ops.xp.int64)
         run = _Pass(self, ops, logits, labels, (size, 0, 0), gradient, upstream)
-        total = run.by_loop((tally, pending.most))
-        if total is None:
+        found = run.by_loop((tally, pending.most))
+        if found is None:
             return None
         pending.confirm(tally)
         base = run.lines.base
@@ -245,7 +245,7 @@ class BCELoss(Loss):
             base = self._lines(ops, labels, tally, run.channels, run.dtype).base
             if run.slopes is not None:
                 run.slopes *= base / run.lines.base
-        return ops.cast(total * base, run.dtype), run.slopes
+        return ops.cast(found * base, run.dtype), run.slopes
 
 
 class _Pass:

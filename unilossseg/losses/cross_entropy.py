@@ -93,7 +93,7 @@ class CrossEntropyLoss(WeightedCrossEntropy):
     variant: str = "paddleseg"
 
     call_inputs = ("semantic_weights",)
-    tallied = True
+    tallied = defers = True
 
     def __post_init__(self) -> None:
         """Checks the parameters."""
@@ -175,9 +175,9 @@ class CrossEntropyLoss(WeightedCrossEntropy):
         logits: Array,
         labels: Array,
         *,
-        tally: Array | None,
         gradient: bool,
         upstream: Array | None,
+        tally: Array | None = None,
         later: bool = False,
         **inputs: Array,
     ) -> tuple[Array, Any]:

@@ -106,6 +106,31 @@ def test_in_a_mixed_loss(driver):
     )
 
 
+@pytest.mark.parametrize("name", [CE, "BCELoss", "DiceLoss", "LovaszSoftmaxLoss", "MSELoss"])
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_a_subclass_with_a_closed_form_of_its_own(driver, name, dtype):
+    """It is asked for no more than it takes, whatever that of its base takes."""
+    driver.has(dtype)
+    known, calls = driver.make(name, {}), []
+
+    class Own(type(known)):
+        def closed_form(self, ops, logits, labels, *, gradient, upstream):
+            calls.append(gradient)
+            return super().closed_form(ops, logits, labels, gradient=gradient, upstream=upstream)
+
+    own, batch = Own(), batch_for(name)
+    # Of other upstream gradients each time, none is expected in the end.
+    for factor in (1.0, 3.0, 5.0, 7.0):
+        found, wanted = (driver.value_and_gradient(loss, batch, dtype, np.asarray(factor)) for loss in (own, known))
+        assert_close(found[0], wanted[0], 1e-6)
+        assert_close(found[1], wanted[1], 1e-6 if dtype == "float32" else 1e-3)
+    assert True in calls
+    batch.labels[0, 1, 2] = 7
+    if name != "MSELoss":
+        with pytest.raises(ValueError, match=r"^Own: labels hold 7 at \(0, 1, 2\)"):
+            driver.value(own, batch, dtype)
+
+
 def test_a_gradient_needs_autograd_or_a_closed_form(driver):
     batch = batch_for(CE)
     loss = driver.own_loss(FocalLoss)()
