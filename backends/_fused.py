@@ -213,13 +213,12 @@ class FusedOperations:
         labels: tuple[Array, Array],
         first: int,
         shares: Array,
-        scale: Array,
         slopes: Array | None,
     ) -> Array:
         """The sum over the channels of x (N, G, S) of shares (G,) * `lovasz` of their `class_errors`: float64.
 
         `sums` are norm and top, `labels` index and valid, `first` is the class of channel 0. The derivative by the
-        probabilities, with `scale` (G,) for the shares, goes to `slopes` (N, G, S).
+        probabilities goes to `slopes` (N, G, S).
         """
         xp, (images, classes, count) = self.xp, (int(length) for length in x.shape)
         (norm, top), (index, valid), parts = sums, labels, []
@@ -230,7 +229,7 @@ class FusedOperations:
                 continue
             errors, foreground = self.class_errors(x[:, c, :], top, norm, index, valid, first + c)
             # Its own place, which stays in a cache: written to `slopes` pixel by pixel it would take three times as long.
-            loss, slope = self.lovasz(xp.reshape(errors, (-1,)), xp.reshape(foreground, (-1,)), scale[c])
+            loss, slope = self.lovasz(xp.reshape(errors, (-1,)), xp.reshape(foreground, (-1,)), shares[c])
             if slopes is not None:
                 slopes[:, c, :] = xp.reshape(slope, (images, count))
             parts.append(loss * shares[c])

@@ -356,14 +356,13 @@ class TritonBackend(TorchBackend):
         labels: tuple[Array, Array],
         first: int,
         shares: Array,
-        scale: Array,
         slopes: Array | None,
     ) -> Array:
         """All classes of the group in one sort."""
         images, classes, count = x.shape
         (norm, top), (index, valid) = ([each.contiguous() for each in two] for two in (sums, labels))
         if not (fits(x) and classes * images * count < 2**31):
-            return super().lovasz_classes(x, sums, labels, first, shares, scale, slopes)
+            return super().lovasz_classes(x, sums, labels, first, shares, slopes)
         grid, tile, warps = grid_of(x)
         errors = torch.empty((classes, images * count), dtype=torch.float32, device=x.device)
         foreground = torch.empty(errors.shape, dtype=torch.bool, device=x.device)
@@ -372,7 +371,7 @@ class TritonBackend(TorchBackend):
             classes, count, first, *x.stride(), *tile, num_warps=warps,
         )  # fmt: skip
         room = torch.empty(x.shape, dtype=torch.float32, device=x.device) if slopes is None else slopes
-        return torch.sum(self._steps(errors, foreground, scale, room).sum(dim=1) * shares)
+        return torch.sum(self._steps(errors, foreground, shares, room).sum(dim=1) * shares)
 
     def _steps(self, errors: Array, foreground: Array, scale: Array, slopes: Array) -> Array:
         """Sums of errors times steps of each block, (rows, blocks); the slopes of row c go to slopes[:, c, :]."""

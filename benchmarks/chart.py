@@ -46,9 +46,8 @@ def _panel(axis: Any, backend: str, found: list[Standing]) -> None:
         axis.plot([ratio.low, ratio.high], [place, place], color="#000000", linewidth=1)
         if target is not None:
             axis.plot([target, target], [place - 0.4, place + 0.4], color=_TARGET, linewidth=2)
-        axis.annotate(
-            f" {number(ratio.median)}×", (max(ratio.high, ratio.median, 1), place), va="center", ha="left", fontsize=8
-        )
+        beside = max(ratio.high, ratio.median, target or 1, 1)
+        axis.annotate(f" {number(ratio.median)}×", (beside, place), va="center", ha="left", fontsize=8)
     axis.set_xscale("log")
     low = min(one.speed.ratio.low for one in found if one.speed)
     high = max(one.speed.ratio.high for one in found if one.speed)

@@ -171,7 +171,11 @@ def test_an_interrupted_run_is_130(tmp_path):
     waiting.chmod(0o755)
     arguments = ["conformance", "run", *ONE, "--worker", f"numpy={waiting}", "--out", str(tmp_path / "out")]
     process = subprocess.Popen(
-        [sys.executable, "-m", "unilossseg", *arguments], stderr=subprocess.PIPE, stdout=subprocess.PIPE
+        [sys.executable, "-m", "unilossseg", *arguments],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        # A shell's background job ignores the signal, and with it every process that it starts.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:
         while not (tmp_path / "asked").exists() and process.poll() is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
 from typing import Any
@@ -159,9 +160,13 @@ class LovaszSoftmaxLoss(Loss):
         later: bool = False,
     ) -> tuple[Array, Any]:
         """Linear in the errors once they are sorted; then back through the softmax."""
-        run = _Pass(self, ops, logits, split_labels(ops, labels, self.ignore_index), gradient or later, upstream)
+        run = _Pass(self, ops, logits, split_labels(ops, labels, self.ignore_index), gradient or later)
         value = added(ops.run(run.some_classes, ops.class_groups(run.shape[1], size_of(run.pixels.index))))
-        found: Any = run.gradient if later else run.gradient() if gradient else None
+        found: Any = None
+        if later:
+            found = functools.partial(run.gradient, again=True)
+        elif gradient:
+            found = run.gradient(upstream)
         return ops.cast(value, run.dtype), found
 
 
@@ -177,7 +182,6 @@ class _Pass:
         logits: Array,
         pixels: PixelLabels,
         gradient: bool,
-        upstream: Array | None,
     ) -> None:
         self.loss, self.ops, self.logits, self.pixels = loss, ops, logits, pixels
         self.shape, self.dtype = shape_of(logits), work_dtype(ops, logits)
@@ -185,7 +189,6 @@ class _Pass:
         self.chunks = ops.chunks(*self.shape)
         self.norm, self.top = self._sums()
         self.shares = loss._shares(ops, pixels, self.shape[1], self.top)
-        self.scale = self.shares if upstream is None else self.shares * upstream
         #: By the probabilities.
         self.slopes = ops.buffer_like(logits, self.dtype) if gradient else None
 
@@ -220,17 +223,16 @@ class _Pass:
             (pixels.index, pixels.valid),
             self.loss._class_number(group.start, self.shape[1]),
             self.shares[group],
-            self.scale[group],
             None if self.slopes is None else self.slopes[:, group, :],
         )
 
-    def gradient(self, upstream: Array | None = None) -> Array:
-        """Back through the softmax or the sigmoid; `upstream` where it was not known before."""
+    def gradient(self, upstream: Array | None, again: bool = False) -> Array:
+        """Back through the softmax or the sigmoid; `again`: what it needs must still be there for another one."""
         ops, slopes = self.ops, self.slopes
         assert slopes is not None
-        # What is asked for later may be so again.
-        out = slopes if self.logits.dtype == self.dtype and upstream is None else ops.buffer_like(self.logits)
-        weights = None if upstream is None else upstream + ops.xp.zeros_like(self.top)
+        out = slopes if self.logits.dtype == self.dtype and not again else ops.buffer_like(self.logits)
+        # Last, so that a factor that was known and one that was not give the same bits.
+        weights = None if upstream is None else ops.xp.broadcast_to(upstream, shape_of(self.top))
 
         def backward(chunk: Chunk) -> None:
             place, span = chunk

@@ -167,13 +167,13 @@ def test_lovasz_of_classes(rng, no_fallback, channels, count, group, dtype):
     index = rng.integers(0, channels, size=(2, count))
     index[index == group[0]] = group[0] if group[1] - group[0] == 1 else (group[0] + 1)
     valid = rng.random(index.shape) < 0.8
-    shares, scale = rng.random((2, group[1] - group[0])).astype(np.float32)
+    shares = rng.random(group[1] - group[0]).astype(np.float32)
     shares[-1] = 0
     there = slice(*group)
     sums = KERNELS.softmax_sums(x)
     out = room_for(x, torch.float32)
     labels = DRIVER.array(index, "int32"), DRIVER.array(valid)
-    given = sums, labels, group[0], DRIVER.array(shares), DRIVER.array(scale)
+    given = sums, labels, group[0], DRIVER.array(shares)
     found = KERNELS.lovasz_classes(x[:, there], *given, out[:, there])
 
     p = np.exp(exact - exact.max(axis=1, keepdims=True))
@@ -185,7 +185,7 @@ def test_lovasz_of_classes(rng, no_fallback, channels, count, group, dtype):
         errors = np.where(valid, np.abs(foreground - p[:, c]), 0).astype(np.float32).astype(np.float64)
         loss, steps = lovasz(errors.ravel(), foreground.ravel())
         value += shares[k] * loss
-        slopes[:, c] = np.where(foreground, -scale[k], scale[k]) * steps.reshape(foreground.shape)
+        slopes[:, c] = np.where(foreground, -shares[k], shares[k]) * steps.reshape(foreground.shape)
     assert found.dtype == torch.float64
     np.testing.assert_allclose(DRIVER.numpy(found), value, rtol=1e-5)
     difference = DRIVER.numpy(out)[:, there] - slopes[:, there]
@@ -200,7 +200,7 @@ def test_no_pixel_counts(rng, no_fallback):
     x, _ = logits(rng, (2, 3, 20), "float32")
     index = torch.zeros((2, 20), dtype=torch.int32, device=x.device)
     one, out = torch.ones(3, device=x.device), room_for(x)
-    found = KERNELS.lovasz_classes(x, KERNELS.softmax_sums(x), (index, index != 0), 0, one, one, out)
+    found = KERNELS.lovasz_classes(x, KERNELS.softmax_sums(x), (index, index != 0), 0, one, out)
     same(found, 0)
     same(out, np.zeros((2, 3, 20)))
 
