@@ -49,8 +49,8 @@ class Computation(Protocol):
     def fused(self, x: Array, gradient: bool, upstream: Array | None) -> tuple[Array, Array | None]:
         """The value and, if wanted, the gradient of sum(value * upstream) by the closed form."""
 
-    def deferred(self, x: Array) -> tuple[Array, Callable[[Array], Array] | None]:
-        """The value, and what computes the gradient of an upstream one; None: `fused` alone."""
+    def deferred(self, x: Array) -> tuple[Array, Callable[[Array], Array]]:
+        """The value, and what computes the gradient of an upstream one, again where it is called again."""
 
     @property
     def expected(self) -> float | None:

@@ -148,9 +148,10 @@ class CompiledBackend(NumPyBackend):
             return None
         if counts is not None and labels.dtype not in _COUNTED:
             return None
-        z, y, slopes = _bits(x), _bits(labels), _bits(out)
+        z, y, slopes, (tally, most) = _bits(x), _bits(labels), _bits(out), counts or (None, 0)
         (v, w), (s, t), g, threads = map(float, weight), map(float, slope_weight), float(extra), _threads.threads_here()
-        return np.float64(_loops.binary_cross_entropy(z, y, slopes, ignore_index, v, w, g, s, t, threads, *(counts or ())))
+        found = _loops.binary_cross_entropy(z, y, slopes, ignore_index, v, w, g, s, t, threads, tally, most)
+        return np.float64(found)
 
     def differences(
         self, x: Array, labels: Array, ignore_index: int | None, squares: bool, share: Array, out: Array | None

@@ -36,8 +36,8 @@ def binary_cross_entropy(
     s: float,
     t: float,
     threads: int,
-    counts: NDArray[int64] = ...,
-    most: float = ...,
+    counts: NDArray[int64] | None,
+    most: float,
     /,
 ) -> float: ...
 def differences(

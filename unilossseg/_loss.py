@@ -290,10 +290,10 @@ class _Batch:
         value, slope, _ = self._closed_form(logits, upstream, gradient=gradient)
         return value, None if slope is None else self._as_gradient(slope)
 
-    def deferred(self, logits: Array) -> tuple[Array, Callable[[Array], Array] | None]:
-        """The value by the closed form, and what computes the gradient of an upstream one; None: `fused` alone."""
+    def deferred(self, logits: Array) -> tuple[Array, Callable[[Array], Any]]:
+        """The value by the closed form, and what computes the gradient of an upstream one."""
         if not self.loss.defers:
-            return self.fused(logits, False, None)[0], None
+            return self.fused(logits, False, None)[0], lambda upstream: self.fused(logits, True, upstream)[1]
         value, finish, dtype = self._closed_form(logits, None, gradient=False, later=True)
 
         def gradient(upstream: Array) -> Array:

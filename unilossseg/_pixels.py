@@ -99,6 +99,14 @@ def numbers_like(ops: Backend, x: Array) -> Callable[[float], Array]:
     return lambda number: ops.xp.full_like(x, number)
 
 
+def in_one_pass(
+    compute: Callable[[bool, Array | None], tuple[Any, Array | None]], gradient: bool, upstream: Array | None, later: bool
+) -> tuple[Any, Any]:
+    """Value and gradient by `compute(gradient, upstream)`; a gradient that is wanted later takes another pass."""
+    value, slopes = compute(gradient, upstream)
+    return value, (lambda upstream: compute(True, upstream)[1]) if later else slopes
+
+
 def average(ops: Backend, x: Array) -> Array:
     """The mean over all entries."""
     # Not `/`: where Paddle traces a program it rounds a Python number beside an operator to float32.

@@ -170,21 +170,19 @@ static PyObject *over_elements(PyObject *const *args, Work work, Elements *job, 
     return finish_with(a, job->count, 0, 0, PyFloat_FromDouble(sum));
 }
 
-/* binary_cross_entropy(z, labels, slopes or None, ignore_index, v, w, g, s, t, threads): the sum. With counts (4,) int64 and
- * most after them, what `tally` counts is added to these. */
+/* binary_cross_entropy(z, labels, slopes or None, ignore_index, v, w, g, s, t, threads, counts or None, most): the sum; what
+ * `tally` counts is added to counts (4,) int64 */
 static PyObject *binary_cross_entropy(PyObject *self, PyObject *const *args, Py_ssize_t given) {
-    static const Wanted wanted[] = {{"counts", INT64, WRITTEN}};
-    if (given != 10 && given != 12) return PyErr_Format(PyExc_TypeError, "expected 10 or 12 arguments (got %zd)", given);
+    static const Wanted wanted[] = {{"counts", INT64, WRITTEN | OPTIONAL}};
+    if (given != 12) return PyErr_Format(PyExc_TypeError, "expected 12 arguments (got %zd)", given);
     float by[5];
     Elements job = {.by = by, .ignore = label_of(args[3]), .masks = 1};
     for (int i = 0; i < 5; i++) by[i] = (float)PyFloat_AsDouble(args[4 + i]);
-    if (given == 12) job.most = label_of(args[11]);
-    if (PyErr_Occurred()) return NULL;
-    if (given == 10) return over_elements(args, binary_piece, &job, args[9]);
+    if (!PyErr_Occurred()) job.most = label_of(args[11]);
     Array counts;
-    if (!take_all(args + 10, 1, &counts, wanted, 1)) return NULL;
+    if (PyErr_Occurred() || !take_all(args + 10, 1, &counts, wanted, 1)) return NULL;
     PyObject *sum = NULL;
-    if (has_shape(&counts, "counts", 1, 1, 4)) {
+    if (!counts.data || has_shape(&counts, "counts", 1, 1, 4)) {
         job.counts = (Atomic *)counts.data;
         sum = over_elements(args, binary_piece, &job, args[9]);
     }

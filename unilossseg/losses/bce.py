@@ -12,6 +12,7 @@ from unilossseg._pixels import (
     added,
     differs,
     flat,
+    in_one_pass,
     keep_where,
     numbers_of,
     shape_of,
@@ -214,8 +215,13 @@ class BCELoss(Loss):
             tally = pending.tally()
         elif tally is None:
             tally = ops.tally(labels, self.ignore_index, 1)
-        run = _Pass(self, ops, logits, labels, tally, gradient, upstream)
-        return run.value(), run.gradient if later else run.slopes
+        lines = self._lines(ops, labels, tally, shape_of(logits)[1], work_dtype(ops, logits))
+
+        def one_pass(gradient: bool, upstream: Array | None) -> tuple[Array, Array | None]:
+            run = _Pass(self, ops, logits, labels, lines, gradient, upstream)
+            return run.value(), run.slopes
+
+        return in_one_pass(one_pass, gradient, upstream, later)
 
     def _counting(
         self,
@@ -235,16 +241,17 @@ class BCELoss(Loss):
         if not (simple and ops.one_pass and logits.dtype == ops.xp.float32):
             return None
         size, tally = size_of(labels), ops.xp.zeros(4, dtype=ops.xp.int64)
-        run = _Pass(self, ops, logits, labels, (size, 0, 0), gradient, upstream)
+        lines = self._lines(ops, labels, (size, 0, 0), 1, logits.dtype)
+        run = _Pass(self, ops, logits, labels, lines, gradient, upstream)
         found = run.by_loop((tally, pending.most))
         if found is None:
             return None
         pending.confirm(tally)
-        base = run.lines.base
+        base = lines.base
         if int(tally[0]) != size:
-            base = self._lines(ops, labels, tally, run.channels, run.dtype).base
+            base = self._lines(ops, labels, tally, 1, logits.dtype).base
             if run.slopes is not None:
-                run.slopes *= base / run.lines.base
+                run.slopes *= base / lines.base
         return ops.cast(found * base, run.dtype), run.slopes
 
 
@@ -257,36 +264,24 @@ class _Pass:
         ops: Backend,
         logits: Array,
         labels: Array,
-        tally: Array,
+        lines: _Lines,
         gradient: bool,
         upstream: Array | None,
     ) -> None:
-        self.loss, self.ops, self.logits, self.labels, self.upstream = loss, ops, logits, labels, upstream
+        self.loss, self.ops, self.logits, self.labels, self.lines, self.upstream = loss, ops, logits, labels, lines, upstream
         self.dtype, self.channels = work_dtype(ops, logits), shape_of(logits)[1]
-        self.lines = loss._lines(ops, labels, tally, self.channels, self.dtype)
         self.slopes = ops.buffer_like(logits) if gradient else None
         #: Whether a loop of the backend's own may know the weights: it knows labels, and no images.
         self.plain = len(labels.shape) == 3 and not isinstance(loss.weight, tuple)
 
     def value(self) -> Array:
         """The loss; its gradient comes to `slopes`."""
-        value = self.sum()
+        ops = self.ops
+        value = self.by_loop() if self.plain else None
+        if value is None:
+            value = added(ops.run(self.in_parts, ops.chunks(*shape_of(self.logits), small=True)))
         # A weight that all elements have has waited for their sum.
-        return self.ops.cast(value * self.lines.base if self.loss.weight is None else value, self.dtype)
-
-    def gradient(self, upstream: Array | None) -> Array:
-        """Of an upstream gradient that was not known before."""
-        self.upstream, self.slopes = upstream, self.ops.buffer_like(self.logits)
-        self.sum()
-        slopes, self.slopes = self.slopes, None
-        return slopes
-
-    def sum(self) -> Array:
-        """With the backend's loop, or in parts."""
-        found = self.by_loop() if self.plain else None
-        if found is not None:
-            return found
-        return added(self.ops.run(self.in_parts, self.ops.chunks(*shape_of(self.logits), small=True)))
+        return ops.cast(value * self.lines.base if self.loss.weight is None else value, self.dtype)
 
     def by_loop(self, counts: tuple[Array, float] | None = None) -> Array | None:
         """The sum with the backend's loop, if it has one for such arrays, which can count labels too."""

@@ -14,6 +14,7 @@ from unilossseg._pixels import (
     PixelLabels,
     class_values,
     flat,
+    in_one_pass,
     keep_where,
     numbers_like,
     numbers_of,
@@ -214,18 +215,13 @@ class CrossEntropyLoss(WeightedCrossEntropy):
             (counted,), number = numbers_of(ops, sums, 1)
         whole = self._denominator(counted, size, number)
 
-        def one_pass(upstream: Array | None, slopes: Array | None) -> Array | None:
+        def one_pass(gradient: bool, upstream: Array | None) -> tuple[Array | None, Array | None]:
             share = ops.reciprocal(whole) if upstream is None else upstream / whole
-            return ops.plain_cross_entropy(logits, labels, self.ignore_index, weight, share, slopes)
+            slopes = ops.buffer_like(logits) if gradient else None
+            return ops.plain_cross_entropy(logits, labels, self.ignore_index, weight, share, slopes), slopes
 
-        def finish(upstream: Array | None) -> Array:
-            slopes = ops.buffer_like(logits)
-            one_pass(upstream, slopes)
-            return slopes
-
-        slopes = ops.buffer_like(logits) if gradient else None
-        found = one_pass(upstream, slopes)
-        return None if found is None else (ops.cast(found / whole, dtype), finish if later else slopes)
+        found, slopes = in_one_pass(one_pass, gradient, upstream, later)
+        return None if found is None else (ops.cast(found / whole, dtype), slopes)
 
     def _hardest(self, ops: Backend, hardness: Array, scaled: Array, w: Array, pixels: PixelLabels) -> Array:
         xp = ops.xp

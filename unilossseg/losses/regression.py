@@ -14,6 +14,7 @@ from unilossseg._pixels import (
     as_weights,
     average,
     differs,
+    in_one_pass,
     keep_where,
     numbers_like,
     numbers_of,
@@ -107,8 +108,7 @@ class ElementLoss(Loss):
             found = self._by_loop(ops, logits, labels, share, gradient, upstream) if scalar and ops.one_pass else None
             return self._in_parts(ops, logits, labels, share, gradient, upstream) if found is None else found
 
-        value, slopes = one_pass(gradient, upstream)
-        return value, (lambda upstream: one_pass(True, upstream)[1]) if later else slopes
+        return in_one_pass(one_pass, gradient, upstream, later)
 
     def _by_loop(
         self, ops: Backend, logits: Array, labels: Array, share: Any, gradient: bool, upstream: Array | None

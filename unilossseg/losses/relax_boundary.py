@@ -9,7 +9,19 @@ from typing import Any
 from unilossseg import _errors
 from unilossseg._loss import Loss
 from unilossseg._neighbourhood import dilate
-from unilossseg._pixels import added, as_weights, flat, keep_where, ratio, shape_of, split_labels, total, upcast, work_dtype
+from unilossseg._pixels import (
+    added,
+    as_weights,
+    flat,
+    in_one_pass,
+    keep_where,
+    ratio,
+    shape_of,
+    split_labels,
+    total,
+    upcast,
+    work_dtype,
+)
 from unilossseg.backends import Array, Backend
 from unilossseg.backends._backend import Chunk
 
@@ -165,8 +177,7 @@ class RelaxBoundaryLoss(Loss):
             value = added(ops.run(task, ops.chunks(*shape_of(z), small=True)))
             return ops.cast(value, a.dtype), slopes
 
-        value, slopes = one_pass(gradient, upstream)
-        return value, (lambda upstream: one_pass(True, upstream)[1]) if later else slopes
+        return in_one_pass(one_pass, gradient, upstream, later)
 
 
 def _relaxed(ops: Backend, z: Array, near: Array) -> Array:
