@@ -37,6 +37,8 @@ Chunk = tuple[slice, slice]
 LARGE_CHUNK = 1 << 26
 
 MOST_CONSTANTS = 256
+#: Rows of a strip: more than a neighbourhood reaches.
+LEAST_STRIP = 16
 _NOTHING = nullcontext()
 
 
@@ -203,9 +205,13 @@ class Backend(FusedOperations):
         """Slices of the channels that are sorted by one task."""
         return [slice(c, c + 1) for c in range(channels)]
 
-    def planes(self, images: int, channels: int) -> Sequence[Chunk]:
-        """Slices of images and channels that cover (images, channels), each worked on at once."""
+    def planes(self, images: int, channels: int, height: int, width: int) -> Sequence[Chunk]:
+        """Slices of images and channels that cover (images, channels), each worked on by one task."""
         return [(slice(0, images), slice(0, channels))]
+
+    def strips(self, height: int, width: int) -> Sequence[slice]:
+        """Slices of the rows of a plane, which a task takes one after the other: of `LEAST_STRIP` at least, but the last."""
+        return [slice(0, height)]
 
     def run(self, task: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]:
         """Calls `task` on every item, in any order, and returns the results in the order of the items."""

@@ -47,7 +47,8 @@ class Shelf:
         size = math.prod(shape) * dtype.itemsize
         if size < LEAST_BYTES:
             return np.empty(shape, dtype)
-        return np.asarray(_Memory(self, *self._take(size), size)).view(dtype).reshape(shape)
+        found = np.asarray(_Memory(self, *self._take(size), shape, dtype.str))
+        return found if dtype.names is None else found.view(dtype)
 
     def _take(self, size: int) -> tuple[Array, int]:
         """Memory of at least `size` bytes, and of less than twice as many."""
@@ -85,9 +86,9 @@ def _fresh(size: int) -> Array:
 class _Memory:
     """Goes back to the shelf when the last array on it is gone."""
 
-    def __init__(self, shelf: Shelf, raw: Array, address: int, size: int) -> None:
+    def __init__(self, shelf: Shelf, raw: Array, address: int, shape: tuple[int, ...], kind: str) -> None:
         self.shelf, self.raw, self.address = shelf, raw, address
-        self.__array_interface__ = {"version": 3, "shape": (size,), "typestr": "|u1", "data": (address, False)}
+        self.__array_interface__ = {"version": 3, "shape": shape, "typestr": kind, "data": (address, False)}
 
     def __del__(self) -> None:
         self.shelf.put(self.raw, self.address)

@@ -141,17 +141,24 @@ class CompiledBackend(NumPyBackend):
         slope_weight: tuple[Array, Array],
         extra: Array,
         out: Array | None,
-        counts: tuple[Array, float] | None = None,
     ) -> Array | None:
         """One pass."""
         if not (_are_elements(x, labels, out) and _is_exact(ignore_index)):
             return None
-        if counts is not None and labels.dtype not in _COUNTED:
+        z, y, slopes, threads = _bits(x), _bits(labels), _bits(out), _threads.threads_here()
+        (v, w), (s, t), g = map(float, weight), map(float, slope_weight), float(extra)
+        return np.float64(_loops.binary_cross_entropy(z, y, slopes, ignore_index, v, w, g, s, t, threads, None)[0])
+
+    def counted_binary_cross_entropy(
+        self, x: Array, labels: Array, ignore_index: int, most: float, share: Array, extra: Array, out: Array | None
+    ) -> tuple[Array, Array] | None:
+        """One pass."""
+        if not (_are_elements(x, labels, out) and labels.dtype in _COUNTED and _is_exact(ignore_index)):
             return None
-        z, y, slopes, (tally, most) = _bits(x), _bits(labels), _bits(out), counts or (None, 0)
-        (v, w), (s, t), g, threads = map(float, weight), map(float, slope_weight), float(extra), _threads.threads_here()
-        found = _loops.binary_cross_entropy(z, y, slopes, ignore_index, v, w, g, s, t, threads, tally, most)
-        return np.float64(found)
+        threads = _threads.threads_here()
+        slopes, by = _bits(out), (1.0, 0.0, float(extra), float(share), 0.0)
+        found, tally = _loops.binary_cross_entropy(_bits(x), labels, slopes, ignore_index, *by, threads, most)
+        return np.float64(found), tally
 
     def differences(
         self, x: Array, labels: Array, ignore_index: int | None, squares: bool, share: Array, out: Array | None

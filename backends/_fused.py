@@ -139,14 +139,18 @@ class FusedOperations:
         slope_weight: tuple[Array, Array],
         extra: Array,
         out: Array | None,
-        counts: tuple[Array, float] | None = None,
     ) -> Array | None:
         """The sum of (v + w y) ((1 - y) x + (1 + e y) log(1 + exp(-x))) over the labels y that count, float64.
 
-        The derivative of each term, with a weight of its own, goes to `out`. `counts` are four zeros of int64, to which what
-        `tally` counts is added, and the largest label. None: the backend has no loop of its own for this, or not for such
-        arrays.
+        The derivative of each term, with a weight of its own, goes to `out`. None: the backend has no loop of its own for
+        this, or not for such arrays.
         """
+        return None
+
+    def counted_binary_cross_entropy(
+        self, x: Array, labels: Array, ignore_index: int, most: float, share: Array, extra: Array, out: Array | None
+    ) -> tuple[Array, Array] | None:
+        """`binary_cross_entropy` of weight 1, its derivative times `share`; and the labels' `tally`, from the same pass."""
         return None
 
     def differences(

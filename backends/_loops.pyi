@@ -36,10 +36,9 @@ def binary_cross_entropy(
     s: float,
     t: float,
     threads: int,
-    counts: NDArray[int64] | None,
-    most: float,
+    most: float | None,
     /,
-) -> float: ...
+) -> tuple[float, tuple[int, int, int, int] | None]: ...
 def differences(
     z: Floats | Halves,
     labels: Labels,

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from unilossseg.backends import _threads
-from unilossseg.backends._backend import Array, Backend, Chunk, balanced_step, is_dtype_kept
+from unilossseg.backends._backend import LEAST_STRIP, Array, Backend, Chunk, balanced_step, is_dtype_kept
 from unilossseg.backends._bfloat16 import BFLOAT16, rounded, widened
 from unilossseg.backends._buffers import SHELF
 
@@ -96,9 +96,17 @@ class NumPyBackend(Backend):
         step = max(1, limit // pixels)
         return [(slice(n, min(n + step, images)), slice(0, pixels)) for n in range(0, images, step)]
 
-    def planes(self, images: int, channels: int) -> Sequence[Chunk]:
-        """One by one."""
-        return [(slice(n, n + 1), slice(c, c + 1)) for n in range(images) for c in range(channels)]
+    def planes(self, images: int, channels: int, height: int, width: int) -> Sequence[Chunk]:
+        """One by one, or several small ones of an image."""
+        step = balanced_step(channels, max(1, _threads.CHUNK_ELEMENTS // (height * width)))
+        return [
+            (slice(n, n + 1), slice(c, min(c + step, channels))) for n in range(images) for c in range(0, channels, step)
+        ]
+
+    def strips(self, height: int, width: int) -> Sequence[slice]:
+        """As many rows as fit a core's cache."""
+        step = max(LEAST_STRIP, _threads.CHUNK_ELEMENTS // width)
+        return [slice(a, min(a + step, height)) for a in range(0, height, step)]
 
     def run(self, task: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]:
         """Spreads the items over the thread pool."""
@@ -107,7 +115,7 @@ class NumPyBackend(Backend):
 
     def planewise(self, function: Callable[[Array], Array], x: Array) -> Array:
         """Plane by plane, spread over the thread pool."""
-        first, *others = self.planes(*x.shape[:2])
+        first, *others = self.planes(*x.shape)
         found = function(x[first])
         out = np.empty(x.shape, found.dtype)
         out[first] = found

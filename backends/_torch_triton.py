@@ -263,10 +263,9 @@ class TritonBackend(TorchBackend):
         slope_weight: tuple[Array, Array],
         extra: Array,
         out: Array | None,
-        counts: tuple[Array, float] | None = None,
     ) -> Array | None:
-        """One pass, which does not count: nobody waits for what it would have counted."""
-        if counts is not None or not (are_elements(x, labels, out) and are_readable(labels, ignore_index)):
+        """One pass."""
+        if not (are_elements(x, labels, out) and are_readable(labels, ignore_index)):
             return None
         numbers = self._placed((*weight, *slope_weight, extra), x)
         size, row, slopes = x.numel(), row_of(x.numel()), x if out is None else out

@@ -43,6 +43,7 @@ _KINDS |= {
 }
 _HALF = (torch.float16, torch.bfloat16)
 _is_compiling, _is_transformed = torch.compiler.is_compiling, torch._C._functorch.is_functorch_wrapped_tensor
+_are_transforms_active = torch._C._are_functorch_transforms_active
 
 #: 'torch' leaves Triton's kernels aside, 'triton' demands them; unset: they are used where Triton is.
 GPU_VARIABLE = "UNILOSSSEG_GPU_LOOPS"
@@ -99,7 +100,7 @@ class TorchBackend(Backend):
         """An autograd.Function, or the bare value where no gradient is wanted."""
         if not (torch.is_grad_enabled() and x.requires_grad):
             return call.fused(x.detach(), False, None)[0]
-        return _ClosedForm.apply(x, call)
+        return (_ClosedForm.apply if _are_transforms_active() else _apply)(x, call)
 
     def value_and_grad(self, function: Callable[[Array], Array], x: Array, upstream: Array | None) -> tuple[Array, Array]:
         """By torch.autograd.grad on a detached leaf."""
@@ -131,7 +132,7 @@ class TorchBackend(Backend):
     def from_kernel(self, x: Array, dtype: Any = None) -> Array:
         """A tensor on the memory of a NumPy array."""
         if not isinstance(x, torch.Tensor):
-            x = np.asarray(x)
+            x = x if type(x) is np.ndarray else np.asarray(x)
             bits = x.dtype == BFLOAT16
             x = torch.from_numpy(x.view(np.int16) if bits else x)
             x = x.view(torch.bfloat16) if bits else x
@@ -237,6 +238,11 @@ class _ClosedForm(torch.autograd.Function):
         if ctx.finish is not None:
             return ctx.finish(upstream), None
         return ctx.call.fused(x.detach(), True, upstream)[1], None
+
+
+# Past `Function.apply`, whose steps of Python are a tenth of a call's: it looks whether torch.func transforms a thing, which
+# has been looked at, and for tensors that it once transformed, which count as symbolic and never come here.
+_apply = super(torch.autograd.Function, _ClosedForm).apply
 
 
 def _differentiable_gradient(ctx: Any, upstream: Array) -> Array:

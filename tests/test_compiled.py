@@ -264,17 +264,37 @@ def test_sums_of_whole_losses(rng, pixels, dtype):
                     near(out, exact[1], 4, scale=0)
 
 
+@pytest.mark.parametrize("other", [None, 255.0, 0.5, 2.0, np.nan, -0.0])
+@pytest.mark.parametrize("at", [0, 4095, 4096, 9000])
+def test_labels_of_which_all_but_one_are_0_or_1(rng, at, other):
+    """Pieces of such labels are counted, and blocks of them computed, in a way of their own."""
+    labels = rng.integers(0, 2, (1, 1, 10_000)).astype(np.float32)
+    labels[..., at] = 1.0 if other is None else other
+    for ignored in (255, 0, 1, None):
+        for most in (1, 0, 5):
+            assert COMPILED.tally(labels, ignored, most).tolist() == plain.tally(labels, ignored, most)
+    x = plain.grid(rng, labels.shape, np.float32)
+    for numbers in (((1, 0), (0.5, 0), 0), ((1, 0), (0.5, 0), 2), ((1, 0.5), (0.5, 0), 0), ((1, 0), (0.5, 0.25), 0)):
+        value, slopes = plain.binary_cross_entropy(x, labels, 255, *numbers)
+        out = np.empty_like(x)
+        near(COMPILED.binary_cross_entropy(x, labels, 255, *numbers, out), value, 8, scale=0)
+        near(out, slopes, 8, scale=4)
+    for ignored in (255, None):
+        value, slopes = plain.differences(x, labels, ignored, True, 0.5)
+        near(COMPILED.differences(x, labels, ignored, True, 0.5, out), value, 8, scale=0)
+        near(out, slopes, 4, scale=0)
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.int64, np.int32, np.uint8])
 @pytest.mark.parametrize("pixels", SIZES)
 def test_labels_counted_on_the_way(rng, pixels, dtype):
     x, labels = plain.grid(rng, (3, 2, pixels), np.float32), rng.choice([0, 1, 2, 255], (3, 2, pixels)).astype(dtype)
     for z, y in ((x, labels), (strided(x), strided(labels))):
-        counts, given = np.zeros(4, np.int64), (z, y, 255, (1, 0), (1, 0), 2, np.empty_like(x))
-        found = COMPILED.binary_cross_entropy(*given, (counts, 1))
-        assert counts.tolist() == [np.sum(labels != 255), *(np.sum(labels == number) for number in (1, 0, 2))]
-        slopes = given[-1].copy()
-        assert found == COMPILED.binary_cross_entropy(*given)
-        assert np.array_equal(slopes, given[-1])
+        slopes, others = np.empty_like(x), np.empty_like(x)
+        found, tally = COMPILED.counted_binary_cross_entropy(z, y, 255, 1, 0.5, 2, slopes)
+        assert tally == (np.sum(labels != 255), *(np.sum(labels == number) for number in (1, 0, 2)))
+        assert found == COMPILED.binary_cross_entropy(z, y, 255, (1, 0), (0.5, 0), 2, others)
+        assert np.array_equal(slopes, others)
 
 
 def halves(x, dtype):

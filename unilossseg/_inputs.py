@@ -93,21 +93,17 @@ class Range:
     limit: int
     ignore_index: int | None
 
-    @property
-    def most(self) -> int:
-        """The largest number that a label may be."""
-        return self.limit - 1
-
     def tally(self) -> Array:
         """What `tally` counts in them; raises where one lies outside."""
         with self.kernel.limited_threads(self.backend.threads()):
-            counted = self.kernel.tally(self.values, self.ignore_index, self.most)
+            counted = self.kernel.tally(self.values, self.ignore_index, self.limit - 1)
         self.confirm(counted)
         return counted
 
     def confirm(self, tally: Array) -> None:
         """Raises where by this tally a label lies outside."""
-        if int(self.kernel.read(tally[3])) > 0:
+        outside = tally[3]
+        if (outside if isinstance(outside, int) else int(self.kernel.read(outside))) > 0:
             _raise_out_of_range(self.owner, self.kernel, self.values, self.limit, self.ignore_index)
 
 
@@ -142,9 +138,10 @@ def check_range(
             "None or False: a label out of range then makes the loss NaN"
         )
     values = labels if kernel is backend else backend.to_kernel(labels)
-    if kernel.readable(values) if validate is None else validate:
+    readable = kernel.readable(values)
+    if readable if validate is None else validate:
         where = Range(loss.name, kernel, backend, values, limit, ignore_index)
-        late = loss.counts_labels and kernel.readable(values)
+        late = loss.counts_labels and readable
         return Checked(labels, seen=values, pending=where) if late else Checked(labels, where.tally(), values)
     found = kernel.checked_labels(values, ignore_index, limit, dense)
     if found is not None:

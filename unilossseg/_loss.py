@@ -10,7 +10,7 @@ from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, ClassVar
 
 from unilossseg import _errors, _inputs
-from unilossseg._pixels import flat, shape_of, upcast, work_dtype
+from unilossseg._pixels import flat, shape_of, upcast
 from unilossseg.backends import Array, Backend, backend_of
 
 _plain: contextvars.ContextVar[bool] = contextvars.ContextVar("plain_formula", default=False)
@@ -84,12 +84,15 @@ class Loss:
     least_rank: ClassVar[int] = 2
     #: Whether labels are class numbers, which are checked to lie in [0, C).
     class_labels: ClassVar[bool] = True
+    #: The class name, as errors and reports show it.
+    name: ClassVar[str] = "Loss"
     # The last two upstream gradients, see `Computation.expected`; each loss has its own from its first backward pass on.
     _upstreams: ClassVar[tuple[float, float]] = (1.0, 1.0)
 
     def __init_subclass__(cls, **options: Any) -> None:
         """A closed form of a subclass's own takes what the subclass says, and not what that of its base takes."""
         super().__init_subclass__(**options)
+        cls.name = cls.__name__
         if "closed_form" in cls.__dict__:
             for name in ("tallied", "counts_labels", "defers"):
                 if name not in cls.__dict__:
@@ -102,11 +105,6 @@ class Loss:
         if "ignore_index" in self.__dataclass_fields__:
             given = getattr(self, "ignore_index")  # noqa: B009  the field is a subclass's
             setattr(self, "ignore_index", _errors.integer(self.name, "ignore_index", given))  # noqa: B010
-
-    @property
-    def name(self) -> str:
-        """The class name, as errors and reports show it."""
-        return type(self).__name__
 
     # ------------------------------------------------------------------------------------------------ to be written
     def compute(self, ops: Backend, logits: Array, labels: Array, **inputs: Array) -> Array:
@@ -309,7 +307,7 @@ class _Batch:
         assert ops is not None
         assert loss.closed_form is not None
         z = backend.to_kernel(logits, packed=loss.packed_logits)
-        dtype = work_dtype(ops, z)
+        dtype = ops.work_dtype(z)
         arrays = {name: backend.to_kernel(value) for name, value in self.extras.items()} if self.extras else {}
         flattened = flat(ops, z) if loss.flat_pixels else z
         labels = checked.seen
@@ -319,7 +317,8 @@ class _Batch:
             arrays["tally"] = checked.tally
         if loss.counts_labels:
             arrays["pending"] = checked.pending
-        scale, poison = self._scale(upstream, dtype), self._poison(dtype)
+        poison = None if checked.poison is None else self._poison(dtype)
+        scale = poison if upstream is None else self._scale(upstream, dtype)
         with ops.limited_threads(backend.threads()), ops.quiet():
             value, slope = loss.closed_form(ops, flattened, labels, upstream=scale, **wanted, **arrays)
             value = ops.settled(value if poison is None else value * poison)
@@ -328,7 +327,9 @@ class _Batch:
     def _as_gradient(self, slope: Array) -> Array:
         """What a closed form computed, as the logits are."""
         assert self.kernel is not None
-        return self.backend.from_kernel(self.kernel.reshape(slope, shape_of(self.logits)), self.logits.dtype)
+        shape = shape_of(self.logits)
+        slope = slope if shape_of(slope) == shape else self.kernel.reshape(slope, shape)
+        return self.backend.from_kernel(slope, self.logits.dtype)
 
     def _poison(self, dtype: Any) -> Array | None:
         """1, or NaN where a label names no class; None: all do."""
@@ -337,13 +338,10 @@ class _Batch:
         assert self.kernel is not None
         return self.kernel.cast(self.backend.to_kernel(self.checked.poison), dtype)
 
-    def _scale(self, upstream: Array | None, dtype: Any) -> Array | None:
+    def _scale(self, upstream: Array, dtype: Any) -> Array:
         """The upstream gradient as closed forms take it, with the poison in it."""
-        poison = self._poison(dtype)
-        if upstream is None:
-            return poison
         assert self.kernel is not None
-        scale = self.kernel.cast(self.backend.to_kernel(upstream), dtype)
+        scale, poison = self.kernel.cast(self.backend.to_kernel(upstream), dtype), self._poison(dtype)
         return scale if poison is None else scale * poison
 
 

@@ -170,24 +170,22 @@ static PyObject *over_elements(PyObject *const *args, Work work, Elements *job, 
     return finish_with(a, job->count, 0, 0, PyFloat_FromDouble(sum));
 }
 
-/* binary_cross_entropy(z, labels, slopes or None, ignore_index, v, w, g, s, t, threads, counts or None, most): the sum; what
- * `tally` counts is added to counts (4,) int64 */
+/* binary_cross_entropy(z, labels, slopes or None, ignore_index, v, w, g, s, t, threads, most or None): the sum, and where there is
+ * a largest label a tuple of what `tally` counts, else None */
 static PyObject *binary_cross_entropy(PyObject *self, PyObject *const *args, Py_ssize_t given) {
-    static const Wanted wanted[] = {{"counts", INT64, WRITTEN | OPTIONAL}};
-    if (given != 12) return PyErr_Format(PyExc_TypeError, "expected 12 arguments (got %zd)", given);
+    if (given != 11) return PyErr_Format(PyExc_TypeError, "expected 11 arguments (got %zd)", given);
     float by[5];
+    Atomic counts[4] = {0};
     Elements job = {.by = by, .ignore = label_of(args[3]), .masks = 1};
     for (int i = 0; i < 5; i++) by[i] = (float)PyFloat_AsDouble(args[4 + i]);
-    if (!PyErr_Occurred()) job.most = label_of(args[11]);
-    Array counts;
-    if (PyErr_Occurred() || !take_all(args + 10, 1, &counts, wanted, 1)) return NULL;
-    PyObject *sum = NULL;
-    if (!counts.data || has_shape(&counts, "counts", 1, 1, 4)) {
-        job.counts = (Atomic *)counts.data;
-        sum = over_elements(args, binary_piece, &job, args[9]);
+    if (args[10] != Py_None && !PyErr_Occurred()) {
+        job.most = label_of(args[10]);
+        job.counts = counts;
     }
-    PyBuffer_Release(&counts.view);
-    return sum;
+    PyObject *sum = PyErr_Occurred() ? NULL : over_elements(args, binary_piece, &job, args[9]);
+    if (!sum) return NULL;
+    if (!job.counts) return Py_BuildValue("(NO)", sum, Py_None);
+    return Py_BuildValue("(N(LLLL))", sum, (long long)counts[0], (long long)counts[1], (long long)counts[2], (long long)counts[3]);
 }
 
 /* differences(z, labels, slopes or None, ignore_index or None, squares, by, threads): the sum */

@@ -9,31 +9,45 @@ static void NAMED(softplus_and_sigmoid)(const float *x, float *above, float *ris
     }
 }
 
-/* Labels as numbers, 0 where they are not counted, and whether they are. */
-static inline void NAMED(targets)(const void *labels, int kind, int64_t start, double ignore, int masks, float *y, float *kept,
-                                  int count) {
-#define READ(type, wide)                                                                                               \
+/* Labels as numbers. Where some are not counted, `masks` is 1, those are 0, and `kept` says of each whether it is. */
+static inline const float *NAMED(targets)(const void *labels, int kind, int64_t start, double ignore, int *masks, float *y,
+                                          float *kept, int count) {
+    float wide[BLOCK];
+    int skips = *masks, skipped_here = 0;
+#define READ(type, wider)                                                                                              \
     {                                                                                                                  \
         const type *from = (const type *)labels + start;                                                               \
-        const wide skipped = (wide)ignore;                                                                             \
+        const wider skipped = (wider)ignore;                                                                           \
         for (int i = 0; i < count; i++) {                                                                              \
             float number = (float)from[i];                                                                             \
-            int counts = !masks | ((wide)from[i] != skipped);                                                          \
+            int counts = !skips | ((wider)from[i] != skipped);                                                         \
+            skipped_here |= !counts;                                                                                   \
             kept[i] = counts ? 1.0f : 0.0f;                                                                            \
             y[i] = counts ? number : 0.0f;                                                                             \
         }                                                                                                              \
     }
-    float wide[BLOCK];
     switch (kind) {
     case UINT16:
     case FLOAT16:
         labels = NAMED(floats)(labels, kind, start, wide, count);
         start = 0; /* fall through */
-    case FLOAT32:
-        /* Twice as fast as in double. A number that no float32 is differs from all of them. */
-        masks &= (double)(float)ignore == ignore;
-        READ(float, float)
-        break;
+    case FLOAT32: {
+        const float *from = (const float *)labels + start, skipped = (float)ignore;
+        /* A number that no float32 is differs from all of them. */
+        skips &= (double)skipped == ignore;
+        for (int i = 0; i < count; i++) skipped_here |= from[i] == skipped;
+        *masks = skips & skipped_here;
+        if (*masks) {
+            for (int i = 0; i < count; i++) {
+                kept[i] = from[i] != skipped ? 1.0f : 0.0f;
+                y[i] = from[i] != skipped ? from[i] : 0.0f;
+            }
+            return y;
+        }
+        if (labels != wide) return from;
+        memcpy(y, wide, (size_t)count * sizeof *y);
+        return y;
+    }
     case INT64:
         READ(int64_t, int64_t)
         break;
@@ -44,32 +58,64 @@ static inline void NAMED(targets)(const void *labels, int kind, int64_t start, d
         READ(uint8_t, int64_t)
     }
 #undef READ
+    *masks = skipped_here;
+    return y;
+}
+
+/* What is not counted becomes 0. Afterwards: in the loop that computes it, it would make branches. */
+static inline void NAMED(leave_out)(const float *restrict kept, float *restrict loss, float *restrict slope, int count) {
+    for (int i = 0; i < count; i++) {
+        loss[i] = kept[i] != 0.0f ? loss[i] : 0.0f;
+        slope[i] = kept[i] != 0.0f ? slope[i] : 0.0f;
+    }
+}
+
+/* A block of the loop below. `plain`, where w, g and t are 0, is a constant where it is called. */
+INLINED void NAMED(binary_block)(const float *restrict z, const float *restrict labels, const float *by, float *restrict loss,
+                                 float *restrict slope, int count, int plain) {
+    const float v = by[0], w = by[1], g = by[2], s = by[3], t = by[4];
+    for (int i = 0; i < count; i++) {
+        float x = z[i], y = labels[i], power = NAMED(exp)(-fabsf(x)), away = 1.0f - y;
+        float above = (x > 0.0f ? 0.0f : -x) + NAMED(log1p)(power);
+        float rising = (x < 0.0f ? 1.0f : power) / (1.0f + power);
+        float factor = FMA(g, y, 1.0f);
+        loss[i] = plain ? v * FMA(away, x, above) : FMA(w, y, v) * FMA(away, x, factor * above);
+        slope[i] = plain ? s * (away - rising) : FMA(t, y, s) * FMA(-factor, rising, away);
+    }
 }
 
 /* The sum of (v + w y) ((1 - y) z + (1 + g y) softplus(-z)) over the labels that count; with slopes, the derivative of
  * (s + t y) ((1 - y) z + (1 + g y) softplus(-z)) for each. `by` is v, w, g, s, t. */
 static double NAMED(binary_cross_entropy)(const void *z, int z_kind, const void *labels, int kind, double ignore,
                                           const float *by, void *slopes, int64_t count_all) {
-    const float v = by[0], w = by[1], g = by[2], s = by[3], t = by[4];
+    const int plain = by[1] == 0.0f && by[2] == 0.0f && by[4] == 0.0f;
     double total = 0.0;
     for (int64_t start = 0; start < count_all; start += BLOCK) {
-        int count = (int)(count_all - start < BLOCK ? count_all - start : BLOCK);
-        float y[BLOCK], kept[BLOCK], loss[BLOCK], wide[BLOCK], room[BLOCK], *slope = NAMED(place)(slopes, z_kind, start, room);
+        int count = (int)(count_all - start < BLOCK ? count_all - start : BLOCK), masks = 1;
+        float room_for_y[BLOCK], kept[BLOCK], loss[BLOCK], wide[BLOCK], room[BLOCK];
+        float *slope = NAMED(place)(slopes, z_kind, start, room);
         const float *numbers = NAMED(floats)(z, z_kind, start, wide, count);
-        NAMED(targets)(labels, kind, start, ignore, 1, y, kept, count);
-        for (int i = 0; i < count; i++) {
-            float x = numbers[i], power = NAMED(exp)(x > 0.0f ? -x : x), factor = FMA(g, y[i], 1.0f), away = 1.0f - y[i];
-            float above = (x > 0.0f ? 0.0f : -x) + NAMED(log1p)(power);
-            float rising = (x < 0.0f ? 1.0f : power) / (1.0f + power);
-            float found = FMA(w, y[i], v) * FMA(away, x, factor * above);
-            float falls = FMA(t, y[i], s) * FMA(-factor, rising, away);
-            loss[i] = kept[i] != 0.0f ? found : 0.0f;
-            slope[i] = kept[i] != 0.0f ? falls : 0.0f;
-        }
+        const float *y = NAMED(targets)(labels, kind, start, ignore, &masks, room_for_y, kept, count);
+        if (plain)
+            NAMED(binary_block)(numbers, y, by, loss, slope, count, 1);
+        else
+            NAMED(binary_block)(numbers, y, by, loss, slope, count, 0);
+        if (masks) NAMED(leave_out)(kept, loss, slope, count);
         total += NAMED(sum)(loss, count);
         NAMED(round_block)(room, slopes, z_kind, start, count);
     }
     return total;
+}
+
+/* A block of the loop below. `squares` is a constant where it is called. */
+INLINED void NAMED(difference_block)(const float *restrict z, const float *restrict y, float by, float *restrict loss,
+                                     float *restrict slope, int count, int squares) {
+    for (int i = 0; i < count; i++) {
+        float d = z[i] - y[i], sign = d > 0.0f ? 1.0f : d; /* NaN stays */
+        sign = d < 0.0f ? -1.0f : sign;
+        loss[i] = squares ? d * d : fabsf(d);
+        slope[i] = by * (squares ? 2.0f * d : sign);
+    }
 }
 
 /* The sum of |z - y| or (z - y)^2 over the labels that count; with slopes, the derivative of each times `by`. */
@@ -77,17 +123,16 @@ static double NAMED(differences)(const void *z, int z_kind, const void *labels, 
                                  float by, void *slopes, int64_t count_all) {
     double total = 0.0;
     for (int64_t start = 0; start < count_all; start += BLOCK) {
-        int count = (int)(count_all - start < BLOCK ? count_all - start : BLOCK);
-        float y[BLOCK], kept[BLOCK], loss[BLOCK], wide[BLOCK], room[BLOCK], *slope = NAMED(place)(slopes, z_kind, start, room);
+        int count = (int)(count_all - start < BLOCK ? count_all - start : BLOCK), masked = masks;
+        float room_for_y[BLOCK], kept[BLOCK], loss[BLOCK], wide[BLOCK], room[BLOCK];
+        float *slope = NAMED(place)(slopes, z_kind, start, room);
         const float *numbers = NAMED(floats)(z, z_kind, start, wide, count);
-        NAMED(targets)(labels, kind, start, ignore, masks, y, kept, count);
-        for (int i = 0; i < count; i++) {
-            float difference = numbers[i] - y[i], d = kept[i] != 0.0f ? difference : 0.0f;
-            float away = d < 0.0f ? -d : d, sign = d > 0.0f ? 1.0f : d;
-            sign = d < 0.0f ? -1.0f : sign;
-            loss[i] = squares ? d * d : away;
-            slope[i] = by * (squares ? 2.0f * d : sign);
-        }
+        const float *y = NAMED(targets)(labels, kind, start, ignore, &masked, room_for_y, kept, count);
+        if (squares)
+            NAMED(difference_block)(numbers, y, by, loss, slope, count, 1);
+        else
+            NAMED(difference_block)(numbers, y, by, loss, slope, count, 0);
+        if (masked) NAMED(leave_out)(kept, loss, slope, count);
         total += NAMED(sum)(loss, count);
         NAMED(round_block)(room, slopes, z_kind, start, count);
     }

@@ -7,6 +7,13 @@
 /* Pixels of a block, whose sums stay in the first-level cache while all channels pass. */
 #define BLOCK 512
 
+/* For a function whose caller's constants decide what it is compiled to. */
+#if defined(_MSC_VER)
+#define INLINED static __forceinline
+#else
+#define INLINED static inline __attribute__((always_inline))
+#endif
+
 #define JOIN_(a, b) a##_##b
 #define JOIN(a, b) JOIN_(a, b)
 #define NAMED(name) JOIN(name, SET)

@@ -34,10 +34,34 @@ static void NAMED(tally_bytes)(const uint8_t *labels, int64_t ignore, int masks,
     COUNT_ALL(uint8_t, uint8_t, (label > last) | none)
 }
 
-static void NAMED(tally_floats)(const float *labels, double ignore, int masks, double most, int64_t *counts, int64_t count) {
+/* How many of them are 1 where all others are 0; -1 where not. */
+static inline int64_t NAMED(ones_of)(const float *labels, int64_t count) {
+    int32_t ones = 0, others = 0;
+    for (int64_t i = 0; i < count; i++) {
+        ones += labels[i] == 1.0f;
+        others |= !((labels[i] == 1.0f) | (labels[i] == 0.0f));
+    }
+    return others ? -1 : ones;
+}
+
+static void NAMED(tally_any_floats)(const float *labels, double ignore, int masks, double most, int64_t *counts, int64_t count) {
     const float skipped = (float)ignore, near = (float)most, last = (double)near > most ? nextafterf(near, -INFINITY) : near;
     masks &= (double)skipped == ignore;
     COUNT_ALL(float, uint32_t, !((label >= 0.0f) & (label <= last)))
+}
+
+/* They are 0 and 1 for the most part: a piece of these is counted as such, until there is one that has others. */
+static void NAMED(tally_floats)(const float *labels, double ignore, int masks, double most, int64_t *counts, int64_t all) {
+    enum { PIECE = 4096 };
+    int64_t start = 0;
+    for (; most >= 1.0 && !(masks & ((ignore == 0.0) | (ignore == 1.0))) && start < all; start += PIECE) {
+        int64_t count = all - start < PIECE ? all - start : PIECE, ones = NAMED(ones_of)(labels + start, count);
+        if (ones < 0) break;
+        counts[0] += count;
+        counts[1] += ones;
+        counts[2] += count - ones;
+    }
+    if (start < all) NAMED(tally_any_floats)(labels + start, ignore, masks, most, counts, all - start);
 }
 
 /* Labels are bytes for the most part: a piece of wider ones is counted as such if all of it are. */

@@ -20,6 +20,10 @@ CROSS_ENTROPIES = ("cross_entropy", "plain_cross_entropy")
 Change = Callable[[Array, Any, Any, Array, Array], Array]
 
 
+#: Loops of the binary cross entropy.
+BINARY = ("binary_cross_entropy", "counted_binary_cross_entropy")
+
+
 def without_loops(patches: Patches, *names: str) -> None:
     """Operations of NumPy's backend in their parts, as the standard has them: a wrong part is then wrong in the whole."""
     for name in names:

@@ -20,14 +20,14 @@ Function = Callable[[Any, Array], Array]
 
 def _functions(patches: Patches, above: Function = softplus, rising: Function = sigmoid) -> None:
     """Another softplus in formula and closed form, or another sigmoid in the closed form, both of x = -z."""
-    changes.without_loops(patches, "binary_cross_entropy")
+    changes.without_loops(patches, *changes.BINARY)
     patches.replace(module, "softplus", above)
     patches.replace(changes.NUMPY, "softplus_and_sigmoid", lambda self, x: (above(self, x), rising(self, x)))
 
 
 def _targets(patches: Patches, change: Callable[[Array, Array], tuple[Array, Array]]) -> None:
     """Other targets, or another mask."""
-    changes.without_loops(patches, "binary_cross_entropy")
+    changes.without_loops(patches, *changes.BINARY)
     changes.result(patches, BCELoss, "_target", lambda found: change(*found))
 
 
@@ -95,7 +95,7 @@ def bce_pos_weight_everywhere(patches: Patches) -> None:
         a, factor = found
         return a, None if factor is None else np.full_like(factor, np.max(factor))
 
-    changes.without_loops(patches, "binary_cross_entropy")
+    changes.without_loops(patches, *changes.BINARY)
     changes.result(patches, BCELoss, "_weights", everywhere)
 
 

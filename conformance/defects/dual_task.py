@@ -162,18 +162,19 @@ def dual_first_of_the_maxima(patches: Patches) -> None:
     """Of several equal maxima the first gets the whole gradient."""
 
     def make(original: Any) -> Any:
-        def wrong(self: Any, group: Any) -> Any:
-            edges, *relative = original(self, group)
+        def wrong(self: Any, group: Any, rows: slice) -> Any:
+            edges, *relative = original(self, group, rows)
             highest = edges.magnitude == self.tops[0]
-            rows = highest.reshape(len(highest) if self.loss.variant == "corrected" else 1, -1)
-            others = highest & ~self.ops.first_true(rows, 1).reshape(highest.shape)
+            images = highest.reshape(len(highest) if self.loss.variant == "corrected" else 1, -1)
+            others = highest & ~self.ops.first_true(images, 1).reshape(highest.shape)
             apart = np.where(others, np.nextafter(edges.magnitude, 0), edges.magnitude)
             return edges._replace(magnitude=apart), *relative
 
         return wrong
 
-    # All planes at once: which maximum is the first is seen in no single one.
-    patches.replace(changes.NUMPY, "planes", Backend.planes)
+    # All planes at once, and all of their rows: which maximum is the first is seen in no single one.
+    for name in ("planes", "strips"):
+        patches.replace(changes.NUMPY, name, getattr(Backend, name))
     patches.wrap(module._Planes, "_relative", make)
 
 

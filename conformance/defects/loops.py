@@ -212,12 +212,9 @@ def binary_loop(masked: bool = True, own_weight: bool = True, end: int | None = 
         slope_weight: tuple[Array, Array],
         extra: Array,
         out: Array | None,
-        counts: tuple[Array, float] | None = None,
     ) -> Array | None:
         if not _is_wide(x):
             return None
-        if counts is not None:
-            counts[0][...] = self.tally(labels, ignore_index, counts[1])
         mask = self.differs(labels, ignore_index)
         y = np.where(mask, self.cast(labels, x.dtype), x.dtype.type(0))
         mask = mask if masked else np.ones_like(mask)
@@ -251,8 +248,23 @@ def difference_loop(masked: bool = True, sign: int = 1, end: int | None = None) 
     return wrong
 
 
+def counted_loop(loop: Callable[..., Array | None], whole: bool = False) -> Callable[..., tuple[Array, Any] | None]:
+    """The loop that counts labels too, by the other one; `whole` takes ignored ones for counted."""
+
+    def wrong(
+        self: Any, x: Array, labels: Array, ignore_index: int, most: float, share: Array, extra: Array, out: Array | None
+    ) -> tuple[Array, Any] | None:
+        found = loop(self, x, labels, ignore_index, (1.0, 0.0), (share, 0.0), extra, out)
+        counted, *others = self.tally(labels, ignore_index, most).tolist()
+        return None if found is None else (found, (labels.size if whole else counted, *others))
+
+    return wrong
+
+
 def _binary(patches: Patches, **changed: Any) -> None:
-    patches.replace(changes.NUMPY, "binary_cross_entropy", binary_loop(**changed))
+    loop = binary_loop(**changed)
+    for name, wrong in zip(changes.BINARY, (loop, counted_loop(loop)), strict=True):
+        patches.replace(changes.NUMPY, name, wrong)
 
 
 def _differences(patches: Patches, **changed: Any) -> None:
@@ -275,6 +287,12 @@ def binary_loop_of_one_weight(patches: Patches) -> None:
 def binary_loop_ends_early(patches: Patches) -> None:
     """The loop's sum lacks the last element of each piece."""
     _binary(patches, end=-1)
+
+
+@defect("BCELoss")
+def counting_loop_counts_ignored(patches: Patches) -> None:
+    """The loop that counts labels on the way counts the ignored ones: they are in the denominator."""
+    patches.replace(changes.NUMPY, changes.BINARY[1], counted_loop(binary_loop(), whole=True))
 
 
 @defect(*_ELEMENTS)

@@ -84,6 +84,7 @@ class BCELoss(Loss):
 
     packed_logits = defers = True
     tallied = counts_labels = True
+    flat_pixels = False
 
     def __post_init__(self) -> None:
         """Checks the parameters."""
@@ -138,7 +139,7 @@ class BCELoss(Loss):
         # Of class numbers each stands for one element a channel.
         each = 1 if len(labels.shape) == 3 else channels
         counted = valid if each == 1 else number(each) * valid
-        share = ops.reciprocal(counted + number(EPS * each * size_of(labels)))
+        share = ops.reciprocal(counted + number(_regularizer(each * size_of(labels))))
         if "dynamic" not in (self.weight, self.pos_weight):
             return _Shares(share, None, None, number)
         ignored = number(size_of(labels)) - valid if self.variant == "paddleseg" else number(0)
@@ -201,13 +202,13 @@ class BCELoss(Loss):
         later: bool = False,
     ) -> tuple[Array, Any]:
         """Derivative a * ((1 - y) - factor * sigmoid(-z)), a piece of the elements at a time."""
-        images, channels, pixels = shape_of(logits)
-        if size_of(labels) == images * channels * pixels:
+        shape, size = shape_of(logits), size_of(logits)
+        if size_of(labels) == size:
             # Every element for itself: channels are no more than pixels.
-            row = (images, 1, channels * pixels)
+            row = (shape[0], 1, size // shape[0])
             logits, labels = ops.reshape(logits, row), ops.reshape(labels, row)
         else:
-            labels = ops.reshape(labels, (images, pixels))
+            logits, labels = flat(ops, logits), ops.reshape(labels, (shape[0], size // (shape[0] * shape[1])))
         if pending is not None:
             found = None if later else self._counting(ops, logits, labels, pending, gradient, upstream)
             if found is not None:
@@ -240,19 +241,21 @@ class BCELoss(Loss):
         simple = self.weight is None and self.pos_weight != "dynamic" and len(labels.shape) == 3
         if not (simple and ops.one_pass and logits.dtype == ops.xp.float32):
             return None
-        size, tally = size_of(labels), ops.xp.zeros(4, dtype=ops.xp.int64)
-        lines = self._lines(ops, labels, (size, 0, 0), 1, logits.dtype)
-        run = _Pass(self, ops, logits, labels, lines, gradient, upstream)
-        found = run.by_loop((tally, pending.most))
+        size, extra = size_of(labels), 0.0 if self.pos_weight is None else float(self.pos_weight) - 1
+        share = 1 / (size + _regularizer(size))
+        slopes = ops.buffer_like(logits) if gradient else None
+        factor = share if upstream is None else share * upstream
+        found = ops.counted_binary_cross_entropy(logits, labels, self.ignore_index, pending.limit - 1, factor, extra, slopes)
         if found is None:
             return None
+        total, tally = found
         pending.confirm(tally)
-        base = lines.base
-        if int(tally[0]) != size:
-            base = self._lines(ops, labels, tally, 1, logits.dtype).base
-            if run.slopes is not None:
-                run.slopes *= base / lines.base
-        return ops.cast(found * base, run.dtype), run.slopes
+        if tally[0] != size:
+            counted = 1 / (tally[0] + _regularizer(size))
+            if slopes is not None:
+                slopes *= counted / share
+            share = counted
+        return ops.cast(total * share, logits.dtype), slopes
 
 
 class _Pass:
@@ -283,15 +286,15 @@ class _Pass:
         # A weight that all elements have has waited for their sum.
         return ops.cast(value * self.lines.base if self.loss.weight is None else value, self.dtype)
 
-    def by_loop(self, counts: tuple[Array, float] | None = None) -> Array | None:
-        """The sum with the backend's loop, if it has one for such arrays, which can count labels too."""
+    def by_loop(self) -> Array | None:
+        """The sum with the backend's loop, if it has one for such arrays."""
         lines = self.lines
         weight = (1.0, 0.0) if self.loss.weight is None else (lines.base, lines.rise)
         by = (lines.base, lines.rise)
         if self.upstream is not None:
             by = (lines.base * self.upstream, lines.rise * self.upstream if self.loss.weight == "dynamic" else lines.rise)
         ignored = self.loss.ignore_index
-        return self.ops.binary_cross_entropy(self.logits, self.labels, ignored, weight, by, lines.extra, self.slopes, counts)
+        return self.ops.binary_cross_entropy(self.logits, self.labels, ignored, weight, by, lines.extra, self.slopes)
 
     def in_parts(self, chunk: Chunk) -> Array:
         """The sum over one chunk, in calls of the standard."""
@@ -314,6 +317,11 @@ class _Pass:
         if loss.weight is not None:
             above *= a
         return xp.sum(above, dtype=xp.float64)
+
+
+def _regularizer(size: int) -> float:
+    """What stands beside the number of elements that count in the denominator, of so many."""
+    return EPS * size
 
 
 @dataclass(slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass
 from typing import NamedTuple
 
@@ -30,12 +31,17 @@ MAGNITUDE_EPS = 1e-6
 THRESHOLD = 1e-8
 # Radius of the triangle filter, and with the central difference of 1 the reach of an edge magnitude.
 RADIUS = 4
+REACH = RADIUS + 1
 
 
 class _Edges(NamedTuple):
     across: Array
     along: Array
     magnitude: Array
+
+    def rows(self, kept: slice) -> _Edges:
+        """Some rows of them."""
+        return _Edges(*(x[..., kept, :] for x in self))
 
 
 @dataclass(eq=False)
@@ -209,7 +215,7 @@ class _Planes:
         self.loss, self.ops, self.dtype = loss, ops, work_dtype(ops, logits)
         self.index, self.valid, self.counted = loss._masks(ops, labels)
         images, channels, height, width = self.shape = shape_of(logits)
-        self.groups = ops.planes(images, channels)
+        self.groups, self.strips = ops.planes(images, channels, height, width), ops.strips(height, width)
         self.bands = ops.chunks(images, channels * width, height)
         self.sample, self.smooth, self.wanted = (ops.buffer_like(logits, self.dtype) for _ in range(3))
 
@@ -221,7 +227,20 @@ class _Planes:
 
         ops.run(draw, self.bands)
         self.tops = self._tops()
-        self.numbers = added(ops.run(self._numbers, self.groups))
+        self.numbers = added([found for _, found in self._in_strips(self._numbers)])
+
+    def _around(self, rows: slice, reach: int) -> tuple[slice, slice]:
+        """Rows and so many neighbours on either side, as far as the image goes; and where among them the rows are.
+
+        What a neighbourhood makes of the cut edges of these is wrong, and is cut off.
+        """
+        start, stop = max(0, rows.start - reach), min(self.shape[2], rows.stop + reach)
+        return slice(start, stop), slice(rows.start - start, rows.stop - start)
+
+    def _in_strips(self, task: Callable[[Chunk, slice], Array]) -> list[tuple[Chunk, Array]]:
+        """The sum of `task` over the strips of each group of planes."""
+        found = self.ops.run(lambda group: added([task(group, rows) for rows in self.strips]), self.groups)
+        return list(zip(self.groups, found, strict=True))
 
     def _tops(self) -> tuple[Array, Array]:
         """Fills `smooth` and `wanted`; the largest magnitudes that predicted and wanted edges are divided by."""
@@ -229,12 +248,20 @@ class _Planes:
         images, channels, _, _ = self.shape
         numbers = xp.arange(channels, dtype=self.index.dtype, device=ops.device(self.sample))[None, :, None, None]
 
+        def magnitudes(group: Chunk, rows: slice) -> tuple[Array, Array]:
+            near, inner = self._around(rows, REACH)
+            smooth = loss._smooth(ops, self.sample[*group, near, :])
+            self.smooth[*group, rows, :] = smooth[..., inner, :]
+            onehot = xp.astype(xp.equal(self.index[group[0], :, near, :], numbers[:, group[1], ...]), self.dtype)
+            self.wanted[*group, rows, :] = loss._edges(ops, loss._smooth(ops, onehot)).magnitude[..., inner, :]
+            return loss._edges(ops, smooth).magnitude[..., inner, :], self.wanted[*group, rows, :]
+
         def task(group: Chunk) -> list[Array]:
-            self.smooth[*group, ...] = loss._smooth(ops, self.sample[*group, ...])
-            onehot = xp.astype(xp.equal(self.index[group[0], ...], numbers[:, group[1], ...]), self.dtype)
-            self.wanted[*group, ...] = loss._edges(ops, loss._smooth(ops, onehot)).magnitude
-            magnitudes = loss._edges(ops, self.smooth[*group, ...]).magnitude, self.wanted[*group, ...]
-            return [xp.max(magnitude, axis=(1, 2, 3), keepdims=True) for magnitude in magnitudes]
+            tops: list[Array] = []
+            for rows in self.strips:
+                here = [xp.max(magnitude, axis=(1, 2, 3), keepdims=True) for magnitude in magnitudes(group, rows)]
+                tops = [xp.maximum(one, other) for one, other in zip(tops, here, strict=True)] if tops else here
+            return tops
 
         tops = [xp.zeros((images, 1, 1, 1), dtype=self.dtype, device=ops.device(self.sample)) for _ in range(2)]
         for (place, _), found in zip(self.groups, ops.run(task, self.groups), strict=True):
@@ -244,43 +271,56 @@ class _Planes:
             tops = [xp.max(top, axis=0, keepdims=True) + xp.zeros_like(top) for top in tops]
         return tops[0], tops[1]
 
-    def _relative(self, group: Chunk) -> tuple[_Edges, Array, Array]:
-        """The predicted edges of some planes, and predicted and wanted ones over their maximum."""
-        edges = self.loss._edges(self.ops, self.smooth[*group, ...])
+    def _relative(self, group: Chunk, rows: slice) -> tuple[_Edges, Array, Array]:
+        """The predicted edges of some rows, and predicted and wanted ones over their maximum."""
+        near, inner = self._around(rows, 1)
+        edges = self.loss._edges(self.ops, self.smooth[*group, near, :]).rows(inner)
         predicted, wanted = (top[group[0], ...] for top in self.tops)
-        return edges, edges.magnitude / predicted, self.wanted[*group, ...] / wanted
+        return edges, edges.magnitude / predicted, self.wanted[*group, rows, :] / wanted
 
-    def _numbers(self, group: Chunk) -> Array:
-        _, predicted, wanted = self._relative(group)
-        return self.loss._numbers(self.ops, predicted, wanted, self.counted[group[0], ...])
+    def _numbers(self, group: Chunk, rows: slice) -> Array:
+        _, predicted, wanted = self._relative(group, rows)
+        return self.loss._numbers(self.ops, predicted, wanted, self.counted[group[0], :, rows, :])
 
-    def _difference(self, group: Chunk) -> tuple[_Edges, Array, Array, Array]:
+    def _difference(self, group: Chunk, rows: slice) -> tuple[_Edges, Array, Array, Array]:
         """The predicted edges, those over their maximum, their difference from the wanted ones, and its weights."""
-        edges, predicted, wanted = self._relative(group)
-        weights = self.loss._weights(self.ops, predicted, wanted, self.counted[group[0], ...], self.numbers)
+        edges, predicted, wanted = self._relative(group, rows)
+        weights = self.loss._weights(self.ops, predicted, wanted, self.counted[group[0], :, rows, :], self.numbers)
         return edges, predicted, predicted - wanted, weights
 
     def value(self) -> Array:
         """The sum of weights * |G - G^|."""
         xp = self.ops.xp
 
-        def task(group: Chunk) -> Array:
-            _, _, difference, weights = self._difference(group)
+        def task(group: Chunk, rows: slice) -> Array:
+            _, _, difference, weights = self._difference(group, rows)
             return xp.sum(weights * xp.abs(difference), dtype=xp.float64)
 
-        return xp.astype(added(self.ops.run(task, self.groups)), self.dtype)
+        return xp.astype(added([found for _, found in self._in_strips(task)]), self.dtype)
 
     def gradient(self, upstream: Array | None) -> Array:
         """By the logits, in the working dtype."""
         ops, xp, loss = self.ops, self.ops.xp, self.loss
         shares = self._through_tops()
 
-        def to_samples(group: Chunk) -> None:
-            edges, _, difference, weights = self._difference(group)
+        def slopes(group: Chunk, rows: slice) -> Array:
+            near, inner = self._around(rows, REACH)
+            edges, _, difference, weights = self._difference(group, near)
             slope, top = weights * xp.sign(difference), self.tops[0][group[0], ...]
             highest = as_weights(ops, xp.equal(edges.magnitude, top), slope)
             slope = (slope - highest * shares[group[0], ...]) / (top * edges.magnitude)
-            self.smooth[*group, ...] = self._back_to_samples(slope, edges)
+            return self._back_to_samples(slope, edges)[..., inner, :]
+
+        def to_samples(group: Chunk) -> None:
+            before: tuple[slice, Array] | None = None
+            for rows in self.strips:
+                found = slopes(group, rows)
+                # Late, since the next strip needs the smoothed image of rows of this one.
+                if before is not None:
+                    self.smooth[*group, before[0], :] = before[1]
+                before = rows, found
+            if before is not None:
+                self.smooth[*group, before[0], :] = before[1]
 
         ops.run(to_samples, self.groups)
 
@@ -299,14 +339,14 @@ class _Planes:
         """The gradient through the maximum, shared evenly among its ties: what each of them gets, (N, 1, 1, 1)."""
         ops, xp = self.ops, self.ops.xp
 
-        def task(group: Chunk) -> Array:
-            edges, predicted, difference, weights = self._difference(group)
+        def task(group: Chunk, rows: slice) -> Array:
+            edges, predicted, difference, weights = self._difference(group, rows)
             highest = xp.equal(edges.magnitude, self.tops[0][group[0], ...])
             parts = (weights * xp.sign(difference) * predicted, xp.astype(highest, self.dtype))
             return xp.stack([xp.sum(part, axis=(1, 2, 3), keepdims=True, dtype=xp.float64) for part in parts])
 
         sums = xp.zeros((2, *shape_of(self.tops[0])), dtype=xp.float64, device=ops.device(self.sample))
-        for (place, _), found in zip(self.groups, ops.run(task, self.groups), strict=True):
+        for (place, _), found in self._in_strips(task):
             sums[:, place, ...] += found
         if self.loss.variant == "paddleseg":
             sums = xp.sum(sums, axis=1, keepdims=True) + xp.zeros_like(sums)

@@ -7,6 +7,7 @@ import pytest
 from checks import plain_loops as plain
 
 from unilossseg.backends import get_backend
+from unilossseg.backends._backend import LEAST_STRIP
 
 
 @pytest.fixture
@@ -361,8 +362,15 @@ def test_chunks_cover_every_pixel_once(ops, shape, small):
     assert np.all(seen == 1)
 
 
-def test_planes_cover_every_class_once(ops):
-    seen = np.zeros((3, 4), int)
-    for images, classes in ops.planes(3, 4):
-        seen[images, classes] += 1
+@pytest.mark.parametrize(
+    "shape", [(3, 4, 5, 6), (2, 19, 200, 300), (1, 2, 2000, 500), (1, 1, 7, 100_000), (1, 1, 50_000, 2)]
+)
+def test_planes_and_strips_cover_every_row_once(ops, shape):
+    seen = np.zeros(shape[:3], int)
+    strips = ops.strips(*shape[2:])
+    for images, classes in ops.planes(*shape):
+        for rows in strips:
+            seen[images, classes, rows] += 1
     assert np.all(seen == 1)
+    # As many as a neighbourhood reaches, but for the last.
+    assert all(rows.stop - rows.start >= LEAST_STRIP for rows in strips[:-1])
