@@ -164,10 +164,18 @@ class CompiledBackend(NumPyBackend):
         self, x: Array, labels: Array, ignore_index: int | None, squares: bool, share: Array, out: Array | None
     ) -> Array | None:
         """One pass."""
+        found = self.counted_differences(x, labels, ignore_index, squares, share, out)
+        return None if found is None else found[0]
+
+    def counted_differences(
+        self, x: Array, labels: Array, ignore_index: int | None, squares: bool, share: Array, out: Array | None
+    ) -> tuple[Array, int] | None:
+        """One pass."""
         if not (_are_elements(x, labels, out) and (ignore_index is None or _is_exact(ignore_index))):
             return None
-        z, y, slopes = _bits(x), _bits(labels), _bits(out)
-        return np.float64(_loops.differences(z, y, slopes, ignore_index, squares, float(share), _threads.threads_here()))
+        z, y, slopes, threads = _bits(x), _bits(labels), _bits(out), _threads.threads_here()
+        found, left_out = _loops.differences(z, y, slopes, ignore_index, squares, float(share), threads)
+        return np.float64(found), x.size - left_out
 
     def softplus_and_sigmoid(self, x: Array) -> tuple[Array, Array]:
         """One pass."""

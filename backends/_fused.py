@@ -163,6 +163,12 @@ class FusedOperations:
         """
         return None
 
+    def counted_differences(
+        self, x: Array, labels: Array, ignore_index: int | None, squares: bool, share: Array, out: Array | None
+    ) -> tuple[Array, int] | None:
+        """`differences`, and how many labels count, from the same pass."""
+        return None
+
     def softplus_and_sigmoid(self, x: Array) -> tuple[Array, Array]:
         """log(1 + exp(x)) and its derivative from one exponential."""
         xp = self.xp

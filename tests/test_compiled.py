@@ -259,7 +259,10 @@ def test_sums_of_whole_losses(rng, pixels, dtype):
         for squares in (False, True):
             exact = plain.differences(x, labels, ignored, squares, 0.125)
             for z, out in ((x, None), (x, np.empty_like(x)), (strided(x), room)):
-                near(COMPILED.differences(z, labels, ignored, squares, np.float32(0.125), out), exact[0], 4, scale=0)
+                found, counted = COMPILED.counted_differences(z, labels, ignored, squares, np.float32(0.125), out)
+                assert counted == (labels.size if ignored is None else np.sum(labels != ignored))
+                assert found == COMPILED.differences(z, labels, ignored, squares, np.float32(0.125), None)
+                near(found, exact[0], 4, scale=0)
                 if out is not None:
                     near(out, exact[1], 4, scale=0)
 

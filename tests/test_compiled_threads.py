@@ -35,7 +35,7 @@ def results(threads, arrays):
     yield _loops.binary_cross_entropy(z, y, slopes, 2, 0.5, 0.25, 3.0, 2.0, -0.75, threads, None)[0]
     yield slopes.copy()
     for squares in (False, True):
-        yield _loops.differences(z, y, slopes, 2, squares, 0.5, threads)
+        yield _loops.differences(z, y, slopes, 2, squares, 0.5, threads)[0]
         yield slopes.copy()
     _loops.tally(y, counts, 2, 1, threads)
     yield counts

@@ -115,11 +115,17 @@ COPIES = {
     "hinge errors": ("LovaszHingeLoss", NUMPY, "hinge_errors", lovasz.hinge_errors),
     "plain loop": ("CrossEntropyLoss", NUMPY, "plain_cross_entropy", loops.plain_loop),
     "binary loop": ("BCELoss", NUMPY, "binary_cross_entropy", loops.binary_loop),
-    "counting loop": (
+    "counting binary loop": (
         "BCELoss",
         NUMPY,
         "counted_binary_cross_entropy",
-        lambda: loops.counted_loop(loops.binary_loop()),
+        lambda: loops.counted_binary(loops.binary_loop()),
+    ),
+    "counting loop of distances": (
+        "L1Loss",
+        NUMPY,
+        "counted_differences",
+        lambda: loops.counted_differences(loops.difference_loop()),
     ),
     "loop of distances": ("L1Loss", NUMPY, "differences", loops.difference_loop),
     "loop of squares": ("MSELoss", NUMPY, "differences", loops.difference_loop),
@@ -132,7 +138,7 @@ def test_a_copy_without_its_change_conforms(name, tmp_path, monkeypatch):
     monkeypatch.setattr(owner, attribute, copy())
     numpy = FRAMEWORKS["numpy"]("numpy")
     # Labels are counted on the way in float32 alone.
-    for number, case in enumerate(selected([loss], "float32" if name == "counting loop" else "float64")):
+    for number, case in enumerate(selected([loss], "float32" if name.startswith("counting") else "float64")):
         item = Prepared(number, case, tmp_path)
         for outcome in numpy.run(item.request("numpy"), dict(case.arrays)).values():
             verdict = judge(case, outcome, item.reference())

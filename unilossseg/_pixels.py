@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from unilossseg.backends import Array, Backend
+from unilossseg.backends._backend import Chunk
 
 
 @dataclass(frozen=True)
@@ -105,6 +106,16 @@ def in_one_pass(
     """Value and gradient by `compute(gradient, upstream)`; a gradient that is wanted later takes another pass."""
     value, slopes = compute(gradient, upstream)
     return value, (lambda upstream: compute(True, upstream)[1]) if later else slopes
+
+
+def rescale(ops: Backend, x: Array, factor: float) -> None:
+    """x * factor in the place of x, an array in one piece."""
+    row = ops.reshape(x, (1, 1, size_of(x)))
+
+    def task(chunk: Chunk) -> None:
+        row[0, 0, chunk[1]] *= factor
+
+    ops.run(task, ops.chunks(1, 1, size_of(x), small=True))
 
 
 def average(ops: Backend, x: Array) -> Array:

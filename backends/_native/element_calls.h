@@ -104,7 +104,7 @@ typedef struct {
     const float *by;
     double ignore, most, *sums;
     int64_t row, step, per_row;
-    /* Where labels are counted too, as `tally` does. */
+    /* What `tally` counts, where that is wanted; or how many labels do not count. */
     Atomic *counts;
     int count, masks, squares;
 } Elements;
@@ -140,16 +140,18 @@ static void binary_piece(void *data, int64_t piece, int seat) {
 static void difference_piece(void *data, int64_t piece, int seat) {
     const Elements *job = data;
     Stretch p = elements_of(job, piece);
+    int64_t left_out = 0;
     job->sums[piece] = loops->differences(p.z, job->arrays[0].kind, p.labels, job->arrays[1].kind, job->ignore, job->masks,
-                                          job->squares, *job->by, p.slopes, p.count);
+                                          job->squares, *job->by, p.slopes, p.count, &left_out);
+    if (left_out) (void)ADD(job->counts, left_out);
 }
 
-/* Takes the arrays, does the work, and returns the sum. */
-static PyObject *over_elements(PyObject *const *args, Work work, Elements *job, PyObject *threads) {
+/* Takes the arrays, the labels of some kinds alone, does the work, and returns the sum. */
+static PyObject *over_elements(PyObject *const *args, int kinds, Work work, Elements *job, PyObject *threads) {
     Array a[3];
     int seats = seats_of(threads), whole = 1;
     if (!seats || !take_elements(args, a, &job->count)) return NULL;
-    if (job->counts && !(a[1].kind & COUNTED)) {
+    if (!(a[1].kind & kinds)) {
         PyErr_SetString(PyExc_ValueError, "labels has a dtype that this operation does not take");
         return finish(a, job->count);
     }
@@ -182,19 +184,21 @@ static PyObject *binary_cross_entropy(PyObject *self, PyObject *const *args, Py_
         job.most = label_of(args[10]);
         job.counts = counts;
     }
-    PyObject *sum = PyErr_Occurred() ? NULL : over_elements(args, binary_piece, &job, args[9]);
+    PyObject *sum = PyErr_Occurred() ? NULL : over_elements(args, job.counts ? COUNTED : ~0, binary_piece, &job, args[9]);
     if (!sum) return NULL;
     if (!job.counts) return Py_BuildValue("(NO)", sum, Py_None);
     return Py_BuildValue("(N(LLLL))", sum, (long long)counts[0], (long long)counts[1], (long long)counts[2], (long long)counts[3]);
 }
 
-/* differences(z, labels, slopes or None, ignore_index or None, squares, by, threads): the sum */
+/* differences(z, labels, slopes or None, ignore_index or None, squares, by, threads): the sum, and how many labels do not count */
 static PyObject *differences(PyObject *self, PyObject *const *args, Py_ssize_t given) {
     if (given != 7) return PyErr_Format(PyExc_TypeError, "expected 7 arguments (got %zd)", given);
     float by = (float)PyFloat_AsDouble(args[5]);
-    Elements job = {.by = &by, .masks = args[3] != Py_None, .squares = PyObject_IsTrue(args[4])};
+    Atomic left_out = 0;
+    Elements job = {.by = &by, .counts = &left_out, .masks = args[3] != Py_None, .squares = PyObject_IsTrue(args[4])};
     if (job.masks && !PyErr_Occurred()) job.ignore = label_of(args[3]);
-    return PyErr_Occurred() ? NULL : over_elements(args, difference_piece, &job, args[6]);
+    PyObject *sum = PyErr_Occurred() ? NULL : over_elements(args, ~0, difference_piece, &job, args[6]);
+    return sum ? Py_BuildValue("(NL)", sum, (long long)left_out) : NULL;
 }
 
 typedef struct {

@@ -62,12 +62,15 @@ static inline const float *NAMED(targets)(const void *labels, int kind, int64_t 
     return y;
 }
 
-/* What is not counted becomes 0. Afterwards: in the loop that computes it, it would make branches. */
-static inline void NAMED(leave_out)(const float *restrict kept, float *restrict loss, float *restrict slope, int count) {
+/* What is not counted becomes 0; the number of those. Afterwards: in the loop that computes it, it would make branches. */
+static inline int NAMED(leave_out)(const float *restrict kept, float *restrict loss, float *restrict slope, int count) {
+    int left_out = 0;
     for (int i = 0; i < count; i++) {
         loss[i] = kept[i] != 0.0f ? loss[i] : 0.0f;
         slope[i] = kept[i] != 0.0f ? slope[i] : 0.0f;
+        left_out += kept[i] == 0.0f;
     }
+    return left_out;
 }
 
 /* A block of the loop below. `plain`, where w, g and t are 0, is a constant where it is called. */
@@ -118,9 +121,10 @@ INLINED void NAMED(difference_block)(const float *restrict z, const float *restr
     }
 }
 
-/* The sum of |z - y| or (z - y)^2 over the labels that count; with slopes, the derivative of each times `by`. */
+/* The sum of |z - y| or (z - y)^2 over the labels that count; with slopes, the derivative of each times `by`. How many do not count
+ * is added to `left_out`. */
 static double NAMED(differences)(const void *z, int z_kind, const void *labels, int kind, double ignore, int masks, int squares,
-                                 float by, void *slopes, int64_t count_all) {
+                                 float by, void *slopes, int64_t count_all, int64_t *left_out) {
     double total = 0.0;
     for (int64_t start = 0; start < count_all; start += BLOCK) {
         int count = (int)(count_all - start < BLOCK ? count_all - start : BLOCK), masked = masks;
@@ -132,7 +136,7 @@ static double NAMED(differences)(const void *z, int z_kind, const void *labels, 
             NAMED(difference_block)(numbers, y, by, loss, slope, count, 1);
         else
             NAMED(difference_block)(numbers, y, by, loss, slope, count, 0);
-        if (masked) NAMED(leave_out)(kept, loss, slope, count);
+        if (masked) *left_out += NAMED(leave_out)(kept, loss, slope, count);
         total += NAMED(sum)(loss, count);
         NAMED(round_block)(room, slopes, z_kind, start, count);
     }

@@ -27,7 +27,7 @@ typedef struct {
     int64_t (*plain_cross_entropy)(const float *, int64_t, const void *, int, int64_t, const float *, float, float *, int64_t, int64_t,
                                    int64_t, double *);
     double (*binary_cross_entropy)(const void *, int, const void *, int, double, const float *, void *, int64_t);
-    double (*differences)(const void *, int, const void *, int, double, int, int, float, void *, int64_t);
+    double (*differences)(const void *, int, const void *, int, double, int, int, float, void *, int64_t, int64_t *);
     void (*through_softmax)(const float *, int64_t, const float *, int64_t, const float *, float *, float *, int64_t, int64_t,
                             int64_t);
     int64_t (*through_softmax_by_class)(const float *, int64_t, const void *, int, const float *, const float *, const float *,

@@ -20,8 +20,9 @@ CROSS_ENTROPIES = ("cross_entropy", "plain_cross_entropy")
 Change = Callable[[Array, Any, Any, Array, Array], Array]
 
 
-#: Loops of the binary cross entropy.
+#: Loops of the binary cross entropy and of the differences, each without and with a count of the labels.
 BINARY = ("binary_cross_entropy", "counted_binary_cross_entropy")
+DIFFERENCES = ("differences", "counted_differences")
 
 
 def without_loops(patches: Patches, *names: str) -> None:

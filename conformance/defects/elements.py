@@ -31,7 +31,7 @@ def l1_kink(patches: Patches) -> None:
 @defect("L1Loss")
 def l1_sign(patches: Patches) -> None:
     """The derivative of |x| has the wrong sign."""
-    changes.without_loops(patches, "differences")
+    changes.without_loops(patches, *changes.DIFFERENCES)
     changes.result(patches, L1Loss, "derivative", operator.neg)
 
 
@@ -43,7 +43,7 @@ def l1_smooth(patches: Patches) -> None:
         far = np.abs(difference)
         return np.where(far < 1e-3, far * far / 2e-3, far - 0.5e-3)
 
-    changes.without_loops(patches, "differences")
+    changes.without_loops(patches, *changes.DIFFERENCES)
     patches.replace(L1Loss, "distance", distance)
     patches.replace(L1Loss, "derivative", lambda self, ops, difference: np.clip(difference / 1e-3, -1, 1))
 
@@ -51,14 +51,14 @@ def l1_smooth(patches: Patches) -> None:
 @defect("MSELoss")
 def mse_derivative_without_two(patches: Patches) -> None:
     """The derivative of x^2 is x."""
-    changes.without_loops(patches, "differences")
+    changes.without_loops(patches, *changes.DIFFERENCES)
     changes.result(patches, MSELoss, "derivative", lambda slope: slope / 2)
 
 
 @defect("MSELoss")
 def mse_halved(patches: Patches) -> None:
     """Half of the square."""
-    changes.without_loops(patches, "differences")
+    changes.without_loops(patches, *changes.DIFFERENCES)
     for name in ("distance", "derivative"):
         changes.result(patches, MSELoss, name, lambda found: found / 2)
 

@@ -248,8 +248,8 @@ def difference_loop(masked: bool = True, sign: int = 1, end: int | None = None) 
     return wrong
 
 
-def counted_loop(loop: Callable[..., Array | None], whole: bool = False) -> Callable[..., tuple[Array, Any] | None]:
-    """The loop that counts labels too, by the other one; `whole` takes ignored ones for counted."""
+def counted_binary(loop: Callable[..., Array | None], whole: bool = False) -> Callable[..., tuple[Array, Any] | None]:
+    """The loop of the binary cross entropy that counts labels too, by the other one; `whole` counts ignored ones."""
 
     def wrong(
         self: Any, x: Array, labels: Array, ignore_index: int, most: float, share: Array, extra: Array, out: Array | None
@@ -261,14 +261,29 @@ def counted_loop(loop: Callable[..., Array | None], whole: bool = False) -> Call
     return wrong
 
 
+def counted_differences(loop: Callable[..., Array | None], whole: bool = False) -> Callable[..., tuple[Array, int] | None]:
+    """The loop of the differences that counts labels too, likewise."""
+
+    def wrong(
+        self: Any, x: Array, labels: Array, ignore_index: int | None, squares: bool, share: Array, out: Array | None
+    ) -> tuple[Array, int] | None:
+        found = loop(self, x, labels, ignore_index, squares, share, out)
+        counted = labels.size if whole or ignore_index is None else np.sum(self.differs(labels, ignore_index))
+        return None if found is None else (found, int(counted))
+
+    return wrong
+
+
 def _binary(patches: Patches, **changed: Any) -> None:
     loop = binary_loop(**changed)
-    for name, wrong in zip(changes.BINARY, (loop, counted_loop(loop)), strict=True):
+    for name, wrong in zip(changes.BINARY, (loop, counted_binary(loop)), strict=True):
         patches.replace(changes.NUMPY, name, wrong)
 
 
 def _differences(patches: Patches, **changed: Any) -> None:
-    patches.replace(changes.NUMPY, "differences", difference_loop(**changed))
+    loop = difference_loop(**changed)
+    for name, wrong in zip(changes.DIFFERENCES, (loop, counted_differences(loop)), strict=True):
+        patches.replace(changes.NUMPY, name, wrong)
 
 
 @defect("BCELoss")
@@ -290,9 +305,15 @@ def binary_loop_ends_early(patches: Patches) -> None:
 
 
 @defect("BCELoss")
-def counting_loop_counts_ignored(patches: Patches) -> None:
+def counting_binary_loop_counts_ignored(patches: Patches) -> None:
     """The loop that counts labels on the way counts the ignored ones: they are in the denominator."""
-    patches.replace(changes.NUMPY, changes.BINARY[1], counted_loop(binary_loop(), whole=True))
+    patches.replace(changes.NUMPY, changes.BINARY[1], counted_binary(binary_loop(), whole=True))
+
+
+@defect(*_ELEMENTS)
+def counting_difference_loop_counts_ignored(patches: Patches) -> None:
+    """The same of the differences."""
+    patches.replace(changes.NUMPY, changes.DIFFERENCES[1], counted_differences(difference_loop(), whole=True))
 
 
 @defect(*_ELEMENTS)

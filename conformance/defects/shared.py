@@ -83,7 +83,7 @@ def ignored_number_fixed(patches: Patches) -> None:
 
     for place in (bce, regression):
         changes.argument(patches, place, "differs", 2, lambda number: 255)
-    for name in (*changes.BINARY, "differences"):
+    for name in (*changes.BINARY, *changes.DIFFERENCES):
         changes.argument(patches, changes.NUMPY, name, 3, lambda number: None if number is None else 255)
 
 
@@ -128,7 +128,7 @@ def _sums(patches: Patches, change: Any) -> None:
         return lambda x, **rest: change(original, x, **rest)
 
     right = BACKEND.xp.sum
-    sums = ("plain_cross_entropy", *changes.BINARY, "differences", "lovasz")
+    sums = ("plain_cross_entropy", *changes.BINARY, *changes.DIFFERENCES, "lovasz")
     changes.without_loops(patches, *sums, *changes.SOFTMAXES)
     patches.everywhere(
         _pixels,

@@ -15,6 +15,7 @@ from unilossseg._pixels import (
     in_one_pass,
     keep_where,
     numbers_of,
+    rescale,
     shape_of,
     size_of,
     softplus,
@@ -253,7 +254,7 @@ class BCELoss(Loss):
         if tally[0] != size:
             counted = 1 / (tally[0] + _regularizer(size))
             if slopes is not None:
-                slopes *= counted / share
+                rescale(ops, slopes, counted / share)
             share = counted
         return ops.cast(total * share, logits.dtype), slopes
 

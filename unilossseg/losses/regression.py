@@ -18,6 +18,7 @@ from unilossseg._pixels import (
     keep_where,
     numbers_like,
     numbers_of,
+    rescale,
     shape_of,
     size_of,
     total,
@@ -101,6 +102,9 @@ class ElementLoss(Loss):
         later: bool = False,
     ) -> tuple[Array, Any]:
         """Derivative a * e'(z - y), a piece of the elements at a time."""
+        found = None if later else self._counting(ops, logits, labels, gradient, upstream)
+        if found is not None:
+            return found
         share = self._counted_share(ops, labels, work_dtype(ops, logits))
 
         def one_pass(gradient: bool, upstream: Array | None) -> tuple[Array, Array | None]:
@@ -110,13 +114,37 @@ class ElementLoss(Loss):
 
         return in_one_pass(one_pass, gradient, upstream, later)
 
+    def _counting(
+        self, ops: Backend, logits: Array, labels: Array, gradient: bool, upstream: Array | None
+    ) -> tuple[Array, Array | None] | None:
+        """In one pass that counts the labels too: as if all of them counted, and the gradient mended where not all do.
+
+        None where no share depends on the count, where the backend has no such loop, and for half precision, whose gradient
+        is rounded once.
+        """
+        if not (self.reduction == "mean" and self.masks() and ops.one_pass and logits.dtype == ops.xp.float32):
+            return None
+        (z, y), size = _rows(ops, logits, labels), size_of(logits)
+        share = self._share(1.0, size, float)
+        slopes = ops.buffer_like(z) if gradient else None
+        factor = share if upstream is None else share * upstream
+        ignored = self.ignore_index  # type: ignore[attr-defined]
+        found = ops.counted_differences(z, y, ignored, self.squares, factor, slopes)
+        if found is None:
+            return None
+        sum_, counted = found
+        if counted != size:
+            mended = self._share(counted / size, size, float)
+            if slopes is not None:
+                rescale(ops, slopes, mended / share)
+            share = mended
+        return ops.cast(share * sum_, logits.dtype), slopes
+
     def _by_loop(
         self, ops: Backend, logits: Array, labels: Array, share: Any, gradient: bool, upstream: Array | None
     ) -> tuple[Array, Array | None] | None:
         """With the backend's loop, if it has one for such arrays: what is part of a larger one is read row by row."""
-        shape = shape_of(logits)
-        rows = (*shape[:2], math.prod(shape[2:])) if len(shape) > 2 else (1, 1, math.prod(shape))
-        z, y = ops.reshape(logits, rows), ops.reshape(labels, rows)
+        z, y = _rows(ops, logits, labels)
         slopes = ops.buffer_like(z) if gradient else None
         ignored = self.ignore_index if self.masks() else None  # type: ignore[attr-defined]
         found = ops.differences(z, y, ignored, self.squares, share if upstream is None else share * upstream, slopes)
@@ -167,6 +195,13 @@ class ElementLoss(Loss):
             # What else a tally counts would be passes of their own.
             counted = xp.astype(xp.astype(ops.count(self._mask(ops, labels)), xp.float64) / size, dtype)
         return self._share(counted, size, float if isinstance(counted, float) else numbers_like(ops, counted))
+
+
+def _rows(ops: Backend, logits: Array, labels: Array) -> tuple[Array, Array]:
+    """Both as loops take them, row by row where they are part of something larger."""
+    shape = shape_of(logits)
+    rows = (*shape[:2], math.prod(shape[2:])) if len(shape) > 2 else (1, 1, math.prod(shape))
+    return ops.reshape(logits, rows), ops.reshape(labels, rows)
 
 
 @dataclass(eq=False)
