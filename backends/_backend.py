@@ -201,6 +201,12 @@ class Backend(FusedOperations):
         step = max(1, LARGE_CHUNK // max(1, channels * images))
         return [(slice(0, images), slice(a, min(a + step, pixels))) for a in range(0, pixels, step)]
 
+    def class_chunks(self, x: Array) -> Sequence[Chunk]:
+        """`chunks` of x (N, C, S) for operations on a pixel and its class, which a backend may share out among its threads:
+        `cross_entropy`, `softmax_totals`, `through_softmax_by_class`.
+        """
+        return self.chunks(*(int(length) for length in x.shape))
+
     def class_groups(self, channels: int, pixels: int) -> Sequence[slice]:
         """Slices of the channels that are sorted by one task."""
         return [slice(c, c + 1) for c in range(channels)]

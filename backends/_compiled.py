@@ -39,6 +39,12 @@ class CompiledBackend(NumPyBackend):
             return super().chunks(images, channels, pixels)
         return self.pieces(images, pixels, 5 * _threads.CHUNK_ELEMENTS // 4 // (channels + _PER_PIXEL))
 
+    def class_chunks(self, x: Array) -> Sequence[Chunk]:
+        """All at once, where the loops share themselves out."""
+        if _are_pixels(x):
+            return [(slice(0, x.shape[0]), slice(0, x.shape[2]))]
+        return super().class_chunks(x)
+
     def cast(self, x: Array, dtype: Any) -> Array:
         """Half precision to float32 and back: NumPy converts float16 number by number, twenty times as slowly."""
         if dtype == np.float32 and x.dtype in _HALF and _has_rows(x):
@@ -66,12 +72,12 @@ class CompiledBackend(NumPyBackend):
         """One pass, a block of pixels at a time."""
         if not (_are_pixels(x) and _indexes(index)):
             return super().cross_entropy(x, index, weights, out)
-        losses = SHELF.empty(index.shape, np.float32)
+        losses, threads = SHELF.empty(index.shape, np.float32), _threads.threads_here()
         if weights is None:
-            _loops.cross_entropy(_bits(x), index, losses)
+            _loops.cross_entropy(_bits(x), index, losses, None, None, threads)
             return losses, None
         out = _room(x, out)
-        _loops.cross_entropy(_bits(x), index, losses, _side_by_side(weights), _bits(out))
+        _loops.cross_entropy(_bits(x), index, losses, _side_by_side(weights), _bits(out), threads)
         return losses, out
 
     def plain_cross_entropy(
@@ -121,7 +127,8 @@ class CompiledBackend(NumPyBackend):
             return super().through_softmax_by_class(x, index, by_class, by_own, weights, out)
         out = _room(x, out)
         by_class, by_own, weights = _side_by_side(by_class), _side_by_side(by_own), _side_by_side(weights)
-        _loops.through_softmax_by_class(_bits(x), index, by_class, by_own, weights, _bits(out))
+        threads = _threads.threads_here()
+        _loops.through_softmax_by_class(_bits(x), index, by_class, by_own, weights, _bits(out), threads)
         return out
 
     def softmax_totals(self, x: Array, index: Array, weights: Array) -> tuple[Array, Array, Array]:
@@ -129,7 +136,7 @@ class CompiledBackend(NumPyBackend):
         if not (_are_pixels(x) and _indexes(index)):
             return super().softmax_totals(x, index, weights)
         sums = np.zeros((x.shape[0], 3, x.shape[1]))
-        _loops.softmax_totals(_bits(x), index, _side_by_side(weights), sums)
+        _loops.softmax_totals(_bits(x), index, _side_by_side(weights), sums, _threads.threads_here())
         return sums[:, 0], sums[:, 1], sums[:, 2]
 
     def binary_cross_entropy(

@@ -21,11 +21,11 @@ CALLS = {
     "softmax_sums": (((N, C, S), F, 0), ((N, S), F, 1), ((N, S), F, 1)),
     "softplus_and_sigmoid": (((N, C, S), F, 0), ((N, C, S), F, 1), ((N, C, S), F, 1)),
     "split_labels": (((N, S), np.int64, 0), ((N, S), I, 1), ((N, S), B, 1), 255),
-    "cross_entropy": (((N, C, S), F, 0), ((N, S), I, 0), ((N, S), F, 1), ((N, S), F, 0), ((N, C, S), F, 1)),
+    "cross_entropy": (((N, C, S), F, 0), ((N, S), I, 0), ((N, S), F, 1), ((N, S), F, 0), ((N, C, S), F, 1), 2),
     "plain_cross_entropy": (((N, C, S), F, 0), ((N, S), np.int64, 0), ((N, C, S), F, 1), ((C,), F, 0), 255, 0.5, 2),
     "weight_sum": (((N, S), np.int64, 0), ((C,), F, 0), 255, 2),
     "through_softmax": (((N, C, S), F, 0), ((N, C, S), F, 0), ((N, S), F, 0), ((N, C, S), F, 1)),
-    "softmax_totals": (((N, C, S), F, 0), ((N, S), I, 0), ((N, S), F, 0), ((N, 3, C), D, 1)),
+    "softmax_totals": (((N, C, S), F, 0), ((N, S), I, 0), ((N, S), F, 0), ((N, 3, C), D, 1), 2),
     "through_softmax_by_class": (
         ((N, C, S), F, 0),
         ((N, S), I, 0),
@@ -33,6 +33,7 @@ CALLS = {
         ((N, C), F, 0),
         ((N, S), F, 0),
         ((N, C, S), F, 1),
+        2,
     ),
     "relaxed_cross_entropy": (((N, C, S), F, 0), ((N, C, S), B, 0), ((N, S), F, 1), ((N, S), F, 0), ((N, C, S), F, 1)),
     "class_errors": (*(((N, S), F, 0),) * 3, ((N, S), I, 0), ((N, S), B, 0), ((N, S), F, 1), ((N, S), B, 1), 1),
@@ -320,10 +321,18 @@ def test_no_array(name, i, other):
 def test_another_number_of_arguments(name):
     given = arguments(name)
     for wrong in ([], given[:1], given[:-1], [*given, given[0]], given * 3):
-        if name in ("cross_entropy", "relaxed_cross_entropy") and len(wrong) == 3:
+        if name == "relaxed_cross_entropy" and len(wrong) == 3:
             continue
         with pytest.raises(TypeError, match=r"expected \d+ (arrays|arguments) \(got \d+\)"):
             called(name, wrong)
+
+
+@pytest.mark.parametrize("i", [3, 4])
+def test_weights_without_slopes(i):
+    given = arguments("cross_entropy")
+    given[i] = None
+    with pytest.raises(ValueError, match="weights and slopes come together or not at all"):
+        called("cross_entropy", given)
 
 
 WITH_VALUES = [name for name, wanted in CALLS.items() if not all(isinstance(one, tuple) for one in wanted)]

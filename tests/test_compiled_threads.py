@@ -45,6 +45,18 @@ def results(threads, arrays):
         yield _loops.plain_cross_entropy(x, labels, out, weight, 3, 0.5, threads)
         yield out
     yield _loops.weight_sum(labels, weight, 3, threads)
+    index, weights, by_class = labels.astype(np.int32), (labels < 3).astype(np.float32), np.ones((2, 4), np.float32)
+    for x in (pixels, rounded(pixels)["bfloat16"]):
+        outs, losses, sums = (
+            (np.empty_like(x), np.empty_like(x)),
+            np.empty((2, *labels.shape), np.float32),
+            np.zeros((2, 3, 4)),
+        )
+        _loops.cross_entropy(x, index, losses[0], None, None, threads)
+        _loops.cross_entropy(x, index, losses[1], weights, outs[0], threads)
+        _loops.softmax_totals(x, index, weights, sums, threads)
+        _loops.through_softmax_by_class(x, index, by_class, by_class * 3, weights, outs[1], threads)
+        yield from (losses, sums, *outs)
 
 
 def same(found, wanted):
@@ -84,6 +96,13 @@ def test_against_plain_loops(arrays):
     np.testing.assert_allclose(found[9], exact, rtol=1e-6)
     np.testing.assert_allclose(widened(found[10].view(BFLOAT16)), slopes, rtol=2**-8, atol=1e-5)
     assert found[11] == np.sum(np.where(labels == 3, 0, weight[labels]), dtype=np.float64)
+    weights = (labels < 3).astype(np.float64)
+    losses, slopes = plain.cross_entropy(pixels, labels, weights)
+    np.testing.assert_allclose(found[12], [losses, losses], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(found[13], np.stack(plain.softmax_totals(pixels, labels, weights), axis=1), rtol=1e-6)
+    np.testing.assert_allclose(found[14], slopes, rtol=1e-5, atol=1e-6)
+    slopes = plain.through_softmax_by_class(pixels, labels, np.ones((2, 4)), np.full((2, 4), 3.0), weights)
+    np.testing.assert_allclose(found[15], slopes, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("threads", [2, 3, 8, 100, 10**9])

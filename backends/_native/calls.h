@@ -89,6 +89,28 @@ static int64_t piece_of(int64_t elements, int64_t least) {
 
 static int64_t pieces_of(int64_t elements, int64_t step) { return (elements + step - 1) / step; }
 
+/* Pixels (images, pixels) in pieces of `step`, none of which is of two images. */
+typedef struct {
+    int64_t pixels, step, per_image, pieces;
+} Division;
+
+typedef struct {
+    int64_t n, start, end;
+} Span;
+
+static Division division_of(int64_t images, int64_t pixels, int64_t least) {
+    Division all = {.pixels = pixels, .step = piece_of(images * pixels, least)};
+    all.per_image = pieces_of(pixels, all.step);
+    all.pieces = images * all.per_image;
+    return all;
+}
+
+static Span span_of(const Division *all, int64_t piece) {
+    Span span = {.n = piece / all->per_image, .start = piece % all->per_image * all->step};
+    span.end = all->pixels - span.start < all->step ? all->pixels : span.start + all->step;
+    return span;
+}
+
 /* An argument that says how many threads may share a loop, which are there then; 0 and an error where they are not. */
 static int seats_of(PyObject *threads) {
     long count = PyLong_AsLong(threads);

@@ -14,44 +14,13 @@ static PyObject *softmax_sums(PyObject *self, PyObject *const *args, Py_ssize_t 
     return finish(a, 3);
 }
 
-/* cross_entropy(z, index, losses) or cross_entropy(z, index, losses, weights, slopes) */
-static PyObject *cross_entropy(PyObject *self, PyObject *const *args, Py_ssize_t given) {
-    static const Wanted wanted[] = {{"z", FLOATS, 0},
-                                    {"index", INT32 | INT64, 0},
-                                    {"losses", FLOAT32, WRITTEN},
-                                    {"weights", FLOAT32, 0},
-                                    {"slopes", FLOATS, WRITTEN}};
-    Array a[5];
-    int count = given == 3 ? 3 : 5, slopes = count == 5;
-    int64_t wrong = 0;
-    if (!take_all(args, given, a, wanted, count)) return NULL;
-    if (has_channels(a, "z") && has_rows(&a[1], "index", a) && has_rows(&a[2], "losses", a) &&
-        (!slopes || has_rows(&a[3], "weights", a)) &&
-        (!slopes || has_shape(&a[4], "slopes", a[0].shape[0], a[0].shape[1], a[0].shape[2]))) {
-        Tile t = tile_of(&a[0], slopes ? &a[4] : NULL);
-        if (!PyErr_Occurred()) {
-            Py_BEGIN_ALLOW_THREADS
-            for (int64_t n = 0; n < a[0].shape[0]; n++) {
-                while (next_tile(&t, n)) {
-                    wrong += loops->cross_entropy(t.z, t.z_step, INDEX_AT(a[1], n, t.start), a[1].kind,
-                                                  ROW(a[2], float, n) + t.start, slopes ? ROW(a[3], float, n) + t.start : NULL,
-                                                  t.out, t.out_step, a[0].shape[1], t.count);
-                    close_tile(&t, n);
-                }
-            }
-            Py_END_ALLOW_THREADS
-        }
-        let_go(&t);
-    }
-    return finish_indexed(a, count, wrong, a[0].shape[1]);
-}
-
 /* Loops over labels and their classes, shared out: of each piece a sum. Without `z` it is of the labels' weights alone. */
 typedef struct {
     const Array *z, *labels;
     Tile *tiles;
     const float *by_class;
-    int64_t ignore, channels, step, per_image;
+    int64_t ignore, channels;
+    Division all;
     float share;
     double *sums;
     Atomic wrong;
@@ -60,13 +29,15 @@ typedef struct {
 static void plain_piece(void *data, int64_t piece, int seat) {
     Plain *job = data;
     const Array *labels = job->labels;
-    int64_t n = piece / job->per_image, end = (piece % job->per_image + 1) * job->step, pixels = labels->shape[2], wrong = 0;
+    Span span = span_of(&job->all, piece);
+    int64_t wrong = 0;
     Tile *t = &job->tiles[seat];
-    t->start = end - job->step;
-    while (next_tile_before(t, n, end < pixels ? end : pixels)) {
-        wrong += loops->plain_cross_entropy(t->z, t->z_step, INDEX_AT(*labels, n, t->start), labels->kind, job->ignore, job->by_class,
-                                            job->share, t->out, t->out_step, job->channels, t->count, &job->sums[piece]);
-        close_tile(t, n);
+    t->start = span.start;
+    while (next_tile_before(t, span.n, span.end)) {
+        wrong += loops->plain_cross_entropy(t->z, t->z_step, INDEX_AT(*labels, span.n, t->start), labels->kind, job->ignore,
+                                            job->by_class, job->share, t->out, t->out_step, job->channels, t->count,
+                                            &job->sums[piece]);
+        close_tile(t, span.n);
     }
     if (wrong) (void)ADD(&job->wrong, wrong);
 }
@@ -74,25 +45,21 @@ static void plain_piece(void *data, int64_t piece, int seat) {
 static void weight_piece(void *data, int64_t piece, int seat) {
     Plain *job = data;
     const Array *labels = job->labels;
-    int64_t n = piece / job->per_image, start = piece % job->per_image * job->step, left = labels->shape[2] - start;
-    int64_t wrong = loops->weight_sum(INDEX_AT(*labels, n, start), labels->kind, job->ignore, job->by_class, job->channels,
-                                      left < job->step ? left : job->step, &job->sums[piece]);
+    Span span = span_of(&job->all, piece);
+    int64_t wrong = loops->weight_sum(INDEX_AT(*labels, span.n, span.start), labels->kind, job->ignore, job->by_class, job->channels,
+                                      span.end - span.start, &job->sums[piece]);
     if (wrong) (void)ADD(&job->wrong, wrong);
 }
 
 /* Shares out pieces of about so many pixels, and returns the sum; or an error is set. */
 static double sum_of_pixels(Work work, Plain *job, int64_t least, int seats) {
-    int64_t images = job->labels->shape[1], pixels = job->labels->shape[2];
-    double sum = 0.0;
-    job->step = piece_of(images * pixels, least);
-    job->per_image = pieces_of(pixels, job->step);
-    int64_t pieces = images * job->per_image;
-    job->sums = sums_of(pieces);
-    if (!job->sums) return sum;
+    job->all = division_of(job->labels->shape[1], job->labels->shape[2], least);
+    job->sums = sums_of(job->all.pieces);
+    if (!job->sums) return 0.0;
     Py_BEGIN_ALLOW_THREADS
-    share_out(work, job, pieces, seats);
+    share_out(work, job, job->all.pieces, seats);
     Py_END_ALLOW_THREADS
-    return added(job->sums, pieces);
+    return added(job->sums, job->all.pieces);
 }
 
 #define LABELS (INT64 | INT32 | INT16 | UINT8)
@@ -157,62 +124,145 @@ static PyObject *through_softmax(PyObject *self, PyObject *const *args, Py_ssize
     return finish(a, count);
 }
 
-/* through_softmax_by_class(z, index, by_class, by_own, weights, out): the two in the middle (N, C) */
+/* Loops over pixels and their classes, shared out; arrays as their calls take them. `powers` is room for each thread, `sums` for
+ * what each piece sums up. */
+typedef struct {
+    const Array *arrays;
+    Tile *tiles;
+    float *powers;
+    double *sums;
+    Division all;
+    Atomic wrong;
+} Classes;
+
+static void by_class_piece(void *data, int64_t piece, int seat) {
+    Classes *job = data;
+    const Array *a = job->arrays;
+    Span span = span_of(&job->all, piece);
+    int64_t n = span.n, wrong = 0;
+    Tile *t = &job->tiles[seat];
+    t->start = span.start;
+    while (next_tile_before(t, n, span.end)) {
+        wrong += loops->through_softmax_by_class(t->z, t->z_step, INDEX_AT(a[1], n, t->start), a[1].kind, ROW(a[2], float, n),
+                                                 ROW(a[3], float, n), ROW(a[4], float, n) + t->start, t->out, t->out_step,
+                                                 a->shape[1], t->count);
+        close_tile(t, n);
+    }
+    if (wrong) (void)ADD(&job->wrong, wrong);
+}
+
+/* Three sums of each class, so far from those of the next piece that no two threads write to one line of a cache. */
+static int64_t apart(int64_t channels) { return 3 * channels + 16; }
+
+static void totals_piece(void *data, int64_t piece, int seat) {
+    Classes *job = data;
+    const Array *a = job->arrays;
+    Span span = span_of(&job->all, piece);
+    int64_t n = span.n, channels = a->shape[1], wrong = 0;
+    double *sums = job->sums + piece * apart(channels);
+    Tile *t = &job->tiles[seat];
+    t->start = span.start;
+    while (next_tile_before(t, n, span.end))
+        wrong += loops->softmax_totals(t->z, t->z_step, INDEX_AT(a[1], n, t->start), a[1].kind, ROW(a[2], float, n) + t->start,
+                                       job->powers + seat * channels * BLOCK, sums, sums + channels, sums + 2 * channels, channels,
+                                       t->count);
+    if (wrong) (void)ADD(&job->wrong, wrong);
+}
+
+/* With tiles of the first array, and of `out` if there is one; an error may be set. */
+static void over_classes(Work work, Classes *job, const Array *out, int seats) {
+    job->tiles = tiles_of(job->arrays, out, seats);
+    if (job->tiles) {
+        Py_BEGIN_ALLOW_THREADS
+        share_out(work, job, job->all.pieces, seats);
+        Py_END_ALLOW_THREADS
+    }
+    let_all_go(job->tiles, seats);
+}
+
+static Division by_channels(const Array *z) { return division_of(z->shape[0], z->shape[2], 4 * LEAST_WORK / z->shape[1]); }
+
+static void cross_entropy_piece(void *data, int64_t piece, int seat) {
+    Classes *job = data;
+    const Array *a = job->arrays;
+    Span span = span_of(&job->all, piece);
+    int64_t n = span.n, wrong = 0;
+    Tile *t = &job->tiles[seat];
+    t->start = span.start;
+    while (next_tile_before(t, n, span.end)) {
+        wrong += loops->cross_entropy(t->z, t->z_step, INDEX_AT(a[1], n, t->start), a[1].kind, ROW(a[2], float, n) + t->start,
+                                      a[4].data ? ROW(a[3], float, n) + t->start : NULL, t->out, t->out_step, a->shape[1], t->count);
+        close_tile(t, n);
+    }
+    if (wrong) (void)ADD(&job->wrong, wrong);
+}
+
+/* cross_entropy(z, index, losses, weights, slopes, threads); no slopes without weights: both may be None */
+static PyObject *cross_entropy(PyObject *self, PyObject *const *args, Py_ssize_t given) {
+    static const Wanted wanted[] = {{"z", FLOATS, 0},
+                                    {"index", INT32 | INT64, 0},
+                                    {"losses", FLOAT32, WRITTEN},
+                                    {"weights", FLOAT32, OPTIONAL},
+                                    {"slopes", FLOATS, WRITTEN | OPTIONAL}};
+    if (given != 6) return PyErr_Format(PyExc_TypeError, "expected 6 arguments (got %zd)", given);
+    Array a[5];
+    Classes job = {.arrays = a};
+    int seats = seats_of(args[5]);
+    if (!seats || !take_all(args, 5, a, wanted, 5)) return NULL;
+    if (!a[3].data != !a[4].data)
+        PyErr_SetString(PyExc_ValueError, "weights and slopes come together or not at all");
+    else if (has_channels(a, "z") && has_rows(&a[1], "index", a) && has_rows(&a[2], "losses", a) &&
+             (!a[3].data || has_rows(&a[3], "weights", a)) &&
+             (!a[4].data || has_shape(&a[4], "slopes", a[0].shape[0], a[0].shape[1], a[0].shape[2]))) {
+        job.all = by_channels(a);
+        over_classes(cross_entropy_piece, &job, a[4].data ? &a[4] : NULL, seats);
+    }
+    return finish_indexed(a, 5, job.wrong, a[0].shape[1]);
+}
+
+/* through_softmax_by_class(z, index, by_class, by_own, weights, out, threads): the two in the middle (N, C) */
 static PyObject *through_softmax_by_class(PyObject *self, PyObject *const *args, Py_ssize_t given) {
     static const Wanted wanted[] = {{"z", FLOATS, 0},       {"index", INT32 | INT64, 0}, {"by_class", FLOAT32, 0},
                                     {"by_own", FLOAT32, 0}, {"weights", FLOAT32, 0},     {"out", FLOATS, WRITTEN}};
+    if (given != 7) return PyErr_Format(PyExc_TypeError, "expected 7 arguments (got %zd)", given);
     Array a[6];
-    int64_t wrong = 0;
-    if (!take_all(args, given, a, wanted, 6)) return NULL;
+    Classes job = {.arrays = a};
+    int seats = seats_of(args[6]);
+    if (!seats || !take_all(args, 6, a, wanted, 6)) return NULL;
     int64_t images = a->shape[0], channels = a->shape[1];
     if (has_channels(a, "z") && has_rows(&a[1], "index", a) && has_shape(&a[2], "by_class", 1, images, channels) &&
         has_shape(&a[3], "by_own", 1, images, channels) && has_rows(&a[4], "weights", a) &&
         has_shape(&a[5], "out", images, channels, a->shape[2])) {
-        Tile t = tile_of(&a[0], &a[5]);
-        if (!PyErr_Occurred()) {
-            Py_BEGIN_ALLOW_THREADS
-            for (int64_t n = 0; n < images; n++) {
-                while (next_tile(&t, n)) {
-                    wrong += loops->through_softmax_by_class(t.z, t.z_step, INDEX_AT(a[1], n, t.start), a[1].kind,
-                                                             ROW(a[2], float, n), ROW(a[3], float, n),
-                                                             ROW(a[4], float, n) + t.start, t.out, t.out_step, channels, t.count);
-                    close_tile(&t, n);
-                }
-            }
-            Py_END_ALLOW_THREADS
-        }
-        let_go(&t);
+        job.all = by_channels(a);
+        over_classes(by_class_piece, &job, &a[5], seats);
     }
-    return finish_indexed(a, 6, wrong, channels);
+    return finish_indexed(a, 6, job.wrong, channels);
 }
 
-/* softmax_totals(z, index, weights, sums): sums (N, 3, C) float64 are added to */
+/* softmax_totals(z, index, weights, sums, threads): sums (N, 3, C) float64 are added to */
 static PyObject *softmax_totals(PyObject *self, PyObject *const *args, Py_ssize_t given) {
     static const Wanted wanted[] = {
         {"z", FLOATS, 0}, {"index", INT32 | INT64, 0}, {"weights", FLOAT32, 0}, {"sums", FLOAT64, WRITTEN}};
+    if (given != 5) return PyErr_Format(PyExc_TypeError, "expected 5 arguments (got %zd)", given);
     Array a[4];
-    int64_t wrong = 0;
-    if (!take_all(args, given, a, wanted, 4)) return NULL;
+    Classes job = {.arrays = a};
+    int seats = seats_of(args[4]);
+    if (!seats || !take_all(args, 4, a, wanted, 4)) return NULL;
     int64_t channels = a->shape[1];
     if (has_channels(a, "z") && has_rows(&a[1], "index", a) && has_rows(&a[2], "weights", a) && is_contiguous(&a[3], "sums") &&
         has_shape(&a[3], "sums", a->shape[0], 3, channels)) {
-        Tile t = tile_of(&a[0], NULL);
-        float *powers = PyErr_Occurred() ? NULL : block_room(channels);
-        if (powers) {
-            Py_BEGIN_ALLOW_THREADS
-            for (int64_t n = 0; n < a->shape[0]; n++) {
-                double *sums = (double *)a[3].data + n * 3 * channels;
-                while (next_tile(&t, n))
-                    wrong += loops->softmax_totals(t.z, t.z_step, INDEX_AT(a[1], n, t.start), a[1].kind,
-                                                   ROW(a[2], float, n) + t.start, powers, sums, sums + channels,
-                                                   sums + 2 * channels, channels, t.count);
-            }
-            Py_END_ALLOW_THREADS
-        }
-        PyMem_Free(powers);
-        let_go(&t);
+        job.all = by_channels(a);
+        job.powers = block_room(channels * seats);
+        job.sums = job.powers ? sums_of(job.all.pieces * apart(channels)) : NULL;
+        if (job.sums) over_classes(totals_piece, &job, NULL, seats);
+        /* In the order of the pieces, whoever did them. */
+        for (int64_t piece = 0; job.sums && piece < job.all.pieces; piece++)
+            for (int64_t i = 0; i < 3 * channels; i++)
+                ((double *)a[3].data)[span_of(&job.all, piece).n * 3 * channels + i] += job.sums[piece * apart(channels) + i];
+        PyMem_Free(job.sums);
+        PyMem_Free(job.powers);
     }
-    return finish_indexed(a, 4, wrong, channels);
+    return finish_indexed(a, 4, job.wrong, channels);
 }
 
 /* relaxed_cross_entropy(z, near, losses) or relaxed_cross_entropy(z, near, losses, weights, slopes) */

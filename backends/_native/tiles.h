@@ -86,8 +86,6 @@ static int next_tile_before(Tile *tile, int64_t n, int64_t end) {
     return 1;
 }
 
-static int next_tile(Tile *tile, int64_t n) { return next_tile_before(tile, n, tile->from->shape[2]); }
-
 /* Rounds what a loop has written. */
 static void close_tile(const Tile *tile, int64_t n) {
     if (!tile->room) return;

@@ -14,7 +14,6 @@ from unilossseg._pixels import (
     class_values,
     keep_where,
     pixel_cross_entropy,
-    shape_of,
     split_labels,
     total,
     work_dtype,
@@ -55,7 +54,7 @@ class WeightedCrossEntropy(Loss):
         pixels = self.pixels(ops, labels, **inputs)
         losses = pixel_cross_entropy(ops, logits, pixels)
         weights = self.pixel_weights(ops, ops.stop_gradient(losses), pixels, **inputs)
-        return total(ops, weights * keep_where(ops, ops.xp.not_equal(weights, 0), losses))
+        return total(ops, _terms(ops, weights, losses))
 
     def closed_form(  # type: ignore[override]
         self,
@@ -69,22 +68,26 @@ class WeightedCrossEntropy(Loss):
         **inputs: Array,
     ) -> tuple[Array, Any]:
         """Gradient a_i * (softmax(z_i) - onehot(y_i)), with the value in one pass over the logits or in two."""
-        xp = ops.xp
         pixels = self.pixels(ops, labels, **inputs)
         run = _Pass(ops, logits, pixels)
         if self.needs_losses():
             losses = run.losses()
             weights = self.pixel_weights(ops, losses, pixels, **inputs)
-            value = total(ops, ops.elementwise(lambda a, ce: a * keep_where(ops, xp.not_equal(a, 0), ce), weights, losses))
+            value = total(ops, _terms(ops, weights, losses))
             if gradient:
                 return value, run.gradient(weights, upstream)
         else:
-            like = xp.zeros_like(pixels.index, dtype=work_dtype(ops, logits))
+            like = ops.xp.zeros_like(pixels.index, dtype=work_dtype(ops, logits))
             weights = self.pixel_weights(ops, like, pixels, **inputs)
             value, slopes = run.value_and_gradient(weights, gradient, upstream)
             if gradient:
                 return value, slopes
         return value, functools.partial(run.gradient, weights) if later else None
+
+
+def _terms(ops: Backend, weights: Array, losses: Array) -> Array:
+    """weights * losses, and 0 where the weight is 0, whatever the loss."""
+    return ops.elementwise(lambda a, ce: a * keep_where(ops, ops.xp.not_equal(a, 0), ce), weights, losses)
 
 
 class _Pass:
@@ -93,7 +96,7 @@ class _Pass:
     def __init__(self, ops: Backend, logits: Array, pixels: PixelLabels) -> None:
         self.ops, self.logits, self.index, self.valid = ops, logits, pixels.index, pixels.valid
         self.dtype = work_dtype(ops, logits)
-        self.chunks = ops.chunks(*shape_of(logits))
+        self.chunks = ops.class_chunks(logits)
 
     def losses(self) -> Array:
         """ce (N, S), 0 where ignored."""
@@ -118,8 +121,8 @@ class _Pass:
         slopes = ops.buffer_like(self.logits) if gradient else None
 
         def task(chunk: Chunk) -> Array:
-            a, losses = weights[chunk], self.of(chunk, weights, upstream, slopes)
-            return xp.sum(a * keep_where(ops, xp.not_equal(a, 0), losses), dtype=xp.float64)
+            losses = self.of(chunk, weights, upstream, slopes)
+            return xp.sum(_terms(ops, weights[chunk], losses), dtype=xp.float64)
 
         value = added(ops.run(task, self.chunks))
         return ops.cast(value, weights.dtype), slopes

@@ -144,7 +144,7 @@ class _Pass:
     def __init__(self, ops: Backend, logits: Array, pixels: PixelLabels) -> None:
         self.ops, self.logits, self.pixels = ops, logits, pixels
         self.dtype = work_dtype(ops, logits)
-        self.chunks = ops.chunks(*shape_of(logits))
+        self.chunks = ops.class_chunks(logits)
 
     def sums(self) -> tuple[Array, Array]:
         """Of p in each image's true class, and of p and of the labels, in float64: (N, C)."""
