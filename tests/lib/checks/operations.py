@@ -362,6 +362,14 @@ def test_chunks_cover_every_pixel_once(ops, shape, small):
     assert np.all(seen == 1)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_chunks_for_classes_cover_every_pixel_once(driver, ops, dtype):
+    seen = np.zeros((2, 50_000), int)
+    for images, span in ops.class_chunks(driver.array(np.zeros((2, 19, 50_000), dtype))):
+        seen[images, span] += 1
+    assert np.all(seen == 1)
+
+
 @pytest.mark.parametrize(
     "shape", [(3, 4, 5, 6), (2, 19, 200, 300), (1, 2, 2000, 500), (1, 1, 7, 100_000), (1, 1, 50_000, 2)]
 )
