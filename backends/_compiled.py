@@ -193,6 +193,15 @@ class CompiledBackend(NumPyBackend):
         _loops.softplus_and_sigmoid(x, above, rising)
         return above, rising
 
+    def keep_where(self, mask: Array, x: Array, other: float = 0) -> Array:
+        """One pass."""
+        fits = x.dtype == np.float32 and mask.dtype == np.bool_ and mask.shape == x.shape and _has_axes(x)
+        if not (fits and x.flags.c_contiguous and mask.flags.c_contiguous and x.flags.aligned):
+            return super().keep_where(mask, x, other)
+        out = SHELF.empty(x.shape, np.float32)
+        _loops.keep_where(mask, x, out, other, _threads.threads_here())
+        return out
+
     def split_labels(self, labels: Array, ignore_index: int) -> tuple[Array, Array]:
         """One pass."""
         if labels.dtype not in _LABELS or not _has_axes(labels) or not -(2**63) <= ignore_index < 2**63:

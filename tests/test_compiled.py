@@ -233,6 +233,27 @@ def test_softplus_and_sigmoid(rng, fallback, pixels):
             near(got, other, 6, scale=0)
 
 
+@pytest.mark.parametrize("other", [0, 2.5, -np.inf, np.nan])
+@pytest.mark.parametrize("pixels", SIZES)
+def test_keep_where(rng, fallback, pixels, other):
+    x, mask = plain.grid(rng, (2, 3, pixels), np.float32), rng.random((2, 3, pixels)) < 0.5
+    x[~mask] = np.nan
+    for m, z in ((mask, x), (mask[0, 0], x[0, 0]), (mask[1], x[1])):
+        found, wanted = COMPILED.keep_where(m, z, other), np.where(m, z, np.float32(other))
+        assert found.dtype == np.float32
+        assert np.array_equal(found, wanted, equal_nan=True)
+        assert np.array_equal(found, fallback.keep_where(m, z, other), equal_nan=True)
+
+
+def test_keep_where_of_other_shapes(rng):
+    """What the loop does not take: NumPy does it."""
+    x, mask = plain.grid(rng, (2, 3, 50), np.float32), rng.random((2, 3, 50)) < 0.5
+    for m, z in ((mask, strided(x)), (mask[:, :1], x), (mask, x[:, :1]), (np.True_, x), (mask, x.astype(np.float64))):
+        found, wanted = COMPILED.keep_where(m, z, 2.5), np.where(m, z, z.dtype.type(2.5))
+        assert found.dtype == z.dtype
+        assert np.array_equal(found, wanted)
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.int64, np.int32, np.uint8])
 @pytest.mark.parametrize("pixels", SIZES)
 def test_sums_of_whole_losses(rng, pixels, dtype):

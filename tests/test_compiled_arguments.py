@@ -20,6 +20,7 @@ N, C, S = 2, 3, 70
 CALLS = {
     "softmax_sums": (((N, C, S), F, 0), ((N, S), F, 1), ((N, S), F, 1)),
     "softplus_and_sigmoid": (((N, C, S), F, 0), ((N, C, S), F, 1), ((N, C, S), F, 1)),
+    "keep_where": (((N, S), B, 0), ((N, S), F, 0), ((N, S), F, 1), -1, 2),
     "split_labels": (((N, S), np.int64, 0), ((N, S), I, 1), ((N, S), B, 1), 255),
     "cross_entropy": (((N, C, S), F, 0), ((N, S), I, 0), ((N, S), F, 1), ((N, S), F, 0), ((N, C, S), F, 1), 2),
     "plain_cross_entropy": (((N, C, S), F, 0), ((N, S), np.int64, 0), ((N, C, S), F, 1), ((C,), F, 0), 255, 0.5, 2),

@@ -9,6 +9,10 @@ static void NAMED(softplus_and_sigmoid)(const float *x, float *above, float *ris
     }
 }
 
+static void NAMED(keep_where)(const uint8_t *restrict mask, const float *restrict x, float other, float *restrict out, int64_t count) {
+    for (int64_t i = 0; i < count; i++) out[i] = mask[i] ? x[i] : other;
+}
+
 /* Labels as numbers. Where some are not counted, `masks` is 1, those are 0, and `kept` says of each whether it is. */
 static inline const float *NAMED(targets)(const void *labels, int kind, int64_t start, double ignore, int *masks, float *y,
                                           float *kept, int count) {

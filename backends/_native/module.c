@@ -48,7 +48,7 @@ static PyObject *use(PyObject *self, PyObject *name) {
 
 #define FAST(name) {#name, (PyCFunction)(void (*)(void))name, METH_FASTCALL, NULL}
 static PyMethodDef methods[] = {
-    FAST(softmax_sums), FAST(softplus_and_sigmoid), FAST(split_labels),
+    FAST(softmax_sums), FAST(softplus_and_sigmoid), FAST(keep_where), FAST(split_labels),
     FAST(through_softmax), FAST(through_softmax_by_class), FAST(softmax_totals), FAST(relaxed_cross_entropy),
     FAST(cross_entropy), FAST(plain_cross_entropy), FAST(weight_sum), FAST(binary_cross_entropy), FAST(differences), FAST(tally), FAST(class_errors), FAST(hinge_errors),
     FAST(kth_largest), FAST(jaccard_keys), FAST(sort_keys), FAST(lovasz), FAST(widen), FAST(narrow),

@@ -22,6 +22,7 @@ typedef struct {
     const char *name;
     void (*softmax_sums)(const float *, int64_t, float *, float *, int64_t, int64_t);
     void (*softplus_and_sigmoid)(const float *, float *, float *, int64_t);
+    void (*keep_where)(const uint8_t *, const float *, float, float *, int64_t);
     int64_t (*cross_entropy)(const float *, int64_t, const void *, int, float *, const float *, float *, int64_t, int64_t, int64_t);
     int64_t (*weight_sum)(const void *, int, int64_t, const float *, int64_t, int64_t, double *);
     int64_t (*plain_cross_entropy)(const float *, int64_t, const void *, int, int64_t, const float *, float, float *, int64_t, int64_t,
@@ -51,7 +52,7 @@ typedef struct {
 
 #define LOOPS_OF_SET(name)                                                                                             \
     {                                                                                                                  \
-        name, NAMED(softmax_sums), NAMED(softplus_and_sigmoid), NAMED(cross_entropy), NAMED(weight_sum), NAMED(plain_cross_entropy), NAMED(binary_cross_entropy), \
+        name, NAMED(softmax_sums), NAMED(softplus_and_sigmoid), NAMED(keep_where), NAMED(cross_entropy), NAMED(weight_sum), NAMED(plain_cross_entropy), NAMED(binary_cross_entropy), \
             NAMED(differences), NAMED(through_softmax), NAMED(through_softmax_by_class), NAMED(softmax_totals), NAMED(relaxed_cross_entropy),           \
             NAMED(kth_largest), NAMED(jaccard_keys), NAMED(lovasz), NAMED(class_errors), NAMED(hinge_errors), NAMED(widen_bfloat16),       \
             NAMED(narrow_bfloat16), NAMED(widen_float16), NAMED(narrow_float16), NAMED(tally)                          \
