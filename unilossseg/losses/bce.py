@@ -140,7 +140,7 @@ class BCELoss(Loss):
         # Of class numbers each stands for one element a channel.
         each = 1 if len(labels.shape) == 3 else channels
         counted = valid if each == 1 else number(each) * valid
-        share = ops.reciprocal(counted + number(_regularizer(each * size_of(labels))))
+        share = ops.reciprocal(counted + number(EPS * each * size_of(labels)))
         if "dynamic" not in (self.weight, self.pos_weight):
             return _Shares(share, None, None, number)
         ignored = number(size_of(labels)) - valid if self.variant == "paddleseg" else number(0)
@@ -242,21 +242,21 @@ class BCELoss(Loss):
         simple = self.weight is None and self.pos_weight != "dynamic" and len(labels.shape) == 3
         if not (simple and ops.one_pass and logits.dtype == ops.xp.float32):
             return None
-        size, extra = size_of(labels), 0.0 if self.pos_weight is None else float(self.pos_weight) - 1
-        share = 1 / (size + _regularizer(size))
-        slopes = ops.buffer_like(logits) if gradient else None
-        factor = share if upstream is None else share * upstream
-        found = ops.counted_binary_cross_entropy(logits, labels, self.ignore_index, pending.limit - 1, factor, extra, slopes)
+        size, slopes = size_of(labels), ops.buffer_like(logits) if gradient else None
+        lines = self._lines(ops, labels, (size, 0, 0), 1, logits.dtype)
+        share = lines.base if upstream is None else lines.base * upstream
+        most = pending.limit - 1
+        found = ops.counted_binary_cross_entropy(logits, labels, self.ignore_index, most, share, lines.extra, slopes)
         if found is None:
             return None
-        total, tally = found
+        sum_, tally = found
         pending.confirm(tally)
+        base = lines.base
         if tally[0] != size:
-            counted = 1 / (tally[0] + _regularizer(size))
+            base = self._lines(ops, labels, tally, 1, logits.dtype).base
             if slopes is not None:
-                rescale(ops, slopes, counted / share)
-            share = counted
-        return ops.cast(total * share, logits.dtype), slopes
+                rescale(ops, slopes, base / lines.base)
+        return ops.cast(sum_ * base, logits.dtype), slopes
 
 
 class _Pass:
@@ -318,11 +318,6 @@ class _Pass:
         if loss.weight is not None:
             above *= a
         return xp.sum(above, dtype=xp.float64)
-
-
-def _regularizer(size: int) -> float:
-    """What stands beside the number of elements that count in the denominator, of so many."""
-    return EPS * size
 
 
 @dataclass(slots=True)
