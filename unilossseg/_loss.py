@@ -90,9 +90,10 @@ class Loss:
     _upstreams: ClassVar[tuple[float, float]] = (1.0, 1.0)
 
     def __init_subclass__(cls, **options: Any) -> None:
-        """A closed form of a subclass's own takes what the subclass says, and not what that of its base takes."""
+        """Names the subclass; its own closed form takes what it says itself, and not what that of its base takes."""
         super().__init_subclass__(**options)
-        cls.name = cls.__name__
+        if "name" not in cls.__dict__:
+            cls.name = cls.__name__
         if "closed_form" in cls.__dict__:
             for name in ("tallied", "counts_labels", "defers"):
                 if name not in cls.__dict__:
