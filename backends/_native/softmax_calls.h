@@ -126,55 +126,60 @@ static PyObject *through_softmax(PyObject *self, PyObject *const *args, Py_ssize
 
 /* Loops over pixels and their classes, shared out; arrays as their calls take them. `powers` is room for each thread, `sums` for
  * what each piece sums up. */
-typedef struct {
+typedef struct Classes Classes;
+
+/* Does one tile of image n for a piece; the number of indices that are no class. */
+typedef int64_t (*OnTile)(const Classes *job, const Tile *t, int64_t n, int64_t piece, int seat);
+
+struct Classes {
+    OnTile loop;
     const Array *arrays;
     Tile *tiles;
     float *powers;
     double *sums;
     Division all;
     Atomic wrong;
-} Classes;
+};
 
-static void by_class_piece(void *data, int64_t piece, int seat) {
+static void class_piece(void *data, int64_t piece, int seat) {
     Classes *job = data;
-    const Array *a = job->arrays;
     Span span = span_of(&job->all, piece);
-    int64_t n = span.n, wrong = 0;
+    int64_t wrong = 0;
     Tile *t = &job->tiles[seat];
     t->start = span.start;
-    while (next_tile_before(t, n, span.end)) {
-        wrong += loops->through_softmax_by_class(t->z, t->z_step, INDEX_AT(a[1], n, t->start), a[1].kind, ROW(a[2], float, n),
-                                                 ROW(a[3], float, n), ROW(a[4], float, n) + t->start, t->out, t->out_step,
-                                                 a->shape[1], t->count);
-        close_tile(t, n);
+    while (next_tile_before(t, span.n, span.end)) {
+        wrong += job->loop(job, t, span.n, piece, seat);
+        close_tile(t, span.n);
     }
     if (wrong) (void)ADD(&job->wrong, wrong);
+}
+
+static int64_t by_class_tile(const Classes *job, const Tile *t, int64_t n, int64_t piece, int seat) {
+    const Array *a = job->arrays;
+    return loops->through_softmax_by_class(t->z, t->z_step, INDEX_AT(a[1], n, t->start), a[1].kind, ROW(a[2], float, n),
+                                           ROW(a[3], float, n), ROW(a[4], float, n) + t->start, t->out, t->out_step, a->shape[1],
+                                           t->count);
 }
 
 /* Three sums of each class, so far from those of the next piece that no two threads write to one line of a cache. */
 static int64_t apart(int64_t channels) { return 3 * channels + 16; }
 
-static void totals_piece(void *data, int64_t piece, int seat) {
-    Classes *job = data;
+static int64_t totals_tile(const Classes *job, const Tile *t, int64_t n, int64_t piece, int seat) {
     const Array *a = job->arrays;
-    Span span = span_of(&job->all, piece);
-    int64_t n = span.n, channels = a->shape[1], wrong = 0;
+    int64_t channels = a->shape[1];
     double *sums = job->sums + piece * apart(channels);
-    Tile *t = &job->tiles[seat];
-    t->start = span.start;
-    while (next_tile_before(t, n, span.end))
-        wrong += loops->softmax_totals(t->z, t->z_step, INDEX_AT(a[1], n, t->start), a[1].kind, ROW(a[2], float, n) + t->start,
-                                       job->powers + seat * channels * BLOCK, sums, sums + channels, sums + 2 * channels, channels,
-                                       t->count);
-    if (wrong) (void)ADD(&job->wrong, wrong);
+    return loops->softmax_totals(t->z, t->z_step, INDEX_AT(a[1], n, t->start), a[1].kind, ROW(a[2], float, n) + t->start,
+                                 job->powers + seat * channels * BLOCK, sums, sums + channels, sums + 2 * channels, channels,
+                                 t->count);
 }
 
 /* With tiles of the first array, and of `out` if there is one; an error may be set. */
-static void over_classes(Work work, Classes *job, const Array *out, int seats) {
+static void over_classes(OnTile loop, Classes *job, const Array *out, int seats) {
+    job->loop = loop;
     job->tiles = tiles_of(job->arrays, out, seats);
     if (job->tiles) {
         Py_BEGIN_ALLOW_THREADS
-        share_out(work, job, job->all.pieces, seats);
+        share_out(class_piece, job, job->all.pieces, seats);
         Py_END_ALLOW_THREADS
     }
     let_all_go(job->tiles, seats);
@@ -182,19 +187,10 @@ static void over_classes(Work work, Classes *job, const Array *out, int seats) {
 
 static Division by_channels(const Array *z) { return division_of(z->shape[0], z->shape[2], 4 * LEAST_WORK / z->shape[1]); }
 
-static void cross_entropy_piece(void *data, int64_t piece, int seat) {
-    Classes *job = data;
+static int64_t cross_entropy_tile(const Classes *job, const Tile *t, int64_t n, int64_t piece, int seat) {
     const Array *a = job->arrays;
-    Span span = span_of(&job->all, piece);
-    int64_t n = span.n, wrong = 0;
-    Tile *t = &job->tiles[seat];
-    t->start = span.start;
-    while (next_tile_before(t, n, span.end)) {
-        wrong += loops->cross_entropy(t->z, t->z_step, INDEX_AT(a[1], n, t->start), a[1].kind, ROW(a[2], float, n) + t->start,
-                                      a[4].data ? ROW(a[3], float, n) + t->start : NULL, t->out, t->out_step, a->shape[1], t->count);
-        close_tile(t, n);
-    }
-    if (wrong) (void)ADD(&job->wrong, wrong);
+    return loops->cross_entropy(t->z, t->z_step, INDEX_AT(a[1], n, t->start), a[1].kind, ROW(a[2], float, n) + t->start,
+                                a[4].data ? ROW(a[3], float, n) + t->start : NULL, t->out, t->out_step, a->shape[1], t->count);
 }
 
 /* cross_entropy(z, index, losses, weights, slopes, threads); no slopes without weights: both may be None */
@@ -215,7 +211,7 @@ static PyObject *cross_entropy(PyObject *self, PyObject *const *args, Py_ssize_t
              (!a[3].data || has_rows(&a[3], "weights", a)) &&
              (!a[4].data || has_shape(&a[4], "slopes", a[0].shape[0], a[0].shape[1], a[0].shape[2]))) {
         job.all = by_channels(a);
-        over_classes(cross_entropy_piece, &job, a[4].data ? &a[4] : NULL, seats);
+        over_classes(cross_entropy_tile, &job, a[4].data ? &a[4] : NULL, seats);
     }
     return finish_indexed(a, 5, job.wrong, a[0].shape[1]);
 }
@@ -234,7 +230,7 @@ static PyObject *through_softmax_by_class(PyObject *self, PyObject *const *args,
         has_shape(&a[3], "by_own", 1, images, channels) && has_rows(&a[4], "weights", a) &&
         has_shape(&a[5], "out", images, channels, a->shape[2])) {
         job.all = by_channels(a);
-        over_classes(by_class_piece, &job, &a[5], seats);
+        over_classes(by_class_tile, &job, &a[5], seats);
     }
     return finish_indexed(a, 6, job.wrong, channels);
 }
@@ -254,7 +250,7 @@ static PyObject *softmax_totals(PyObject *self, PyObject *const *args, Py_ssize_
         job.all = by_channels(a);
         job.powers = block_room(channels * seats);
         job.sums = job.powers ? sums_of(job.all.pieces * apart(channels)) : NULL;
-        if (job.sums) over_classes(totals_piece, &job, NULL, seats);
+        if (job.sums) over_classes(totals_tile, &job, NULL, seats);
         /* In the order of the pieces, whoever did them. */
         for (int64_t piece = 0; job.sums && piece < job.all.pieces; piece++)
             for (int64_t i = 0; i < 3 * channels; i++)
