@@ -16,11 +16,14 @@ from benchmarks.names import FLOORS, OURS
 from benchmarks.plan import Plan
 from benchmarks.results import Check, FirstCall, Memory, Results, Timing
 from benchmarks.rows import TARGET, Row, Shape
+from benchmarks.standing import judged_speed
 from benchmarks.stats import taken
 from benchmarks.workers import Worker, WorkerError, ask_fresh
 
 #: Seconds that a worker may take for an answer.
 LIMIT, LIMIT_SLOW = 900.0, 4 * 3600.0
+#: Processes of which the middle first call counts: each has but one, and it may meet a busy moment.
+PROCESSES = 5
 Say = Callable[[str], None]
 
 
@@ -117,15 +120,16 @@ class Run:
                 self._say(f"{backend} {row.name}: memory of {name}: {found.multiple:.2f} × the logits")
 
     def _first_calls(self, backend: str, row: Row) -> None:
-        """Ours, and the fastest peer's."""
+        """Ours, and that of the peer that our speed is judged against."""
         timing = self.results.timing(backend, row.name, TARGET)
         if timing is None:
             return
-        for name in [OURS, *fastest(timing)]:
+        judged = judged_speed(self.results, backend, row.name, timing)
+        peers = [judged.peer] if judged is not None and judged.peer in timing.times else []
+        for name in [OURS, *peers]:
             question = {"do": "first_call", "row": row.name, "shape": TARGET.as_json(), "contestant": name}
-            # The middle of three: a process has but one first call, and one of them may meet a busy moment.
-            answers = [self._asked_fresh(backend, question) for _ in range(3)]
-            answer = sorted(answers, key=lambda one: one.get("first") or 0.0)[1]
+            answers = [self._asked_fresh(backend, question) for _ in range(PROCESSES)]
+            answer = sorted(answers, key=lambda one: one.get("first") or 0.0)[PROCESSES // 2]
             failure = answer.get("error", "")
             if failure:
                 self._gap(f"{backend} {row.name}: first call of {name}: {failure}")
@@ -159,9 +163,3 @@ class Run:
     def _gap(self, text: str) -> None:
         self.results.gaps.append(text)
         self._say(f"not measured: {text}")
-
-
-def fastest(timing: Timing) -> list[str]:
-    """The fastest peer, if there is one."""
-    peers = {name: median(taken(times)) for name, times in timing.times.items() if name not in (OURS, *FLOORS)}
-    return [min(peers, key=lambda name: peers[name])] if peers else []

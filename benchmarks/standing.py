@@ -38,6 +38,14 @@ class Verdict:
     met: bool | None
 
 
+@dataclass(frozen=True)
+class First:
+    """A first call: its seconds, and how many times those of a later one."""
+
+    seconds: float
+    ratio: float
+
+
 @dataclass
 class Standing:
     """A loss on one backend at the target's configuration."""
@@ -49,8 +57,8 @@ class Standing:
     memory: float | None = None
     #: The peer's memory, of the same peer that the speed is against.
     peer_memory: float | None = None
-    first_call: float | None = None
-    peer_first_call: float | None = None
+    first_call: First | None = None
+    peer_first_call: First | None = None
     verdicts: list[Verdict] = field(default_factory=list)
 
     @property
@@ -75,7 +83,7 @@ def standing(results: Results, backend: str, row: str) -> Standing | None:
     if timing is None or OURS not in timing.times:
         return None
     found = Standing(backend, row, spread(taken(timing.times[OURS])))
-    found.speed = _judged_speed(results, backend, row, timing)
+    found.speed = judged_speed(results, backend, row, timing)
     peer = found.speed.peer if found.speed else None
     for entry in results.memory:
         if (entry.backend, entry.row, entry.shape) == (backend, row, TARGET):
@@ -85,16 +93,16 @@ def standing(results: Results, backend: str, row: str) -> Standing | None:
                 found.peer_memory = entry.multiple
     for call in results.first_calls:
         if (call.backend, call.row, call.shape) == (backend, row, TARGET) and call.first is not None and call.later:
-            ratio = call.first / median(call.later)
+            first = First(call.first, call.first / median(call.later))
             if call.contestant == OURS:
-                found.first_call = ratio
+                found.first_call = first
             elif call.contestant == peer:
-                found.peer_first_call = ratio
+                found.peer_first_call = first
     found.verdicts = _verdicts(results, found, timing)
     return found
 
 
-def _judged_speed(results: Results, backend: str, row: str, timing: Timing) -> Speed | None:
+def judged_speed(results: Results, backend: str, row: str, timing: Timing) -> Speed | None:
     """Torch's target is against the fastest peer, Paddle's against the reference."""
     judged = speed(timing, REFERENCE if backend == "paddle" else None)
     if judged is not None or (backend, row) not in AT_SMALL_SIZE:
@@ -118,10 +126,11 @@ def _verdicts(results: Results, found: Standing, timing: Timing) -> list[Verdict
     target = TARGETS[found.row]
     ratio = found.speed.ratio.median if found.speed else None
     wanted = target.speed(found.backend)
+    first = found.first_call.ratio if found.first_call else None
     verdicts = [
         Verdict("speed", ratio, wanted, at_least(ratio, wanted)),
         Verdict("memory", found.memory, target.memory, at_most(found.memory, target.memory)),
-        Verdict("first call", found.first_call, FIRST_CALL, at_most(found.first_call, FIRST_CALL)),
+        Verdict("first call", first, FIRST_CALL, at_most(first, FIRST_CALL)),
     ]
     if found.row == "CrossEntropyLoss":
         over = over_floor(timing, FLOOR)

@@ -89,7 +89,7 @@ def _judged(value: float | None, target: float | None, sign: str, met: bool | No
 
 def _targets(results: Results, found: Sequence[Standing]) -> str:
     head = ["loss", "ours, ms", "peer", "peer, ms", "times as fast (target)", "memory × logits (target)", "peer's"]
-    head.append("first call ÷ later (target ≤2); peer's")
+    head += ["first call, ms", "÷ later (target ≤2)", "peer's first call, ms (÷ later)"]
     return grid(head, [_target_line(results, one) for one in found])
 
 
@@ -102,8 +102,7 @@ def _target_line(results: Results, one: Standing) -> list[str]:
     speeds = _judged(judged.value, judged.target, "≥", judged.met)
     if ratio is not None:
         speeds = speeds.replace(number(ratio.median), times(ratio), 1)
-    first = _judged(one.first_call, met["first call"].target, "≤", met["first call"].met)
-    peer_first = DASH if one.peer_first_call is None else number(one.peer_first_call)
+    first, peer_first = one.first_call, one.peer_first_call
     return [
         one.row,
         milliseconds(one.ours),
@@ -112,7 +111,9 @@ def _target_line(results: Results, one: Standing) -> list[str]:
         speeds,
         _judged(one.memory, target.memory, "≤", met["memory"].met),
         DASH if one.peer_memory is None else number(one.peer_memory),
-        f"{first}; {peer_first}",
+        DASH if first is None else number(1000 * first.seconds),
+        _judged(met["first call"].value, met["first call"].target, "≤", met["first call"].met),
+        DASH if peer_first is None else f"{number(1000 * peer_first.seconds)} ({number(peer_first.ratio)})",
     ]
 
 

@@ -54,8 +54,9 @@ _ONE_CHANNEL = (
     "Python, several times that when nothing of it is in a cache, come on top of so few elements"
 )
 _FRESH_MEMORY = (
-    "a first call touches fresh memory for the gradient, which takes as long as the work itself and which later calls use "
-    "again, and starts the threads; some processes wait tens of milliseconds for the system to find that memory"
+    "the system clears the memory of the first gradient, page by page, which takes as long as the work itself; later calls "
+    "write into the same memory again, where most peers take fresh memory at every call; threads start, code is read in, "
+    "which a loss of one channel feels most, the peers' too"
 )
 _IN_PYTHON = (
     "a call costs 0.1 to 0.2 ms of Python whatever its size, and several times that after the pause between contestants, "

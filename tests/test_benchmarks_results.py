@@ -29,6 +29,9 @@ def made_results():
     found.memory.append(results.Memory("torch", "DiceLoss", TARGET, OURS, 2 * size, size))
     found.memory.append(results.Memory("torch", "DiceLoss", TARGET, "MONAI DiceLoss", 4 * size, size))
     found.first_calls.append(results.FirstCall("torch", "DiceLoss", TARGET, OURS, 0.3, [0.1] * 5))
+    found.first_calls.append(
+        results.FirstCall("torch", "DiceLoss", TARGET, "MONAI DiceLoss", 0.5, [0.4, 0.2, 0.1, 0.3, 0.4])
+    )
     found.gaps.append("torch DiceLoss: smp DiceLoss: not installed")
     return found
 
@@ -108,6 +111,7 @@ def test_the_tables_show_targets_shortfalls_and_reasons(monkeypatch):
     assert "| CrossEntropyLoss | 20.0 [20.0–20.0] | torch cross_entropy | 120 [120–120] | 6.00 [6.00–6.00] (≥2.5) ✓" in text
     assert "| DiceLoss | 50.0 [50.0–50.0] | MONAI DiceLoss † |" in text
     assert "2.00 (≤1.5) **short** | 4.00 |" in text
+    assert "| 300 | 3.00 (≤2) **short** | 500 (1.67) |" in text
     assert "- DiceLoss, speed (1.00 instead of 2): a made-up reason." in text
     assert f"- DiceLoss, memory (2.00 instead of 1.5): {targets.NO_REASON}." in text
     assert "- torch DiceLoss: smp DiceLoss: not installed" in text
