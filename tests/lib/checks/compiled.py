@@ -70,3 +70,9 @@ def strided(x):
     whole = np.full((*x.shape[:-1], x.shape[-1] + 9), 7, x.dtype)
     whole[..., 4 : 4 + x.shape[-1]] = x
     return whole[..., 4 : 4 + x.shape[-1]]
+
+
+def halves(x, dtype):
+    """Numbers in half precision, and what they are in float32."""
+    narrow = FALLBACK.cast(x, dtype)
+    return narrow, FALLBACK.cast(narrow, np.float32)
