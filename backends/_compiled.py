@@ -295,8 +295,8 @@ def _indexes(x: Any) -> bool:
 
 
 def _in_rows(x: Any) -> bool:
-    """The entries of the last axis lie side by side, and aligned."""
-    return x.flags.aligned and (x.strides[-1] == x.itemsize or x.shape[-1] == 1)
+    """The entries of the last axis lie side by side, and aligned, as numbers: bfloat16's own dtype may begin anywhere."""
+    return _bits(x).flags.aligned and (x.strides[-1] == x.itemsize or x.shape[-1] == 1)
 
 
 def _are_rows(dtype: Any, *arrays: Any) -> bool:

@@ -9,7 +9,7 @@ static void NAMED(softplus_and_sigmoid)(const float *x, float *above, float *ris
     }
 }
 
-static void NAMED(keep_where)(const uint8_t *restrict mask, const float *restrict x, float other, float *restrict out, int64_t count) {
+static void NAMED(keep_where)(const uint8_t *RESTRICT mask, const float *RESTRICT x, float other, float *RESTRICT out, int64_t count) {
     for (int64_t i = 0; i < count; i++) out[i] = mask[i] ? x[i] : other;
 }
 
@@ -67,7 +67,7 @@ static inline const float *NAMED(targets)(const void *labels, int kind, int64_t 
 }
 
 /* What is not counted becomes 0; the number of those. Afterwards: in the loop that computes it, it would make branches. */
-static inline int NAMED(leave_out)(const float *restrict kept, float *restrict loss, float *restrict slope, int count) {
+static inline int NAMED(leave_out)(const float *RESTRICT kept, float *RESTRICT loss, float *RESTRICT slope, int count) {
     int left_out = 0;
     for (int i = 0; i < count; i++) {
         loss[i] = kept[i] != 0.0f ? loss[i] : 0.0f;
@@ -78,8 +78,8 @@ static inline int NAMED(leave_out)(const float *restrict kept, float *restrict l
 }
 
 /* A block of the loop below. `plain`, where w, g and t are 0, is a constant where it is called. */
-INLINED void NAMED(binary_block)(const float *restrict z, const float *restrict labels, const float *by, float *restrict loss,
-                                 float *restrict slope, int count, int plain) {
+INLINED void NAMED(binary_block)(const float *RESTRICT z, const float *RESTRICT labels, const float *by, float *RESTRICT loss,
+                                 float *RESTRICT slope, int count, int plain) {
     const float v = by[0], w = by[1], g = by[2], s = by[3], t = by[4];
     for (int i = 0; i < count; i++) {
         float x = z[i], y = labels[i], power = NAMED(exp)(-fabsf(x)), away = 1.0f - y;
@@ -115,8 +115,8 @@ static double NAMED(binary_cross_entropy)(const void *z, int z_kind, const void 
 }
 
 /* A block of the loop below. `squares` is a constant where it is called. */
-INLINED void NAMED(difference_block)(const float *restrict z, const float *restrict y, float by, float *restrict loss,
-                                     float *restrict slope, int count, int squares) {
+INLINED void NAMED(difference_block)(const float *RESTRICT z, const float *RESTRICT y, float by, float *RESTRICT loss,
+                                     float *RESTRICT slope, int count, int squares) {
     for (int i = 0; i < count; i++) {
         float d = z[i] - y[i], sign = d > 0.0f ? 1.0f : d; /* NaN stays */
         sign = d < 0.0f ? -1.0f : sign;

@@ -1,5 +1,6 @@
 /* Operations of the NumPy backend in one pass where NumPy needs several: arrays come in by the buffer protocol, the
- * interpreter's lock is let go while a loop runs. What each computes stands in the backend's fallback of the same name.
+ * interpreter's lock is let go while a loop runs. What each computes stands in the backend's fallback of the same name, or
+ * of the operation that it is a step of.
  */
 
 #define PY_SSIZE_T_CLEAN

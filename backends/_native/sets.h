@@ -7,11 +7,14 @@
 /* Pixels of a block, whose sums stay in the first-level cache while all channels pass. */
 #define BLOCK 512
 
-/* For a function whose caller's constants decide what it is compiled to. */
+/* INLINED: for a function whose caller's constants decide what it is compiled to. RESTRICT: C11's word, which Microsoft's compiler
+ * knows as its own. */
 #if defined(_MSC_VER)
 #define INLINED static __forceinline
+#define RESTRICT __restrict
 #else
 #define INLINED static inline __attribute__((always_inline))
+#define RESTRICT restrict
 #endif
 
 #define JOIN_(a, b) a##_##b

@@ -51,9 +51,11 @@ static void weight_piece(void *data, int64_t piece, int seat) {
     if (wrong) (void)ADD(&job->wrong, wrong);
 }
 
-/* Shares out pieces of about so many pixels, and returns the sum; or an error is set. */
-static double sum_of_pixels(Work work, Plain *job, int64_t least, int seats) {
-    job->all = division_of(job->labels->shape[1], job->labels->shape[2], least);
+/* Into pieces of about so many pixels. */
+static Division by_pixels(const Array *labels, int64_t least) { return division_of(labels->shape[1], labels->shape[2], least); }
+
+/* Shares out the pieces, and returns the sum; or an error is set. */
+static double sum_of_pixels(Work work, Plain *job, int seats) {
     job->sums = sums_of(job->all.pieces);
     if (!job->sums) return 0.0;
     Py_BEGIN_ALLOW_THREADS
@@ -79,8 +81,10 @@ static PyObject *plain_cross_entropy(PyObject *self, PyObject *const *args, Py_s
         (!a[2].data || has_shape(&a[2], "slopes", a->shape[0], a->shape[1], a->shape[2]))) {
         job.channels = a->shape[1];
         job.by_class = (float *)a[3].data;
+        job.all = by_pixels(&a[1], 4 * LEAST_WORK / job.channels);
+        seats = seats_with_work(seats, job.all.pieces);
         job.tiles = tiles_of(&a[0], a[2].data ? &a[2] : NULL, seats);
-        if (job.tiles) sum = sum_of_pixels(plain_piece, &job, 4 * LEAST_WORK / job.channels, seats);
+        if (job.tiles) sum = sum_of_pixels(plain_piece, &job, seats);
         let_all_go(job.tiles, seats);
     }
     return finish_with(a, 4, job.wrong, a->shape[1], PyFloat_FromDouble(sum));
@@ -97,8 +101,10 @@ static PyObject *weight_sum(PyObject *self, PyObject *const *args, Py_ssize_t gi
     if (!seats || !take_all(args, 2, a, wanted, 2)) return NULL;
     job.channels = a[1].shape[2];
     job.by_class = (float *)a[1].data;
-    if (has_shape(&a[0], "labels", 1, -1, -1) && has_shape(&a[1], "by_class", 1, 1, -1) && are_channels(job.channels, "by_class"))
-        sum = sum_of_pixels(weight_piece, &job, 4 * LEAST_WORK, seats);
+    if (has_shape(&a[0], "labels", 1, -1, -1) && has_shape(&a[1], "by_class", 1, 1, -1) && are_channels(job.channels, "by_class")) {
+        job.all = by_pixels(&a[0], 4 * LEAST_WORK);
+        sum = sum_of_pixels(weight_piece, &job, seats);
+    }
     return finish_with(a, 2, job.wrong, job.channels, PyFloat_FromDouble(sum));
 }
 
@@ -125,7 +131,7 @@ static PyObject *through_softmax(PyObject *self, PyObject *const *args, Py_ssize
 }
 
 /* Loops over pixels and their classes, shared out; arrays as their calls take them. `powers` is room for each thread, `sums` for
- * what each piece sums up. */
+ * what each piece of a larger image sums up. */
 typedef struct Classes Classes;
 
 /* Does one tile of image n for a piece; the number of indices that are no class. */
@@ -164,10 +170,16 @@ static int64_t by_class_tile(const Classes *job, const Tile *t, int64_t n, int64
 /* Three sums of each class, so far from those of the next piece that no two threads write to one line of a cache. */
 static int64_t apart(int64_t channels) { return 3 * channels + 16; }
 
+/* Where a piece puts its sums: with the result itself where it is all of image n. */
+static double *totals_of(const Classes *job, int64_t n, int64_t piece) {
+    int64_t channels = job->arrays->shape[1];
+    return job->sums ? job->sums + piece * apart(channels) : (double *)job->arrays[3].data + 3 * channels * n;
+}
+
 static int64_t totals_tile(const Classes *job, const Tile *t, int64_t n, int64_t piece, int seat) {
     const Array *a = job->arrays;
     int64_t channels = a->shape[1];
-    double *sums = job->sums + piece * apart(channels);
+    double *sums = totals_of(job, n, piece);
     return loops->softmax_totals(t->z, t->z_step, INDEX_AT(a[1], n, t->start), a[1].kind, ROW(a[2], float, n) + t->start,
                                  job->powers + seat * channels * BLOCK, sums, sums + channels, sums + 2 * channels, channels,
                                  t->count);
@@ -176,6 +188,7 @@ static int64_t totals_tile(const Classes *job, const Tile *t, int64_t n, int64_t
 /* With tiles of the first array, and of `out` if there is one; an error may be set. */
 static void over_classes(OnTile loop, Classes *job, const Array *out, int seats) {
     job->loop = loop;
+    seats = seats_with_work(seats, job->all.pieces);
     job->tiles = tiles_of(job->arrays, out, seats);
     if (job->tiles) {
         Py_BEGIN_ALLOW_THREADS
@@ -248,9 +261,10 @@ static PyObject *softmax_totals(PyObject *self, PyObject *const *args, Py_ssize_
     if (has_channels(a, "z") && has_rows(&a[1], "index", a) && has_rows(&a[2], "weights", a) && is_contiguous(&a[3], "sums") &&
         has_shape(&a[3], "sums", a->shape[0], 3, channels)) {
         job.all = by_channels(a);
-        job.powers = block_room(channels * seats);
-        job.sums = job.powers ? sums_of(job.all.pieces * apart(channels)) : NULL;
-        if (job.sums) over_classes(totals_tile, &job, NULL, seats);
+        job.powers = block_room(channels * seats_with_work(seats, job.all.pieces));
+        int whole = job.all.per_image <= 1;
+        if (job.powers && !whole) job.sums = sums_of(job.all.pieces * apart(channels));
+        if (job.powers && (whole || job.sums)) over_classes(totals_tile, &job, NULL, seats);
         /* In the order of the pieces, whoever did them. */
         for (int64_t piece = 0; job.sums && piece < job.all.pieces; piece++)
             for (int64_t i = 0; i < 3 * channels; i++)
