@@ -6,7 +6,7 @@ import contextvars
 import os
 import threading
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -107,9 +107,7 @@ def run(
         finally:
             _inside.busy = False
 
-    pool = _executor(count - 1)
-    send_away(_numbers)
-    helpers = [pool.submit(work) for _ in range(count - 1)]
+    helpers = _handed_out(work, count - 1)
     try:
         work()
     finally:
@@ -121,8 +119,10 @@ def run(
     return results
 
 
-def _executor(size: int) -> ThreadPoolExecutor:
+def _handed_out(work: Callable[[], None], size: int) -> list[Future[None]]:
+    """The work, given to so many threads of the pool."""
     global _pool, _pool_size, _numbers
+    # All of it under the lock: a larger pool, which another thread may ask for, ends this one.
     with _lock:
         if _pool is None or _pool_size < size:
             if _pool is not None:
@@ -130,7 +130,8 @@ def _executor(size: int) -> ThreadPoolExecutor:
             # A list of its own: the threads of an older pool end, and their numbers may become others'.
             _numbers, _pool_size = [], size
             _pool = ThreadPoolExecutor(size, "unilossseg", initializer=_enlist, initargs=(_numbers,))
-        return _pool
+        send_away(_numbers)
+        return [_pool.submit(work) for _ in range(size)]
 
 
 def _enlist(numbers: list[int]) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -63,6 +65,21 @@ def test_an_error_comes_out_and_leaves_the_pool_in_order() -> None:
     with pytest.raises(RuntimeError, match="item 7"):
         _threads.run(task, range(20))
     assert _threads.run(lambda item: item, range(20)) == list(range(20))
+
+
+def test_users_who_need_pools_of_other_sizes() -> None:
+    """A larger pool ends the one before, which another user may be about to give work to."""
+    set_num_threads(16)
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for _ in range(20):
+            _threads._forget_pool()
+            with ThreadPoolExecutor(14) as users:
+                found = list(users.map(lambda size: _threads.run(lambda item: item, range(size)), range(2, 16)))
+            assert found == [list(range(size)) for size in range(2, 16)]
+    finally:
+        sys.setswitchinterval(interval)
 
 
 def test_a_framework_limits_its_calls() -> None:
