@@ -52,7 +52,17 @@ class Computation(Protocol):
         """The value and, if wanted, the gradient of sum(value * upstream) by the closed form."""
 
     def deferred(self, x: Array) -> tuple[Array, Callable[[Array], Array]]:
-        """The value, and what computes the gradient of an upstream one, again where it is called again."""
+        """The value, and what computes the gradient of an upstream one; it is called once."""
+
+    @property
+    def arrays(self) -> tuple[Array, ...]:
+        """The arrays of the call beside its logits."""
+
+    def bare(self) -> Computation:
+        """The same without these: for a graph that keeps them in the framework's way, and lets them go when it is done."""
+
+    def holding(self, arrays: Sequence[Array]) -> Computation:
+        """The same with them."""
 
     @property
     def expected(self) -> float | None:
@@ -125,11 +135,14 @@ class Backend(FusedOperations):
         That is in a loss's first call, which must therefore come before a CUDA graph is captured.
         """
         key = (values, like.dtype, self.device(like))
-        if key not in self._constants:
+        # Looked up once: another thread may clear them in between.
+        found = self._constants.get(key)
+        if found is None:
             if len(self._constants) >= MOST_CONSTANTS:
                 self._constants.clear()
-            self._constants[key] = self.xp.asarray(list(values), dtype=like.dtype, device=self.device(like))
-        return self._constants[key]
+            found = self.xp.asarray(list(values), dtype=like.dtype, device=self.device(like))
+            self._constants[key] = found
+        return found
 
     def cast(self, x: Array, dtype: Any) -> Array:
         """The array in a dtype, itself if it is of that."""

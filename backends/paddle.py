@@ -191,7 +191,7 @@ class _ClosedForm(paddle.autograd.PyLayer):
 
     @staticmethod
     def forward(ctx: Any, x: Array, call: Computation) -> Array:
-        ctx.call, ctx.half, ctx.expected = call, x.dtype in (paddle.float16, paddle.bfloat16), 1.0
+        ctx.call, ctx.half, ctx.expected = call.bare(), x.dtype in (paddle.float16, paddle.bfloat16), 1.0
         # A half-precision gradient is rounded once, after the upstream gradient (a gradient scaler's factor, say) is in it.
         # It comes with the value if that is as it was, and else in the backward pass; always there on a device, which would
         # have to wait for the number that tells.
@@ -204,8 +204,10 @@ class _ClosedForm(paddle.autograd.PyLayer):
             usual = ctx.expected == 1
             upstream = None if usual else paddle.to_tensor(ctx.expected, dtype="float32", place=x.place)
             value, ctx.gradient = call.fused(x.detach(), True, upstream)
-        ctx.save_for_backward(x)
-        ctx.version = x.inplace_version
+        # Else the gradient is there, and Paddle crashes in a second backward pass through a PyLayer.
+        kept = (x, *call.arrays) if ctx.half else ()
+        ctx.save_for_backward(*kept)
+        ctx.versions = [one.inplace_version for one in kept]
         return value
 
     @staticmethod
@@ -217,22 +219,30 @@ class _ClosedForm(paddle.autograd.PyLayer):
                 "the gradient of a loss was asked for with create_graph=True, and Paddle cannot differentiate a closed form "
                 "again: compute the loss inside unilossseg.plain_formula()"
             )
-        gradient, ctx.gradient = ctx.gradient, None
+        (gradient, ctx.gradient), (finish, ctx.finish) = (ctx.gradient, None), (ctx.finish, None)
         # One comparison instead of a pass over the buffer.
         factor = upstream.item() if upstream.ndim == 0 and BACKEND.readable(upstream) else None
         if ctx.half and factor is not None:
             ctx.call.remember(factor)
         if gradient is not None and factor == ctx.expected:
             return gradient
-        if gradient is not None and not ctx.half:
+        if not ctx.half:
+            if gradient is None:
+                raise RuntimeError(
+                    "a second backward pass through one loss: expected one, or the loss inside unilossseg.plain_formula()"
+                )
             # The buffer is nobody else's: it is scaled in place.
             return gradient.multiply_(upstream) if hasattr(gradient, "multiply_") else gradient * upstream
-        (x,) = ctx.saved_tensor()
-        # torch looks by itself; a PyLayer would return the gradient at other logits.
-        if x.inplace_version != ctx.version:
-            raise RuntimeError("logits needed for a half-precision gradient have been modified by an inplace operation")
+        x, *arrays = kept = ctx.saved_tensor()
+        # torch looks by itself; a PyLayer would return the gradient at other logits, or of other labels.
+        if [one.inplace_version for one in kept] != ctx.versions:
+            raise RuntimeError(
+                "logits or labels needed for a half-precision gradient have been modified by an inplace operation"
+            )
         with BACKEND.full_precision():
-            return ctx.call.fused(x.detach(), True, upstream)[1] if ctx.finish is None else ctx.finish(upstream)
+            if finish is not None:
+                return finish(upstream)
+            return ctx.call.holding(arrays).fused(x.detach(), True, upstream)[1]
 
 
 BACKEND = PaddleBackend("paddle", xp)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch._subclasses.fake_tensor import is_fake
+from torch.autograd import forward_ad
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from unilossseg.backends import _torch_namespace as xp
@@ -44,6 +45,8 @@ _KINDS |= {
 _HALF = (torch.float16, torch.bfloat16)
 _is_compiling, _is_transformed = torch.compiler.is_compiling, torch._C._functorch.is_functorch_wrapped_tensor
 _are_transforms_active = torch._C._are_functorch_transforms_active
+# By `is_grads_batched`, which has a vmap of its own.
+_is_batched = torch._C._functorch.is_legacy_batchedtensor
 
 #: 'torch' leaves Triton's kernels aside, 'triton' demands them; unset: they are used where Triton is.
 GPU_VARIABLE = "UNILOSSSEG_GPU_LOOPS"
@@ -98,6 +101,9 @@ class TorchBackend(Backend):
 
     def custom_gradient(self, call: Computation, x: Array) -> Array:
         """An autograd.Function, or the bare value where no gradient is wanted."""
+        # Forward mode knows no autograd.Function without a rule of its own, and a detached value would lose the tangent.
+        if forward_ad._current_level >= 0 and forward_ad.unpack_dual(x).tangent is not None:
+            return call.plain(x)
         if not (torch.is_grad_enabled() and x.requires_grad):
             return call.fused(x.detach(), False, None)[0]
         return (_ClosedForm.apply if _are_transforms_active() else _apply)(x, call)
@@ -203,13 +209,15 @@ class _ClosedForm(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Array, call: Computation) -> Array:
-        ctx.call, ctx.half, ctx.expected = call, x.dtype in _HALF, 1.0
+        ctx.call, ctx.half, ctx.expected = call.bare(), x.dtype in _HALF, 1.0
         # A half-precision gradient is rounded once, after the upstream gradient (a gradient scaler's factor, say) is in it.
         # It comes with the value if that is as it was, and else in the backward pass; always there on a device, which would
         # have to wait for the number that tells.
         if ctx.half:
             ctx.expected = call.expected if BACKEND.readable(x) else None
-        ctx.save_for_backward(x)
+        # By the graph, which lets them go after its backward pass however long the value lives. What inference mode has made
+        # cannot be saved there.
+        ctx.save_for_backward(x, *(one.clone() if one.is_inference() else one for one in call.arrays))
         ctx.gradient = ctx.finish = None
         if ctx.expected is None:
             value, ctx.finish = call.deferred(x.detach())
@@ -222,9 +230,14 @@ class _ClosedForm(torch.autograd.Function):
     def backward(ctx: Any, upstream: Array) -> tuple[Array | None, ...]:
         if torch.is_grad_enabled():
             return _differentiable_gradient(ctx, upstream), None
-        # The buffer is handed over once, so that it may be scaled in place and torch need not copy it. A second
-        # backward through a retained graph computes it again.
-        gradient, ctx.gradient = ctx.gradient, None
+        if _is_batched(upstream):
+            # Several upstream gradients at once, which cannot come into one gradient's place.
+            x, *arrays = ctx.saved_tensors
+            gradient = ctx.call.holding(arrays).fused(x.detach(), True, None)[1]
+            return (gradient * upstream).to(x.dtype), None
+        # The buffer is handed over once, so that it may be scaled in place and torch need not copy it; and so is what the
+        # forward pass has kept for a gradient to come. A second backward through a retained graph computes it again.
+        (gradient, ctx.gradient), (finish, ctx.finish) = (ctx.gradient, None), (ctx.finish, None)
         # One comparison instead of a pass over the buffer.
         factor = upstream.item() if upstream.ndim == 0 and BACKEND.readable(upstream) else None
         if ctx.half and factor is not None:
@@ -233,11 +246,11 @@ class _ClosedForm(torch.autograd.Function):
             return gradient, None
         if gradient is not None and not ctx.half:
             return BACKEND.scaled(gradient, upstream), None
-        # Asked for in any case: that is where torch sees whether the logits have changed.
-        (x,) = ctx.saved_tensors
-        if ctx.finish is not None:
-            return ctx.finish(upstream), None
-        return ctx.call.fused(x.detach(), True, upstream)[1], None
+        # Asked for in any case: that is where torch sees whether logits or labels have changed.
+        x, *arrays = ctx.saved_tensors
+        if finish is not None:
+            return finish(upstream), None
+        return ctx.call.holding(arrays).fused(x.detach(), True, upstream)[1], None
 
 
 # Past `Function.apply`, whose steps of Python are a tenth of a call's: it looks whether torch.func transforms a thing, which
@@ -247,8 +260,8 @@ _apply = super(torch.autograd.Function, _ClosedForm).apply
 
 def _differentiable_gradient(ctx: Any, upstream: Array) -> Array:
     """With create_graph=True the gradient must itself be differentiable: through the plain formula."""
-    (x,) = ctx.saved_tensors
-    value = ctx.call.plain(x)
+    x, *arrays = ctx.saved_tensors
+    value = ctx.call.holding(arrays).plain(x)
     return torch.autograd.grad(value, x, upstream, create_graph=True)[0]
 
 

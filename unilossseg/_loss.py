@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, ClassVar
 
@@ -35,6 +35,16 @@ def plain_formula() -> Iterator[None]:
         yield
     finally:
         _plain.reset(token)
+
+
+def comes_before(cls: type, one: str, other: str) -> bool:
+    """Whether a class, or a base that is nearer to it, defines `one` anew where it takes over `other`."""
+    for base in cls.__mro__:
+        if other in base.__dict__:
+            return False
+        if one in base.__dict__:
+            return True
+    return False
 
 
 @dataclass(eq=False)
@@ -78,7 +88,7 @@ class Loss:
     #: Whether the closed form takes `pending` as well, the labels' `Range` where they were not checked yet, and does it.
     counts_labels: ClassVar[bool] = False
     #: Whether the closed form takes `later`: instead of the gradient it then returns a function of the upstream one that
-    #: computes it, as often as it is called. For half precision, where the upstream gradient is to be known first.
+    #: computes it, and is called once. For half precision, where the upstream gradient is to be known first.
     defers: ClassVar[bool] = False
     #: The least rank of the logits.
     least_rank: ClassVar[int] = 2
@@ -90,7 +100,9 @@ class Loss:
     _upstreams: ClassVar[tuple[float, float]] = (1.0, 1.0)
 
     def __init_subclass__(cls, **options: Any) -> None:
-        """Names the subclass; its own closed form takes what it says itself, and not what that of its base takes."""
+        """Names the subclass; its own closed form takes what it says itself, and not what that of its base takes. That is of
+        no use to a formula of its own, being another formula's.
+        """
         super().__init_subclass__(**options)
         if "name" not in cls.__dict__:
             cls.name = cls.__name__
@@ -98,6 +110,8 @@ class Loss:
             for name in ("tallied", "counts_labels", "defers"):
                 if name not in cls.__dict__:
                     setattr(cls, name, False)
+        if comes_before(cls, "compute", "closed_form"):
+            cls.closed_form = None
 
     def __post_init__(self) -> None:
         """Checks the parameters; a subclass calls it and adds its own."""
@@ -163,8 +177,8 @@ class Loss:
 
     def evaluate(self, logits: Any, labels: Array, *, validate: bool | None = None, **inputs: Array) -> Any:
         """What calling the loss does, also where a framework's own `__call__` stands before it."""
-        batch = self._check(logits, labels, validate, inputs)
-        return batch.value(batch.logits)
+        logits, batch = self._check(logits, labels, validate, inputs)
+        return batch.value(logits)
 
     def value_and_grad(
         self,
@@ -176,10 +190,10 @@ class Loss:
         **inputs: Array,
     ) -> tuple[Any, Array]:
         """See `unilossseg.value_and_grad`."""
-        batch = self._check(logits, labels, validate, inputs)
+        logits, batch = self._check(logits, labels, validate, inputs)
         backend = batch.backend
         if backend.differentiable:
-            return backend.value_and_grad(batch.value, batch.logits, upstream)
+            return backend.value_and_grad(batch.value, logits, upstream)
         if _plain.get():
             raise TypeError(
                 f"{self.name}: the {backend.name} backend has no autograd, which plain_formula() asks for: expected arrays "
@@ -191,11 +205,11 @@ class Loss:
                 "expected arrays of PyTorch or PaddlePaddle"
             )
         if upstream is not None:
-            _inputs.same_place(self.name, backend, batch.logits, "upstream", upstream)
-            shape, expected = shape_of(upstream), self.value_shape(shape_of(batch.logits))
+            _inputs.same_place(self.name, backend, logits, "upstream", upstream)
+            shape, expected = shape_of(upstream), self.value_shape(shape_of(logits))
             if shape != expected:
                 raise ValueError(f"{self.name}: upstream has shape {shape}, expected {expected}, the shape of the value")
-        return batch.fused(batch.logits, True, upstream)
+        return batch.fused(logits, True, upstream)
 
     def split_logits(self, logits: Any) -> tuple[Array, dict[str, Array]]:
         """The logits that the gradient is for, and further arrays that came with them."""
@@ -205,7 +219,7 @@ class Loss:
             )
         return logits, {}
 
-    def _check(self, logits: Any, labels: Array, validate: bool | None, inputs: dict[str, Array]) -> _Batch:
+    def _check(self, logits: Any, labels: Array, validate: bool | None, inputs: dict[str, Array]) -> tuple[Array, _Batch]:
         logits, further = self.split_logits(logits)
         try:
             backend = backend_of(logits)
@@ -220,13 +234,15 @@ class Loss:
         self.check_channels(int(logits.shape[1]) if len(logits.shape) > 1 else 1)
         ready = self.check_labels(backend, logits, labels)
         extras = self._further(backend, logits, ready, further, inputs) if self.call_inputs or further else {}
-        kernel = backend.kernel(logits)
+        # Under a transform of the labels alone there are no values either.
+        symbolic = backend.traced(ready) or any(map(backend.traced, extras.values()))
+        kernel = None if symbolic else backend.kernel(logits)
         if self.class_labels:
             wanted = self.validate if validate is None else _errors.flag(self.name, "validate", validate)
             checked = _inputs.check_range(self, kernel or backend, backend, logits, ready, wanted)
         else:
             checked = _inputs.Checked(ready)
-        return _Batch(self, backend, kernel, logits, checked, extras)
+        return logits, _Batch(self, backend, kernel, checked, extras)
 
     def _further(
         self, backend: Backend, logits: Array, labels: Array, further: dict[str, Array], inputs: dict[str, Array]
@@ -243,14 +259,29 @@ class Loss:
 
 @dataclass(slots=True, eq=False)
 class _Batch:
-    """One checked call."""
+    """One checked call: all but its logits."""
 
     loss: Loss
     backend: Backend
     kernel: Backend | None
-    logits: Array
     checked: _inputs.Checked
     extras: dict[str, Array]
+
+    @property
+    def arrays(self) -> tuple[Array, ...]:
+        """The labels and what else came."""
+        return (self.checked.labels, *self.extras.values()) if self.extras else (self.checked.labels,)
+
+    def bare(self) -> _Batch:
+        """Without them: what a graph keeps for a backward pass that may never need it should be in the graph's hands."""
+        checked = _inputs.Checked(None, self.checked.tally, poison=self.checked.poison)
+        return _Batch(self.loss, self.backend, self.kernel, checked, dict.fromkeys(self.extras))
+
+    def holding(self, arrays: Sequence[Array]) -> _Batch:
+        """With them again."""
+        labels, *extras = arrays
+        checked = self.checked._replace(labels=labels)
+        return _Batch(self.loss, self.backend, self.kernel, checked, dict(zip(self.extras, extras, strict=True)))
 
     def plain(self, logits: Array) -> Array:
         """The value by the formula, differentiable."""
@@ -287,18 +318,19 @@ class _Batch:
     def fused(self, logits: Array, gradient: bool, upstream: Array | None) -> tuple[Array, Array | None]:
         """The value and, if wanted, the gradient by the closed form, computed in the kernel's namespace."""
         value, slope, _ = self._closed_form(logits, upstream, gradient=gradient)
-        return value, None if slope is None else self._as_gradient(slope)
+        return value, None if slope is None else self._as_gradient(slope, shape_of(logits), logits.dtype)
 
     def deferred(self, logits: Array) -> tuple[Array, Callable[[Array], Any]]:
         """The value by the closed form, and what computes the gradient of an upstream one."""
         if not self.loss.defers:
             return self.fused(logits, False, None)[0], lambda upstream: self.fused(logits, True, upstream)[1]
-        value, finish, dtype = self._closed_form(logits, None, gradient=False, later=True)
+        value, finish, working = self._closed_form(logits, None, gradient=False, later=True)
+        shape, dtype = shape_of(logits), logits.dtype
 
         def gradient(upstream: Array) -> Array:
             assert self.kernel is not None
             with self.kernel.limited_threads(self.backend.threads()), self.kernel.quiet():
-                return self._as_gradient(finish(self._scale(upstream, dtype)))
+                return self._as_gradient(finish(self._scale(upstream, working)), shape, dtype)
 
         return value, gradient
 
@@ -325,12 +357,11 @@ class _Batch:
             value = ops.settled(value if poison is None else value * poison)
         return backend.from_kernel(value), slope, dtype
 
-    def _as_gradient(self, slope: Array) -> Array:
-        """What a closed form computed, as the logits are."""
+    def _as_gradient(self, slope: Array, shape: tuple[int, ...], dtype: Any) -> Array:
+        """What a closed form computed, in the logits' shape and dtype."""
         assert self.kernel is not None
-        shape = shape_of(self.logits)
         slope = slope if shape_of(slope) == shape else self.kernel.reshape(slope, shape)
-        return self.backend.from_kernel(slope, self.logits.dtype)
+        return self.backend.from_kernel(slope, dtype)
 
     def _poison(self, dtype: Any) -> Array | None:
         """1, or NaN where a label names no class; None: all do."""

@@ -1,5 +1,7 @@
 """What a loss does as a Paddle Layer: hooks, moves, graphs that are kept, logits that change."""
 
+import gc
+import weakref
 from dataclasses import dataclass
 
 import numpy as np
@@ -154,6 +156,38 @@ def test_half_logits_that_change_before_an_unexpected_backward_are_refused(drive
     # Paddle 3 wraps an error of a PyLayer's backward in an OSError.
     with pytest.raises((RuntimeError, OSError), match="modified by an inplace operation"):
         gradient(-3.0, 2.0)
+
+
+@pytest.mark.parametrize("name", [CE, DICE, LOVASZ])
+def test_half_precision_labels_that_change_before_an_unexpected_backward_are_refused(driver, name):
+    batch = batch_for(name)
+    _, labels, further = driver.inputs(batch, "bfloat16")
+    value = driver.call(driver.make(name, {}), driver.leaf(batch.logits, "bfloat16"), labels, further)
+    with paddle.no_grad():
+        labels.zero_()
+    with pytest.raises((RuntimeError, OSError), match="modified by an inplace operation"):
+        (value * 4).backward()
+
+
+@every_loss
+@pytest.mark.parametrize("history", [(1.0, 1.0), (1.0, 2.0)])
+@pytest.mark.parametrize("dtype", ["float64", "float32", "bfloat16"])
+@pytest.mark.parametrize("factor", [1.0, 3.0])
+def test_after_its_backward_pass_nothing_of_the_batch(driver, row, dtype, history, factor):
+    """A value that is collected must not hold the logits and labels that it came from."""
+    batch = batch_for(row[0])
+    leaf = driver.leaf(batch.logits, dtype)
+    _, labels, further = driver.inputs(batch, dtype)
+    middle, loss = leaf * 1.0, driver.make(*row)
+    object.__setattr__(loss, "_upstreams", history)
+    value = driver.call(loss, middle, labels, further)
+    kept = [weakref.ref(one) for one in (middle, labels, *further.values())]
+    (value * factor).backward()
+    del middle, labels, further
+    gc.collect()
+    assert [one() for one in kept] == [None] * len(kept)
+    assert leaf.grad is not None
+    assert float(value) == float(value)
 
 
 @every_loss

@@ -4,6 +4,7 @@ import pytest
 import torch
 from checks.cases import CE, DICE, DUAL, PLAIN_ROWS, batch_for, named
 from checks.compare import assert_close, reference_of
+from torch.autograd import forward_ad
 
 from unilossseg.backends import get_backend
 
@@ -27,6 +28,45 @@ def test_vmap(driver, name):
     labels = torch.stack([driver.array(batch.labels) for batch in batches])
     values = torch.func.vmap(driver.make(name, {}))(logits, labels)
     assert_close(values.numpy(), [float(reference_of(name, {}, batch)[0]) for batch in batches], 1e-12)
+
+
+@pytest.mark.parametrize("name", [CE, DICE])
+def test_vmap_over_the_labels_alone(driver, name):
+    batch, others = batch_for(name), [batch_for(name, seed=seed) for seed in range(3)]
+    logits, loss = driver.array(batch.logits), driver.make(name, {})
+    labels = torch.stack([driver.array(other.labels) for other in others])
+    values = torch.func.vmap(loss, in_dims=(None, 0))(logits, labels)
+    assert_close(values.numpy(), [float(loss(logits, one)) for one in labels], 1e-12)
+
+
+# torch's own rules for it are scripted.
+@pytest.mark.filterwarnings("ignore:`torch.jit.script:DeprecationWarning")
+@pytest.mark.parametrize("row", PLAIN_ROWS, ids=named)
+@pytest.mark.parametrize("gathers", [False, True])
+def test_forward_mode(driver, row, gathers):
+    batch = batch_for(row[0])
+    logits, labels, further = driver.inputs(batch, "float64")
+    direction = torch.randn(logits.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    with forward_ad.dual_level():
+        dual = forward_ad.make_dual(logits.requires_grad_(gathers), direction)
+        value, tangent = forward_ad.unpack_dual(driver.call(driver.make(*row), dual, labels, further))
+    exact_value, exact = reference_of(*row, batch)
+    assert_close(value.detach().numpy(), exact_value, 1e-11)
+    assert_close(tangent.detach().numpy(), (exact * direction.numpy()).sum(), 1e-10)
+
+
+@pytest.mark.parametrize("row", PLAIN_ROWS, ids=named)
+@pytest.mark.parametrize("dtype", ["float64", "bfloat16"])
+def test_several_upstream_gradients_at_once(driver, row, dtype):
+    batch = batch_for(row[0])
+    _, labels, further = driver.inputs(batch, dtype)
+    leaf = driver.leaf(batch.logits, dtype)
+    value = driver.call(driver.make(*row), leaf, labels, further)
+    factors = torch.tensor([1.0, -2.0, 0.5], dtype=value.dtype)
+    (found,) = torch.autograd.grad(value, leaf, factors, is_grads_batched=True, retain_graph=True)
+    (once,) = torch.autograd.grad(value, leaf)
+    expected = (factors.reshape(-1, *[1] * once.ndim) * once).to(once.dtype)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-12 if dtype == "float64" else 1e-2 * float(once.abs().max()))
 
 
 @pytest.mark.parametrize("name", [CE, DICE])

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from unilossseg import _errors
+from unilossseg._loss import comes_before
 from unilossseg._pixels import (
     PixelLabels,
     class_values,
@@ -95,6 +96,14 @@ class CrossEntropyLoss(WeightedCrossEntropy):
 
     call_inputs = ("semantic_weights",)
     tallied = defers = True
+    #: Whether a pixel's weight is that of its class, which loops know; not where a subclass has other pixels or weights.
+    has_loop: ClassVar[bool] = True
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Looks whether it changes what the loops take for granted."""
+        super().__init_subclass__(**options)
+        if any(comes_before(cls, name, "has_loop") for name in ("pixels", "class_weight", "pixel_weights")):
+            cls.has_loop = False
 
     def __post_init__(self) -> None:
         """Checks the parameters."""
@@ -186,7 +195,7 @@ class CrossEntropyLoss(WeightedCrossEntropy):
         gradient.
         """
         # Where there is no such loop, counting would be for nothing.
-        if not (self.needs_losses() or inputs) and ops.one_pass:
+        if self.has_loop and not (self.needs_losses() or inputs) and ops.one_pass:
             found = self._by_loop(ops, logits, flat(ops, labels, leading=1), tally, gradient, upstream, later)
             if found is not None:
                 return found

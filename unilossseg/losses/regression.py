@@ -8,7 +8,7 @@ from dataclasses import KW_ONLY, dataclass
 from typing import Any, ClassVar
 
 from unilossseg import _errors
-from unilossseg._loss import Loss
+from unilossseg._loss import Loss, comes_before
 from unilossseg._pixels import (
     added,
     as_weights,
@@ -41,6 +41,13 @@ class ElementLoss(Loss):
     least_rank = 1
     #: Whether e is the square; else it is the absolute value.
     squares: ClassVar[bool]
+    #: Whether it is one of them: what loops know.
+    has_loop: ClassVar[bool]
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """An e of one's own that says nothing of squares is no loop's."""
+        super().__init_subclass__(**options)
+        cls.has_loop = not any(comes_before(cls, name, "squares") for name in ("distance", "derivative"))
 
     def __post_init__(self) -> None:
         """Checks the parameters."""
@@ -102,14 +109,15 @@ class ElementLoss(Loss):
         later: bool = False,
     ) -> tuple[Array, Any]:
         """Derivative a * e'(z - y), a piece of the elements at a time."""
-        found = None if later else self._counting(ops, logits, labels, gradient, upstream)
+        by_loop = ops.one_pass and self.has_loop
+        found = self._counting(ops, logits, labels, gradient, upstream) if by_loop and not later else None
         if found is not None:
             return found
         share = self._counted_share(ops, labels, work_dtype(ops, logits))
 
         def one_pass(gradient: bool, upstream: Array | None) -> tuple[Array, Array | None]:
             scalar = self.reduction != "none" and (upstream is None or len(upstream.shape) == 0)
-            found = self._by_loop(ops, logits, labels, share, gradient, upstream) if scalar and ops.one_pass else None
+            found = self._by_loop(ops, logits, labels, share, gradient, upstream) if scalar and by_loop else None
             return self._in_parts(ops, logits, labels, share, gradient, upstream) if found is None else found
 
         return in_one_pass(one_pass, gradient, upstream, later)
@@ -122,7 +130,7 @@ class ElementLoss(Loss):
         None where no share depends on the count, where the backend has no such loop, and for half precision, whose gradient
         is rounded once.
         """
-        if not (self.reduction == "mean" and self.masks() and ops.one_pass and logits.dtype == ops.xp.float32):
+        if not (self.reduction == "mean" and self.masks() and logits.dtype == ops.xp.float32):
             return None
         (z, y), size = _rows(ops, logits, labels), size_of(logits)
         share = self._share(1.0, size, float)

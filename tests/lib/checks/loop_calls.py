@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 
 import numpy as np
-
 from checks.compiled import loops
 
 #: What a loop says of arguments that it does not take.

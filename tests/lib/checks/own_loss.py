@@ -131,6 +131,58 @@ def test_a_subclass_with_a_closed_form_of_its_own(driver, name, dtype):
             driver.value(own, batch, dtype)
 
 
+def assert_doubled(driver, own, known, dtype):
+    batch = batch_for(known.name.removeprefix("Paddle").removeprefix("Torch"))
+    assert_close(driver.value(own, batch, dtype), 2 * driver.value(known, batch, dtype), 1e-6)
+    if driver.autograd or own.closed_form is not None:
+        found, wanted = (driver.value_and_gradient(loss, batch, dtype)[1] for loss in (own, known))
+        assert_close(found, 2 * wanted, 1e-6)
+
+
+@pytest.mark.parametrize("name", [CE, "BCELoss", "DiceLoss", "LovaszSoftmaxLoss", "L1Loss", "RelaxBoundaryLoss"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("mixed_in", [False, True])
+def test_a_subclass_with_a_formula_of_its_own(driver, name, dtype, mixed_in):
+    """The closed form of its base is another formula's."""
+    known = driver.make(name, {})
+
+    class Doubled(type(known)):
+        def compute(self, ops, logits, labels, **inputs):
+            return 2 * type(known).compute(self, ops, logits, labels, **inputs)
+
+    if mixed_in:
+        formula = type("Formula", (), {"compute": Doubled.compute})
+        Doubled = type("Doubled", (formula, type(known)), {})  # noqa: N806
+
+    assert_doubled(driver, Doubled(), known, dtype)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_cross_entropy_with_weights_of_its_own(driver, dtype):
+    known = driver.make(CE, {})
+
+    class Doubled(type(known)):
+        def pixel_weights(self, ops, losses, pixels, **inputs):
+            return 2 * super().pixel_weights(ops, losses, pixels, **inputs)
+
+    assert_doubled(driver, Doubled(), known, dtype)
+
+
+@pytest.mark.parametrize("name", ["L1Loss", "MSELoss"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_an_element_loss_with_a_distance_of_its_own(driver, name, dtype):
+    known = driver.make(name, {})
+
+    class Doubled(type(known)):
+        def distance(self, ops, difference):
+            return 2 * super().distance(ops, difference)
+
+        def derivative(self, ops, difference):
+            return 2 * super().derivative(ops, difference)
+
+    assert_doubled(driver, Doubled(), known, dtype)
+
+
 def test_a_gradient_needs_autograd_or_a_closed_form(driver):
     batch = batch_for(CE)
     loss = driver.own_loss(FocalLoss)()
