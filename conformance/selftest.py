@@ -35,17 +35,26 @@ class SelfTestError(Exception):
 
 @dataclass(frozen=True)
 class Trial:
-    """One defect in one loss: how many of the results differed or errored, and the first of them in words."""
+    """One defect in one loss: how many of the results differed or errored, and the first of them in words; and how many of
+    the errors are those that the defect announces.
+    """
 
     loss: str
     results: int = 0
     differing: int = 0
     errored: int = 0
+    announced: int = 0
     first: str = ""
 
-    def seen(self, defect: Defect) -> bool:
-        """Whether the suite noticed; an exception counts only where the defect is one."""
-        return self.differing > 0 or (defect.crashes and self.errored > 0)
+    @property
+    def showing(self) -> int:
+        """How many of the results show the defect."""
+        return self.differing + self.announced
+
+    @property
+    def seen(self) -> bool:
+        """Whether the suite noticed."""
+        return self.showing > 0
 
 
 @dataclass(frozen=True)
@@ -58,7 +67,7 @@ class Finding:
     @property
     def unseen(self) -> tuple[Trial, ...]:
         """The losses that did not show it."""
-        return tuple(trial for trial in self.trials if not trial.seen(self.defect))
+        return tuple(trial for trial in self.trials if not trial.seen)
 
     @property
     def caught(self) -> bool:
@@ -209,15 +218,15 @@ class _Sitting:
             with contextlib.closing(self._results(items, defect)) as results:
                 for result in results:
                     seen.append(result)
-                    if self.settings.first_only and _trial(loss, seen).seen(defect):
+                    if self.settings.first_only and _trial(loss, seen, defect).seen:
                         break
         except WorkerError as error:
             # A defect may take the worker with it; the next one gets a new worker.
             self._worker = None
-            return Trial(loss, len(seen) + 1, sum(r.verdict.status == DIFFERS for r in seen), 1, str(error))
+            return Trial(loss, len(seen) + 1, sum(r.verdict.status == DIFFERS for r in seen), 1, first=str(error))
         if not seen:
             raise SelfTestError(f"{defect.name}: no case of {loss} can be computed on {self.backend}")
-        return _trial(loss, seen)
+        return _trial(loss, seen, defect)
 
     def _results(self, items: Sequence[Prepared], defect: Defect | None) -> Generator[Result, None, None]:
         """The verdicts on the cases; what was asked for is read to the end, even if the caller has seen enough."""
@@ -252,12 +261,14 @@ class _Sitting:
         return outcomes_of(item.output(self.backend), reply, self._known.modes)
 
 
-def _trial(loss: str, results: Sequence[Result]) -> Trial:
+def _trial(loss: str, results: Sequence[Result], defect: Defect) -> Trial:
     bad = [result for result in results if result.is_bad]
+    errored = [result.verdict.message for result in bad if result.verdict.status == ERRORED]
     return Trial(
         loss=loss,
         results=len(results),
         differing=sum(result.verdict.status == DIFFERS for result in bad),
-        errored=sum(result.verdict.status == ERRORED for result in bad),
+        errored=len(errored),
+        announced=sum(bool(defect.crashes) and defect.crashes in message for message in errored),
         first=f"{bad[0].case.id}, {bad[0].mode}: {bad[0].verdict.message.splitlines()[0]}" if bad else "",
     )

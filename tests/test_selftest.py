@@ -3,6 +3,7 @@
 import os
 import sys
 import textwrap
+from types import SimpleNamespace
 
 import pytest
 from typer.testing import CliRunner
@@ -17,8 +18,8 @@ from unilossseg.conformance.defects._changes import NUMPY
 from unilossseg.conformance.frameworks import FRAMEWORKS
 from unilossseg.conformance.protocol import PLAIN_FORMULA
 from unilossseg.conformance.run import Prepared
-from unilossseg.conformance.selftest import Trial
-from unilossseg.conformance.verdict import CONFORM, DIFFERS, Verdict, judge
+from unilossseg.conformance.selftest import Trial, _trial
+from unilossseg.conformance.verdict import CONFORM, DIFFERS, ERRORED, Verdict, judge
 from unilossseg.losses import BootstrappedCrossEntropyLoss, DiceLoss
 from unilossseg.losses.ohem import OhemSelection
 
@@ -152,7 +153,7 @@ def _showing(defect, cases, folder):
         item = Prepared(number, case, folder)
         with planted(defect):
             outcome = numpy.run(item.request("numpy"), {key: x.copy() for key, x in case.arrays.items()})["closed form"]
-        if judge(case, outcome, item.reference()).status == DIFFERS or (defect.crashes and outcome.error):
+        if judge(case, outcome, item.reference()).status == DIFFERS or (defect.crashes and defect.crashes in outcome.error):
             yield case.id
 
 
@@ -214,10 +215,26 @@ def test_a_suite_that_looks_at_values_alone_fails(monkeypatch):
 
 
 def test_an_exception_is_no_sight():
-    defect = DEFECTS["l1-sign"]
-    assert not Trial("L1Loss", results=3, errored=3).seen(defect)
-    assert Trial("L1Loss", results=3, differing=1, errored=2).seen(defect)
-    assert Trial("L1Loss", results=3, errored=3).seen(DEFECTS["logits-overwritten"])
+    assert not Trial("L1Loss", results=3, errored=3).seen
+    assert Trial("L1Loss", results=3, differing=1, errored=2).seen
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "seen"),
+    [
+        ("logits-overwritten", "OverwrittenError: logits, the caller's own", True),
+        ("logits-overwritten", "AttributeError: '_Batch' object has no attribute", False),
+        ("labels-overwritten", "OverwrittenError: logits, the caller's own", False),
+        ("l1-sign", "OverwrittenError: logits, the caller's own", False),
+    ],
+)
+def test_but_the_exception_that_a_defect_announces_is(name, words, seen):
+    """Another one may be the defect's own, which has grown stale."""
+    errored = SimpleNamespace(
+        is_bad=True, verdict=Verdict(ERRORED, words), case=SimpleNamespace(id="plain"), mode="closed form"
+    )
+    trial = _trial("L1Loss", [errored, errored], DEFECTS[name])
+    assert (trial.errored, trial.showing, trial.seen) == (2, 2 * seen, seen)
 
 
 def test_a_stale_defect_cannot_be_tried(worker_with):
@@ -278,9 +295,10 @@ def test_backends_that_are_not_installed_are_named_and_not_counted(monkeypatch):
     assert "needs torch, which is not installed" in asked.stderr
 
 
-def test_the_suite_also_sees_what_is_written_over_its_inputs(tmp_path):
-    numpy, (case, *_) = FRAMEWORKS["numpy"]("numpy"), selected(["DiceLoss"], "plain/float32")
-    with planted(DEFECTS["logits-overwritten"]):
+@pytest.mark.parametrize("name", ["logits", "labels"])
+def test_the_suite_also_sees_what_is_written_over_its_inputs(tmp_path, name):
+    numpy, (case, *_) = FRAMEWORKS["numpy"]("numpy"), selected(["CrossEntropyLoss"], "plain/float32")
+    with planted(DEFECTS[f"{name}-overwritten"]):
         outcomes = numpy.run(Prepared(0, case, tmp_path).request("numpy"), dict(case.arrays))
     assert outcomes[PLAIN_FORMULA].error == ""
-    assert "OverwrittenError: logits, the caller's own" in outcomes["closed form"].error
+    assert f"OverwrittenError: {name}, the caller's own" in outcomes["closed form"].error

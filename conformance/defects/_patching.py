@@ -70,7 +70,8 @@ class Defect:
     backend
         The backend on which it is tried: NumPy, unless the adapter of a framework is what is wrong.
     crashes
-        Whether it shows by an exception alone. Elsewhere an exception counts for nothing: the defect itself may be stale.
+        Words of the exception by which it shows, where it does so by one. Any other counts for nothing: the defect itself
+        may be stale.
     """
 
     name: str
@@ -78,13 +79,13 @@ class Defect:
     losses: tuple[str, ...]
     plant: Plant
     backend: str = "numpy"
-    crashes: bool = False
+    crashes: str = ""
 
 
 _found: dict[str, Defect] = {}
 
 
-def defect(*losses: str, backend: str = "numpy", crashes: bool = False) -> Callable[[Plant], Plant]:
+def defect(*losses: str, backend: str = "numpy", crashes: str = "") -> Callable[[Plant], Plant]:
     """Registers a function as a defect of its name; its docstring is the description."""
 
     def register(plant: Plant) -> Plant:

@@ -148,9 +148,8 @@ def _shown(finding: Finding, thorough: bool) -> str:
     """Every loss, and in a thorough run how many of its results show the defect."""
     parts = []
     for trial in finding.trials:
-        bad = trial.differing + (trial.errored if finding.defect.crashes else 0)
-        name = trial.loss.removesuffix("Loss")
-        if not trial.seen(finding.defect):
+        bad, name = trial.showing, trial.loss.removesuffix("Loss")
+        if not trial.seen:
             parts.append(f"{name}: NOT SEEN")
         elif thorough:
             parts.append(f"{name}: {bad} of {trial.results}" + (" (few)" if bad <= FEW else ""))

@@ -33,11 +33,13 @@ def _labels(patches: Patches, index: Any = None, valid: Any = None) -> None:
 
 
 def _batches(patches: Patches, change: Any) -> None:
-    """Something else around the closed form; `change` gets it and the batch, and answers what a call gets."""
+    """Something else around the closed form; `change` gets it, its upstream gradient, the batch and the logits, and answers
+    what a call gets.
+    """
 
     def make(original: Any) -> Any:
         def wrong(self: Any, logits: Array, wanted: bool, upstream: Array | None) -> Any:
-            return change(lambda up: original(self, logits, wanted, up), self, upstream)
+            return change(lambda up: original(self, logits, wanted, up), upstream, self, logits)
 
         return wrong
 
@@ -176,25 +178,25 @@ def strides_forgotten(patches: Patches) -> None:
 @defect("CrossEntropyLoss", "DiceLoss", "L1Loss", "LovaszSoftmaxLoss", "DualTaskLoss", "RelaxBoundaryLoss")
 def upstream_dropped(patches: Patches) -> None:
     """The gradient is not multiplied by the upstream gradient."""
-    _batches(patches, lambda right, batch, upstream: right(None))
+    _batches(patches, lambda right, upstream, *_: right(None))
 
 
 @defect("CrossEntropyLoss", "BCELoss", "MSELoss", "LovaszHingeLoss")
 def upstream_squared(patches: Patches) -> None:
     """The gradient is multiplied by the upstream gradient twice."""
-    _batches(patches, lambda right, batch, upstream: right(None if upstream is None else upstream * upstream))
+    _batches(patches, lambda right, upstream, *_: right(None if upstream is None else upstream * upstream))
 
 
 @defect("CrossEntropyLoss", "DiceLoss", "OhemEdgeAttentionLoss")
 def gradient_slightly_scaled(patches: Patches) -> None:
     """The gradient is larger by a billionth."""
-    _batches(patches, lambda right, batch, upstream: _with_gradient(right(upstream), lambda slope: slope * (1 + 1e-9)))
+    _batches(patches, lambda right, upstream, *_: _with_gradient(right(upstream), lambda slope: slope * (1 + 1e-9)))
 
 
 @defect("CrossEntropyLoss", "DiceLoss", "LovaszSoftmaxLoss")
 def ignored_pixels_almost_without_gradient(patches: Patches) -> None:
     """The gradient at ignored pixels is 1e-30 instead of 0."""
-    _batches(patches, lambda right, batch, upstream: _with_gradient(right(upstream), lambda slope: slope + 1e-30))
+    _batches(patches, lambda right, upstream, *_: _with_gradient(right(upstream), lambda slope: slope + 1e-30))
 
 
 @defect("CrossEntropyLoss", "DiceLoss", "MSELoss")
@@ -204,29 +206,29 @@ def gradient_in_another_dtype(patches: Patches) -> None:
     def wide(slope: Array) -> Array:
         return slope.astype(np.float32) if slope.dtype == np.float16 else slope
 
-    _batches(patches, lambda right, batch, upstream: _with_gradient(right(upstream), wide))
+    _batches(patches, lambda right, upstream, *_: _with_gradient(right(upstream), wide))
 
 
-@defect("CrossEntropyLoss", "L1Loss", "DiceLoss", crashes=True)
+@defect("CrossEntropyLoss", "L1Loss", "DiceLoss", crashes="OverwrittenError: logits")
 def logits_overwritten(patches: Patches) -> None:
     """The gradient is written over the logits."""
 
-    def change(right: Any, batch: Any, upstream: Array | None) -> Any:
+    def change(right: Any, upstream: Array | None, batch: Any, logits: Array) -> Any:
         value, slope = right(upstream)
         if slope is not None:
-            batch.logits[...] = slope
+            logits[...] = slope
         return value, slope
 
     _batches(patches, change)
 
 
-@defect("CrossEntropyLoss", "LovaszHingeLoss", crashes=True)
+@defect("CrossEntropyLoss", "LovaszHingeLoss", crashes="OverwrittenError: labels")
 def labels_overwritten(patches: Patches) -> None:
     """Ignored labels become 0 in the caller's array."""
 
-    def change(right: Any, batch: Any, upstream: Array | None) -> Any:
-        found = right(upstream)
-        batch.labels[batch.labels == batch.loss.ignore_index] = 0
+    def change(right: Any, upstream: Array | None, batch: Any, logits: Array) -> Any:
+        found, labels = right(upstream), batch.checked.labels
+        labels[labels == batch.loss.ignore_index] = 0
         return found
 
     _batches(patches, change)
@@ -236,14 +238,14 @@ def labels_overwritten(patches: Patches) -> None:
 def nan_hidden(patches: Patches) -> None:
     """A value or a gradient that is NaN becomes 0."""
 
-    def change(right: Any, batch: Any, upstream: Array | None) -> Any:
+    def change(right: Any, upstream: Array | None, *_: Any) -> Any:
         value, slope = right(upstream)
         return np.nan_to_num(value, posinf=np.inf), None if slope is None else np.nan_to_num(slope, posinf=np.inf)
 
     _batches(patches, change)
 
 
-@defect("CrossEntropyLoss", "DiceLoss", crashes=True)
+@defect("CrossEntropyLoss", "DiceLoss", crashes="labels have shape")
 def labels_with_a_channel_axis_refused(patches: Patches) -> None:
     """Labels (N, 1, *S) raise."""
     from unilossseg import _inputs
@@ -284,7 +286,7 @@ def _with_gradient(found: tuple[Array, Array | None], change: Any) -> tuple[Arra
 def only_float32_values(patches: Patches) -> None:
     """Values of float64 logits are rounded to float32 on the way."""
 
-    def change(right: Any, batch: Any, upstream: Array | None) -> Any:
+    def change(right: Any, upstream: Array | None, *_: Any) -> Any:
         value, slope = right(upstream)
         return np.asarray(np.float32(value), value.dtype), slope
 
