@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
 from typing import Any
@@ -164,7 +163,7 @@ class LovaszSoftmaxLoss(Loss):
         value = added(ops.run(run.some_classes, ops.class_groups(run.shape[1], size_of(run.pixels.index))))
         found: Any = None
         if later:
-            found = functools.partial(run.gradient, again=True)
+            found = run.gradient
         elif gradient:
             found = run.gradient(upstream)
         return ops.cast(value, run.dtype), found
@@ -226,11 +225,11 @@ class _Pass:
             None if self.slopes is None else self.slopes[:, group, :],
         )
 
-    def gradient(self, upstream: Array | None, again: bool = False) -> Array:
-        """Back through the softmax or the sigmoid; `again`: what it needs must still be there for another one."""
+    def gradient(self, upstream: Array | None) -> Array:
+        """Back through the softmax or the sigmoid, in the place of `slopes` where the dtype is the same: once."""
         ops, slopes = self.ops, self.slopes
         assert slopes is not None
-        out = slopes if self.logits.dtype == self.dtype and not again else ops.buffer_like(self.logits)
+        out = slopes if self.logits.dtype == self.dtype else ops.buffer_like(self.logits)
         # Last, so that a factor that was known and one that was not give the same bits.
         weights = None if upstream is None else ops.xp.broadcast_to(upstream, shape_of(self.top))
 
