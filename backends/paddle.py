@@ -191,7 +191,7 @@ class _ClosedForm(paddle.autograd.PyLayer):
 
     @staticmethod
     def forward(ctx: Any, x: Array, call: Computation) -> Array:
-        ctx.call, ctx.half, ctx.expected = call.bare(), x.dtype in (paddle.float16, paddle.bfloat16), 1.0
+        ctx.half, ctx.expected = x.dtype in (paddle.float16, paddle.bfloat16), 1.0
         # A half-precision gradient is rounded once, after the upstream gradient (a gradient scaler's factor, say) is in it.
         # It comes with the value if that is as it was, and else in the backward pass; always there on a device, which would
         # have to wait for the number that tells.
@@ -205,7 +205,7 @@ class _ClosedForm(paddle.autograd.PyLayer):
             upstream = None if usual else paddle.to_tensor(ctx.expected, dtype="float32", place=x.place)
             value, ctx.gradient = call.fused(x.detach(), True, upstream)
         # Else the gradient is there, and Paddle crashes in a second backward pass through a PyLayer.
-        kept = (x, *call.arrays) if ctx.half else ()
+        ctx.call, kept = (call.bare(), (x, *call.arrays)) if ctx.half else (None, ())
         ctx.save_for_backward(*kept)
         ctx.versions = [one.inplace_version for one in kept]
         return value

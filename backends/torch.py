@@ -232,8 +232,8 @@ class _ClosedForm(torch.autograd.Function):
             return _differentiable_gradient(ctx, upstream), None
         if _is_batched(upstream):
             # Several upstream gradients at once, which cannot come into one gradient's place.
-            x, *arrays = ctx.saved_tensors
-            gradient = ctx.call.holding(arrays).fused(x.detach(), True, None)[1]
+            x, call = _saved(ctx)
+            gradient = call.fused(x.detach(), True, None)[1]
             return (gradient * upstream).to(x.dtype), None
         # The buffer is handed over once, so that it may be scaled in place and torch need not copy it; and so is what the
         # forward pass has kept for a gradient to come. A second backward through a retained graph computes it again.
@@ -247,10 +247,10 @@ class _ClosedForm(torch.autograd.Function):
         if gradient is not None and not ctx.half:
             return BACKEND.scaled(gradient, upstream), None
         # Asked for in any case: that is where torch sees whether logits or labels have changed.
-        x, *arrays = ctx.saved_tensors
+        x, call = _saved(ctx)
         if finish is not None:
             return finish(upstream), None
-        return ctx.call.holding(arrays).fused(x.detach(), True, upstream)[1], None
+        return call.fused(x.detach(), True, upstream)[1], None
 
 
 # Past `Function.apply`, whose steps of Python are a tenth of a call's: it looks whether torch.func transforms a thing, which
@@ -258,10 +258,16 @@ class _ClosedForm(torch.autograd.Function):
 _apply = super(torch.autograd.Function, _ClosedForm).apply
 
 
+def _saved(ctx: Any) -> tuple[Array, Any]:
+    """The logits, and the call with the arrays that the graph has kept for it."""
+    x, *arrays = ctx.saved_tensors
+    return x, ctx.call.holding(arrays)
+
+
 def _differentiable_gradient(ctx: Any, upstream: Array) -> Array:
     """With create_graph=True the gradient must itself be differentiable: through the plain formula."""
-    x, *arrays = ctx.saved_tensors
-    value = ctx.call.holding(arrays).plain(x)
+    x, call = _saved(ctx)
+    value = call.plain(x)
     return torch.autograd.grad(value, x, upstream, create_graph=True)[0]
 
 
