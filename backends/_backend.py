@@ -51,18 +51,16 @@ class Computation(Protocol):
     def fused(self, x: Array, gradient: bool, upstream: Array | None) -> tuple[Array, Array | None]:
         """The value and, if wanted, the gradient of sum(value * upstream) by the closed form."""
 
-    def deferred(self, x: Array) -> tuple[Array, Callable[[Array], Array]]:
-        """The value, and what computes the gradient of an upstream one; it is called once."""
+    def deferred(self, x: Array) -> tuple[Array, Callable[[Array], Array] | None]:
+        """The value, and what computes the gradient of an upstream one, and is called once; None: `fused` does."""
 
-    @property
-    def arrays(self) -> tuple[Array, ...]:
-        """The arrays of the call beside its logits."""
-
-    def bare(self) -> Computation:
-        """The same without these: for a graph that keeps them in the framework's way, and lets them go when it is done."""
+    def hand_over(self) -> tuple[Array, ...]:
+        """The call's arrays beside its logits, which it no longer has: a graph keeps them in the framework's way, and lets
+        them go when it is done.
+        """
 
     def holding(self, arrays: Sequence[Array]) -> Computation:
-        """The same with them."""
+        """The same call with them again."""
 
     @property
     def expected(self) -> float | None:
@@ -99,6 +97,12 @@ class Backend(FusedOperations):
     def device(self, x: Array) -> Any:
         """The device of an array, as the namespace's creation functions take it."""
         return array_api_compat.device(x)
+
+    def are_together(self, x: Array, y: Array) -> bool:
+        """Whether two arrays are on one device."""
+        here, there = self.device(x), self.device(y)
+        # Paddle 2's places are equal to none, and print alike.
+        return here is there or here == there or str(here) == str(there)
 
     def traced(self, x: Array) -> bool:
         """Whether `x` only stands for values, in a compiler's trace or under a transform: they can never be read."""
@@ -171,7 +175,7 @@ class Backend(FusedOperations):
         return x
 
     def custom_gradient(self, call: Computation, x: Array) -> Array:
-        """The value by the closed form, with the gradient that it returns hung into autograd."""
+        """The value by the closed form, with the gradient that it returns hung into autograd; in `full_precision`."""
         return call.fused(x, False, None)[0]
 
     def value_and_grad(self, function: Callable[[Array], Array], x: Array, upstream: Array | None) -> tuple[Array, Array]:

@@ -29,17 +29,13 @@ class PaddleBackend(Backend):
     assignable = True
     differentiable = True
 
-    def device(self, x: Array) -> Any:
-        """A paddle.base.core.Place; None while a program is traced."""
-        return place_of(x)
+    device = staticmethod(place_of)  # type: ignore[assignment]
 
     def is_dtype(self, x: Array, kind: str | tuple[str, ...]) -> bool:
         """Asked once for each dtype: two of them are compared in half a microsecond, and there are a dozen."""
         return is_dtype_kept(xp, x.dtype, kind)
 
-    def traced(self, x: Array) -> bool:
-        """By `paddle.jit.to_static`, or in static mode."""
-        return is_traced(x)
+    traced = staticmethod(is_traced)  # type: ignore[assignment]
 
     def readable(self, x: Array) -> bool:
         """In the CPU's memory, and not traced."""
@@ -63,10 +59,11 @@ class PaddleBackend(Backend):
 
     def custom_gradient(self, call: Computation, x: Array) -> Array:
         """A PyLayer, or the bare value where no gradient is wanted."""
-        # Inside a PyLayer's forward neither question has an answer.
-        if not paddle.is_grad_enabled() or x.stop_gradient:
-            return call.fused(x.detach(), False, None)[0]
-        return _ClosedForm.apply(x, call)
+        with _FullPrecision():
+            # Inside a PyLayer's forward neither question has an answer.
+            if not paddle.is_grad_enabled() or x.stop_gradient:
+                return call.fused(x, False, None)[0]
+            return _ClosedForm.apply(x, call)
 
     def full_precision(self) -> AbstractContextManager[None]:
         """Off with `paddle.amp.auto_cast`: its level O2 casts all that is not on a list to the half type."""
@@ -199,13 +196,13 @@ class _ClosedForm(paddle.autograd.PyLayer):
             ctx.expected = call.expected if BACKEND.readable(x) else None
         ctx.gradient = ctx.finish = None
         if ctx.expected is None:
-            value, ctx.finish = call.deferred(x.detach())
+            value, ctx.finish = call.deferred(x)
         else:
             usual = ctx.expected == 1
             upstream = None if usual else paddle.to_tensor(ctx.expected, dtype="float32", place=x.place)
-            value, ctx.gradient = call.fused(x.detach(), True, upstream)
+            value, ctx.gradient = call.fused(x, True, upstream)
         # Else the gradient is there, and Paddle crashes in a second backward pass through a PyLayer.
-        ctx.call, kept = (call.bare(), (x, *call.arrays)) if ctx.half else (None, ())
+        ctx.call, kept = (call, (x, *call.hand_over())) if ctx.half else (None, ())
         ctx.save_for_backward(*kept)
         ctx.versions = [one.inplace_version for one in kept]
         return value
@@ -242,7 +239,12 @@ class _ClosedForm(paddle.autograd.PyLayer):
         with BACKEND.full_precision():
             if finish is not None:
                 return finish(upstream)
-            return ctx.call.holding(arrays).fused(x.detach(), True, upstream)[1]
+            return ctx.call.holding(arrays).fused(x, True, upstream)[1]
 
 
 BACKEND = PaddleBackend("paddle", xp)
+
+# What Paddle sets up when a shape is first asked for, and memory first taken over, takes up to two milliseconds: here, and
+# not in the first call.
+if paddle.in_dynamic_mode():
+    BACKEND.to_kernel(BACKEND.from_kernel(np.ones(1, np.float32)))

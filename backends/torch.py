@@ -63,6 +63,10 @@ class TorchBackend(Backend):
         """A torch.device."""
         return x.device
 
+    def are_together(self, x: Array, y: Array) -> bool:
+        """Devices compare."""
+        return bool(x.device == y.device)
+
     def is_dtype(self, x: Array, kind: str | tuple[str, ...]) -> bool:
         """Looked up: array-api-compat takes apart what it is asked, kind by kind."""
         known = _KINDS.get(kind)
@@ -105,7 +109,7 @@ class TorchBackend(Backend):
         if forward_ad._current_level >= 0 and forward_ad.unpack_dual(x).tangent is not None:
             return call.plain(x)
         if not (torch.is_grad_enabled() and x.requires_grad):
-            return call.fused(x.detach(), False, None)[0]
+            return call.fused(x, False, None)[0]
         return (_ClosedForm.apply if _are_transforms_active() else _apply)(x, call)
 
     def value_and_grad(self, function: Callable[[Array], Array], x: Array, upstream: Array | None) -> tuple[Array, Array]:
@@ -209,21 +213,20 @@ class _ClosedForm(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Array, call: Computation) -> Array:
-        ctx.call, ctx.half, ctx.expected = call.bare(), x.dtype in _HALF, 1.0
+        ctx.half, ctx.expected, ctx.gradient, ctx.finish = x.dtype in _HALF, 1.0, None, None
         # A half-precision gradient is rounded once, after the upstream gradient (a gradient scaler's factor, say) is in it.
         # It comes with the value if that is as it was, and else in the backward pass; always there on a device, which would
         # have to wait for the number that tells.
         if ctx.half:
             ctx.expected = call.expected if BACKEND.readable(x) else None
-        # By the graph, which lets them go after its backward pass however long the value lives. What inference mode has made
-        # cannot be saved there.
-        ctx.save_for_backward(x, *(one.clone() if one.is_inference() else one for one in call.arrays))
-        ctx.gradient = ctx.finish = None
         if ctx.expected is None:
-            value, ctx.finish = call.deferred(x.detach())
+            value, ctx.finish = call.deferred(x)
         else:
             upstream = None if ctx.expected == 1 else torch.tensor(ctx.expected, dtype=torch.float32)
-            value, ctx.gradient = call.fused(x.detach(), True, upstream)
+            value, ctx.gradient = call.fused(x, True, upstream)
+        # By the graph, which lets them go after its backward pass however long the value lives.
+        ctx.save_for_backward(x, *map(_saveable, call.hand_over()))
+        ctx.call = call
         return value
 
     @staticmethod
@@ -233,7 +236,7 @@ class _ClosedForm(torch.autograd.Function):
         if _is_batched(upstream):
             # Several upstream gradients at once, which cannot come into one gradient's place.
             x, call = _saved(ctx)
-            gradient = call.fused(x.detach(), True, None)[1]
+            gradient = call.fused(x, True, None)[1]
             return (gradient * upstream).to(x.dtype), None
         # The buffer is handed over once, so that it may be scaled in place and torch need not copy it; and so is what the
         # forward pass has kept for a gradient to come. A second backward through a retained graph computes it again.
@@ -250,12 +253,17 @@ class _ClosedForm(torch.autograd.Function):
         x, call = _saved(ctx)
         if finish is not None:
             return finish(upstream), None
-        return call.fused(x.detach(), True, upstream)[1], None
+        return call.fused(x, True, upstream)[1], None
 
 
 # Past `Function.apply`, whose steps of Python are a tenth of a call's: it looks whether torch.func transforms a thing, which
 # has been looked at, and for tensors that it once transformed, which count as symbolic and never come here.
 _apply = super(torch.autograd.Function, _ClosedForm).apply
+
+
+def _saveable(x: Array) -> Array:
+    """What inference mode has made is none of what a graph may save."""
+    return x.clone() if x.is_inference() else x
 
 
 def _saved(ctx: Any) -> tuple[Array, Any]:

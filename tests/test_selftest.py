@@ -223,7 +223,7 @@ def test_an_exception_is_no_sight():
     ("name", "words", "seen"),
     [
         ("logits-overwritten", "OverwrittenError: logits, the caller's own", True),
-        ("logits-overwritten", "AttributeError: '_Batch' object has no attribute", False),
+        ("logits-overwritten", "AttributeError: 'Call' object has no attribute", False),
         ("labels-overwritten", "OverwrittenError: logits, the caller's own", False),
         ("l1-sign", "OverwrittenError: logits, the caller's own", False),
     ],

@@ -5,9 +5,9 @@ Modules, `unilossseg.paddle` as Layers.
 """
 
 from unilossseg._build import build as build
+from unilossseg._call import plain_formula as plain_formula
 from unilossseg._errors import VARIANTS as VARIANTS
 from unilossseg._loss import Loss as Loss
-from unilossseg._loss import plain_formula as plain_formula
 from unilossseg._loss import value_and_grad as value_and_grad
 from unilossseg._version import __version__ as __version__
 from unilossseg.losses import LOSSES as LOSSES

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from unilossseg._pixels import differs, shape_of
 from unilossseg.backends import Array, Backend, backend_of
@@ -36,7 +36,8 @@ def check_logits(owner: str, backend: Backend, logits: Array, least_rank: int) -
 def same_place(owner: str, backend: Backend, logits: Array, name: str, value: Any) -> None:
     """An array of the same framework and device as the logits."""
     try:
-        other = backend_of(value, name)
+        # Most are of the logits' type.
+        other = backend if type(value) is type(logits) else backend_of(value, name)
     except TypeError as error:
         raise TypeError(f"{owner}: {error}") from None
     if other is not backend:
@@ -44,8 +45,8 @@ def same_place(owner: str, backend: Backend, logits: Array, name: str, value: An
             f"{owner}: {name} are {other.describe(value)} and logits {backend.describe(logits)}: "
             f"convert {name} to an array of the {backend.name} backend"
         )
-    here, there = backend.device(logits), backend.device(value)
-    if not (here is there or here == there or str(here) == str(there)):
+    if not backend.are_together(logits, value):
+        here, there = backend.device(logits), backend.device(value)
         raise ValueError(f"{owner}: {name} are on device {there} and logits on {here}: move them to {here}")
 
 
@@ -107,10 +108,12 @@ class Range:
             _raise_out_of_range(self.owner, self.kernel, self.values, self.limit, self.ignore_index)
 
 
-class Checked(NamedTuple):
+@dataclass(slots=True)
+class Checked:
     """Labels in the range of the classes."""
 
-    labels: Array
+    #: None where a call has handed them over.
+    labels: Array | None
     #: What `tally` counted in them, where they were looked at.
     tally: Array | None = None
     #: The labels as an array of the kernel's, likewise.

@@ -2,39 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-import contextvars
-import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, ClassVar
 
 from unilossseg import _errors, _inputs
-from unilossseg._pixels import flat, shape_of, upcast
+from unilossseg._call import Call, is_plain
+from unilossseg._pixels import shape_of
 from unilossseg.backends import Array, Backend, backend_of
-
-_plain: contextvars.ContextVar[bool] = contextvars.ContextVar("plain_formula", default=False)
-
-
-@contextlib.contextmanager
-def plain_formula() -> Iterator[None]:
-    """Inside it, losses are computed by their formula and differentiated by the framework's autograd.
-
-    The closed forms that are otherwise used are faster and need less memory; this is the way to compare them with
-    autograd, and to differentiate more than once where a framework's custom gradients cannot. On a backend without
-    autograd (NumPy) `value_and_grad` raises there.
-
-    >>> import numpy as np, unilossseg
-    >>> logits, labels = np.zeros((1, 3, 2)), np.array([[0, 2]])
-    >>> with unilossseg.plain_formula():
-    ...     round(float(unilossseg.DiceLoss()(logits, labels)), 6)
-    0.733333
-    """
-    token = _plain.set(True)
-    try:
-        yield
-    finally:
-        _plain.reset(token)
 
 
 def comes_before(cls: type, one: str, other: str) -> bool:
@@ -177,8 +152,8 @@ class Loss:
 
     def evaluate(self, logits: Any, labels: Array, *, validate: bool | None = None, **inputs: Array) -> Any:
         """What calling the loss does, also where a framework's own `__call__` stands before it."""
-        logits, batch = self._check(logits, labels, validate, inputs)
-        return batch.value(logits)
+        logits, call = self._check(logits, labels, validate, inputs)
+        return call.value(logits)
 
     def value_and_grad(
         self,
@@ -190,16 +165,16 @@ class Loss:
         **inputs: Array,
     ) -> tuple[Any, Array]:
         """See `unilossseg.value_and_grad`."""
-        logits, batch = self._check(logits, labels, validate, inputs)
-        backend = batch.backend
+        logits, call = self._check(logits, labels, validate, inputs)
+        backend = call.backend
         if backend.differentiable:
-            return backend.value_and_grad(batch.value, logits, upstream)
-        if _plain.get():
+            return backend.value_and_grad(call.value, logits, upstream)
+        if is_plain():
             raise TypeError(
                 f"{self.name}: the {backend.name} backend has no autograd, which plain_formula() asks for: expected arrays "
                 "of PyTorch or PaddlePaddle, or value_and_grad outside plain_formula()"
             )
-        if not batch.has_closed_form:
+        if not call.has_closed_form:
             raise TypeError(
                 f"{self.name}: the {backend.name} backend has no autograd and this loss no closed-form gradient: "
                 "expected arrays of PyTorch or PaddlePaddle"
@@ -209,7 +184,7 @@ class Loss:
             shape, expected = shape_of(upstream), self.value_shape(shape_of(logits))
             if shape != expected:
                 raise ValueError(f"{self.name}: upstream has shape {shape}, expected {expected}, the shape of the value")
-        return batch.fused(logits, True, upstream)
+        return call.fused(logits, True, upstream)
 
     def split_logits(self, logits: Any) -> tuple[Array, dict[str, Array]]:
         """The logits that the gradient is for, and further arrays that came with them."""
@@ -219,7 +194,7 @@ class Loss:
             )
         return logits, {}
 
-    def _check(self, logits: Any, labels: Array, validate: bool | None, inputs: dict[str, Array]) -> tuple[Array, _Batch]:
+    def _check(self, logits: Any, labels: Array, validate: bool | None, inputs: dict[str, Array]) -> tuple[Array, Call]:
         logits, further = self.split_logits(logits)
         try:
             backend = backend_of(logits)
@@ -242,7 +217,7 @@ class Loss:
             checked = _inputs.check_range(self, kernel or backend, backend, logits, ready, wanted)
         else:
             checked = _inputs.Checked(ready)
-        return logits, _Batch(self, backend, kernel, checked, extras)
+        return logits, Call(self, backend, kernel, checked, extras)
 
     def _further(
         self, backend: Backend, logits: Array, labels: Array, further: dict[str, Array], inputs: dict[str, Array]
@@ -255,126 +230,6 @@ class Loss:
                 extras[name] = self.check_input(backend, name, logits, labels, value)
         extras.update(self.drawn_inputs(backend, logits, extras))
         return extras
-
-
-@dataclass(slots=True, eq=False)
-class _Batch:
-    """One checked call: all but its logits."""
-
-    loss: Loss
-    backend: Backend
-    kernel: Backend | None
-    checked: _inputs.Checked
-    extras: dict[str, Array]
-
-    @property
-    def arrays(self) -> tuple[Array, ...]:
-        """The labels and what else came."""
-        return (self.checked.labels, *self.extras.values()) if self.extras else (self.checked.labels,)
-
-    def bare(self) -> _Batch:
-        """Without them: what a graph keeps for a backward pass that may never need it should be in the graph's hands."""
-        checked = _inputs.Checked(None, self.checked.tally, poison=self.checked.poison)
-        return _Batch(self.loss, self.backend, self.kernel, checked, dict.fromkeys(self.extras))
-
-    def holding(self, arrays: Sequence[Array]) -> _Batch:
-        """With them again."""
-        labels, *extras = arrays
-        checked = self.checked._replace(labels=labels)
-        return _Batch(self.loss, self.backend, self.kernel, checked, dict(zip(self.extras, extras, strict=True)))
-
-    def plain(self, logits: Array) -> Array:
-        """The value by the formula, differentiable."""
-        ops, poison, pending = self.backend, self.checked.poison, self.checked.pending
-        if pending is not None:
-            pending.tally()
-        value = self.loss.compute(ops, upcast(ops, logits), self.checked.labels, **self.extras)
-        return value if poison is None else value * ops.xp.astype(poison, value.dtype)
-
-    @property
-    def expected(self) -> float | None:
-        """None where a loss serves two heads of different weights, say: one of them would always be computed in vain."""
-        last, before = self.loss._upstreams
-        return last if last == before else None
-
-    def remember(self, upstream: float) -> None:
-        """Not by assignment: a loss may be a frozen dataclass, or a Module that looks at what is set."""
-        if math.isfinite(upstream):
-            object.__setattr__(self.loss, "_upstreams", (upstream, self.loss._upstreams[0]))
-
-    @property
-    def has_closed_form(self) -> bool:
-        """Whether value and gradient can be computed together here."""
-        return self.kernel is not None and self.loss.closed_form is not None
-
-    def value(self, logits: Array) -> Array:
-        """The value: by the closed form, with its gradient hung into autograd, or by the formula."""
-        # In this order: torch.compile, under which there is no closed form, cannot trace the look into the context.
-        with self.backend.full_precision():
-            if not self.has_closed_form or _plain.get():
-                return self.plain(logits)
-            return self.backend.custom_gradient(self, logits)
-
-    def fused(self, logits: Array, gradient: bool, upstream: Array | None) -> tuple[Array, Array | None]:
-        """The value and, if wanted, the gradient by the closed form, computed in the kernel's namespace."""
-        value, slope, _ = self._closed_form(logits, upstream, gradient=gradient)
-        return value, None if slope is None else self._as_gradient(slope, shape_of(logits), logits.dtype)
-
-    def deferred(self, logits: Array) -> tuple[Array, Callable[[Array], Any]]:
-        """The value by the closed form, and what computes the gradient of an upstream one."""
-        if not self.loss.defers:
-            return self.fused(logits, False, None)[0], lambda upstream: self.fused(logits, True, upstream)[1]
-        value, finish, working = self._closed_form(logits, None, gradient=False, later=True)
-        shape, dtype = shape_of(logits), logits.dtype
-
-        def gradient(upstream: Array) -> Array:
-            assert self.kernel is not None
-            with self.kernel.limited_threads(self.backend.threads()), self.kernel.quiet():
-                return self._as_gradient(finish(self._scale(upstream, working)), shape, dtype)
-
-        return value, gradient
-
-    def _closed_form(self, logits: Array, upstream: Array | None, **wanted: bool) -> tuple[Array, Any, Any]:
-        """What it returns, and the working dtype."""
-        loss, backend, ops, checked = self.loss, self.backend, self.kernel, self.checked
-        assert ops is not None
-        assert loss.closed_form is not None
-        z = backend.to_kernel(logits, packed=loss.packed_logits)
-        dtype = ops.work_dtype(z)
-        arrays = {name: backend.to_kernel(value) for name, value in self.extras.items()} if self.extras else {}
-        flattened = flat(ops, z) if loss.flat_pixels else z
-        labels = checked.seen
-        if labels is None:
-            labels = backend.to_kernel(checked.labels, packed=loss.packed_labels)
-        if loss.tallied:
-            arrays["tally"] = checked.tally
-        if loss.counts_labels:
-            arrays["pending"] = checked.pending
-        poison = None if checked.poison is None else self._poison(dtype)
-        scale = poison if upstream is None else self._scale(upstream, dtype)
-        with ops.limited_threads(backend.threads()), ops.quiet():
-            value, slope = loss.closed_form(ops, flattened, labels, upstream=scale, **wanted, **arrays)
-            value = ops.settled(value if poison is None else value * poison)
-        return backend.from_kernel(value), slope, dtype
-
-    def _as_gradient(self, slope: Array, shape: tuple[int, ...], dtype: Any) -> Array:
-        """What a closed form computed, in the logits' shape and dtype."""
-        assert self.kernel is not None
-        slope = slope if shape_of(slope) == shape else self.kernel.reshape(slope, shape)
-        return self.backend.from_kernel(slope, dtype)
-
-    def _poison(self, dtype: Any) -> Array | None:
-        """1, or NaN where a label names no class; None: all do."""
-        if self.checked.poison is None:
-            return None
-        assert self.kernel is not None
-        return self.kernel.cast(self.backend.to_kernel(self.checked.poison), dtype)
-
-    def _scale(self, upstream: Array, dtype: Any) -> Array:
-        """The upstream gradient as closed forms take it, with the poison in it."""
-        assert self.kernel is not None
-        scale, poison = self.kernel.cast(self.backend.to_kernel(upstream), dtype), self._poison(dtype)
-        return scale if poison is None else scale * poison
 
 
 def value_and_grad(loss: Loss) -> Callable[..., tuple[Any, Array]]:

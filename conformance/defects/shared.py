@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from unilossseg import _loss, _pixels
+from unilossseg import _call, _pixels
 from unilossseg.backends import Array
 from unilossseg.backends.numpy import BACKEND
 from unilossseg.conformance.defects import _changes as changes
@@ -43,7 +43,7 @@ def _batches(patches: Patches, change: Any) -> None:
 
         return wrong
 
-    patches.wrap(_loss._Batch, "fused", make)
+    patches.wrap(_call.Call, "fused", make)
 
 
 @defect(*_CLASSES, "RelaxBoundaryLoss")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import unilossseg
-from unilossseg import _loss
+from unilossseg import _call
 from unilossseg.backends import get_backend
 
 EDGE_LOSSES = ("EdgeAttentionLoss", "OhemEdgeAttentionLoss")
@@ -156,7 +156,7 @@ class ArrayDriver(Driver):
             logits = (logits, further.pop("edge_logits"))
         # Without autograd only the closed form has a gradient: it is asked for outside of `plain_formula()`.
         outside = contextvars.copy_context()
-        outside.run(_loss._plain.set, False)
+        outside.run(_call._plain.set, False)
         both = outside.run(lambda: unilossseg.value_and_grad(loss)(logits, labels, upstream=upstream, **further))
         return (loss(logits, labels, **further), both[1]) if self.by_formula else both
 

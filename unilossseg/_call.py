@@ -1,0 +1,166 @@
+"""One call of a loss: its value and gradient, by the closed form or by the formula."""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from unilossseg._inputs import Checked
+from unilossseg._pixels import flat, shape_of, upcast
+from unilossseg.backends import Array, Backend
+
+if TYPE_CHECKING:
+    from unilossseg._loss import Loss
+
+_plain: contextvars.ContextVar[bool] = contextvars.ContextVar("plain_formula", default=False)
+
+
+@contextlib.contextmanager
+def plain_formula() -> Iterator[None]:
+    """Inside it, losses are computed by their formula and differentiated by the framework's autograd.
+
+    The closed forms that are otherwise used are faster and need less memory; this is the way to compare them with
+    autograd, and to differentiate more than once where a framework's custom gradients cannot. On a backend without
+    autograd (NumPy) `value_and_grad` raises there.
+
+    >>> import numpy as np, unilossseg
+    >>> logits, labels = np.zeros((1, 3, 2)), np.array([[0, 2]])
+    >>> with unilossseg.plain_formula():
+    ...     round(float(unilossseg.DiceLoss()(logits, labels)), 6)
+    0.733333
+    """
+    token = _plain.set(True)
+    try:
+        yield
+    finally:
+        _plain.reset(token)
+
+
+def is_plain() -> bool:
+    """Whether the caller is inside it."""
+    return _plain.get()
+
+
+@dataclass(slots=True, eq=False)
+class Call:
+    """One checked call of a loss: all but its logits."""
+
+    loss: Loss
+    backend: Backend
+    kernel: Backend | None
+    checked: Checked
+    extras: dict[str, Array]
+
+    def hand_over(self) -> tuple[Array, ...]:
+        """The labels and what else came, which are the caller's from now on: what is kept for a backward pass that may never
+        come should be in the framework's hands.
+        """
+        checked, extras = self.checked, self.extras
+        labels, checked.labels, checked.seen, checked.pending = checked.labels, None, None, None
+        if not extras:
+            return (labels,)
+        self.extras = dict.fromkeys(extras)
+        return (labels, *extras.values())
+
+    def holding(self, arrays: Sequence[Array]) -> Call:
+        """The same call with them again."""
+        labels, *extras = arrays
+        checked = Checked(labels, self.checked.tally, poison=self.checked.poison)
+        return Call(self.loss, self.backend, self.kernel, checked, dict(zip(self.extras, extras, strict=True)))
+
+    def plain(self, logits: Array) -> Array:
+        """The value by the formula, differentiable."""
+        ops, poison, pending = self.backend, self.checked.poison, self.checked.pending
+        if pending is not None:
+            pending.tally()
+        value = self.loss.compute(ops, upcast(ops, logits), self.checked.labels, **self.extras)
+        return value if poison is None else value * ops.xp.astype(poison, value.dtype)
+
+    @property
+    def expected(self) -> float | None:
+        """None where a loss serves two heads of different weights, say: one of them would always be computed in vain."""
+        last, before = self.loss._upstreams
+        return last if last == before else None
+
+    def remember(self, upstream: float) -> None:
+        """Not by assignment: a loss may be a frozen dataclass, or a Module that looks at what is set."""
+        if math.isfinite(upstream):
+            object.__setattr__(self.loss, "_upstreams", (upstream, self.loss._upstreams[0]))
+
+    @property
+    def has_closed_form(self) -> bool:
+        """Whether value and gradient can be computed together here."""
+        return self.kernel is not None and self.loss.closed_form is not None
+
+    def value(self, logits: Array) -> Array:
+        """The value: by the closed form, with its gradient hung into autograd, or by the formula."""
+        # In this order: torch.compile, under which there is no closed form, cannot trace the look into the context.
+        if self.has_closed_form and not _plain.get():
+            return self.backend.custom_gradient(self, logits)
+        with self.backend.full_precision():
+            return self.plain(logits)
+
+    def fused(self, logits: Array, gradient: bool, upstream: Array | None) -> tuple[Array, Array | None]:
+        """The value and, if wanted, the gradient by the closed form, computed in the kernel's namespace."""
+        value, slope, _ = self._closed_form(logits, upstream, gradient=gradient)
+        return value, None if slope is None else self._as_gradient(slope, shape_of(logits), logits.dtype)
+
+    def deferred(self, logits: Array) -> tuple[Array, Callable[[Array], Any] | None]:
+        """The value by the closed form, and what computes the gradient of an upstream one; None: `fused` does."""
+        if not self.loss.defers:
+            return self.fused(logits, False, None)[0], None
+        value, finish, working = self._closed_form(logits, None, gradient=False, later=True)
+        shape, dtype = shape_of(logits), logits.dtype
+
+        def gradient(upstream: Array) -> Array:
+            assert self.kernel is not None
+            with self.kernel.limited_threads(self.backend.threads()), self.kernel.quiet():
+                return self._as_gradient(finish(self._scale(upstream, working)), shape, dtype)
+
+        return value, gradient
+
+    def _closed_form(self, logits: Array, upstream: Array | None, **wanted: bool) -> tuple[Array, Any, Any]:
+        """What it returns, and the working dtype."""
+        loss, backend, ops, checked = self.loss, self.backend, self.kernel, self.checked
+        assert ops is not None
+        assert loss.closed_form is not None
+        z = backend.to_kernel(logits, packed=loss.packed_logits)
+        dtype = ops.work_dtype(z)
+        arrays = {name: backend.to_kernel(value) for name, value in self.extras.items()} if self.extras else {}
+        flattened = flat(ops, z) if loss.flat_pixels else z
+        labels = checked.seen
+        if labels is None:
+            labels = backend.to_kernel(checked.labels, packed=loss.packed_labels)
+        if loss.tallied:
+            arrays["tally"] = checked.tally
+        if loss.counts_labels:
+            arrays["pending"] = checked.pending
+        poison = None if checked.poison is None else self._poison(dtype)
+        scale = poison if upstream is None else self._scale(upstream, dtype)
+        with ops.limited_threads(backend.threads()), ops.quiet():
+            value, slope = loss.closed_form(ops, flattened, labels, upstream=scale, **wanted, **arrays)
+            value = ops.settled(value if poison is None else value * poison)
+        return backend.from_kernel(value), slope, dtype
+
+    def _as_gradient(self, slope: Array, shape: tuple[int, ...], dtype: Any) -> Array:
+        """What a closed form computed, in the logits' shape and dtype."""
+        assert self.kernel is not None
+        slope = slope if shape_of(slope) == shape else self.kernel.reshape(slope, shape)
+        return self.backend.from_kernel(slope, dtype)
+
+    def _poison(self, dtype: Any) -> Array | None:
+        """1, or NaN where a label names no class; None: all do."""
+        if self.checked.poison is None:
+            return None
+        assert self.kernel is not None
+        return self.kernel.cast(self.backend.to_kernel(self.checked.poison), dtype)
+
+    def _scale(self, upstream: Array, dtype: Any) -> Array:
+        """The upstream gradient as closed forms take it, with the poison in it."""
+        assert self.kernel is not None
+        scale, poison = self.kernel.cast(self.backend.to_kernel(upstream), dtype), self._poison(dtype)
+        return scale if poison is None else scale * poison
