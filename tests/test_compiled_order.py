@@ -44,6 +44,19 @@ def test_lovasz(rng, fallback, pixels, share, values):
             near(found, wanted, 4, scale=1e-37)
 
 
+def test_lovasz_of_more_pixels_than_a_cache_holds(rng):
+    """Their places are fetched before their turn."""
+    errors = rng.random(2**20 + 7, dtype=np.float32)
+    foreground = rng.random(errors.size) < 0.1
+    steps = plain.jaccard_steps(errors[None], foreground[None])[0]
+    value, slope = COMPILED.lovasz(errors, foreground, np.float32(0.5))
+    near(slope, np.where(foreground, -0.5, 0.5) * steps, 4, scale=1e-6)
+    near(value, np.sum(steps * errors), 4)
+    keys = np.full(1000, (2**31 - 1) << 1, np.uint64)
+    with pytest.raises(IndexError, match=rf"^1000 indices are not in \[0, {errors.size}\)$"):
+        _loops.lovasz(keys, slope, 0, 1.0)
+
+
 def test_lovasz_sorts_what_weighs():
     """Not what lies below 0 or behind the last foreground pixel; without any foreground, the first of the largest alone."""
     errors = np.float32([0.5, 0.1, np.nan, -1, 0.3, 0.0, 0.3, 0.2, 0.3, -2])

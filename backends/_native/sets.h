@@ -17,6 +17,14 @@
 #define RESTRICT restrict
 #endif
 
+/* A place that is written to soon, and is in no cache perhaps: the processor fetches it meanwhile. It need not be one of the
+ * caller's: nothing is read. */
+#if defined(__GNUC__)
+#define TO_BE_WRITTEN(place) __builtin_prefetch(place, 1, 1)
+#else
+#define TO_BE_WRITTEN(place) (void)0
+#endif
+
 #define JOIN_(a, b) a##_##b
 #define JOIN(a, b) JOIN_(a, b)
 #define NAMED(name) JOIN(name, SET)
