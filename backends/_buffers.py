@@ -1,7 +1,8 @@
 """Large arrays in memory that was used before: a fresh one costs a page fault for each of its pages.
 
-A gradient of 40 MB costs 3 to 5 ms of them, half of what computing it costs. What is kept is as much as the largest array
-and half of it, or `LEAST_KEPT`, from the moment that the last array on it is gone until the next call takes it.
+A gradient of 40 MB costs 3 to 5 ms of them, half of what computing it costs. From the moment that the last array on it is
+gone until the next call takes it, at most two and a half times as much is kept as the largest array, or `LEAST_KEPT`: two
+losses that wait for one backward pass, of a network's two heads or a MixedLoss, have a gradient each, and temporaries.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ class Shelf:
         """Memory of at least `size` bytes, and of less than twice as many."""
         if self._lock.acquire(blocking=False):
             try:
-                self._limit = max(self._limit, size + size // 2)
+                self._limit = max(self._limit, 5 * size // 2)
                 for at in range(len(self._kept) - 1, -1, -1):
                     if size <= self._kept[at][0].nbytes < 2 * size:
                         return self._kept.pop(at)
