@@ -47,9 +47,6 @@ class CompiledBackend(NumPyBackend):
 
     def cast(self, x: Array, dtype: Any) -> Array:
         """Half precision to float32 and back: NumPy converts float16 number by number, twenty times as slowly."""
-        if isinstance(x, np.generic):
-            # A value; what it is not takes longer to ask.
-            return super().cast(x, dtype)
         if dtype == np.float32 and x.dtype in _HALF and _has_rows(x):
             wide = SHELF.empty(x.shape, np.float32)
             _loops.widen(_bits(x), wide)
@@ -299,8 +296,7 @@ def _indexes(x: Any) -> bool:
 
 def _in_rows(x: Any) -> bool:
     """The entries of the last axis lie side by side, and aligned, as numbers: bfloat16's own dtype may begin anywhere."""
-    numbers = x["bfloat16"] if x.dtype == BFLOAT16 else x
-    return numbers.flags.aligned and (x.strides[-1] == x.itemsize or x.shape[-1] == 1)
+    return _bits(x).flags.aligned and (x.strides[-1] == x.itemsize or x.shape[-1] == 1)
 
 
 def _are_rows(dtype: Any, *arrays: Any) -> bool:
@@ -326,8 +322,8 @@ def _side_by_side(x: Any, dtype: Any = np.float32) -> Any:
 
 def _are_elements(x: Any, labels: Any, out: Any) -> bool:
     """Logits and labels that the loops read, row by row, and a place of theirs for the gradient, if any."""
-    known = x.dtype in _FLOATS and labels.dtype in _NUMBERS and 1 <= x.ndim <= 3
-    return known and _in_rows(x) and _in_rows(labels) and (out is None or _takes(out, x))
+    known = x.dtype in _FLOATS and labels.dtype in _NUMBERS
+    return known and _has_rows(x) and _in_rows(labels) and (out is None or _takes(out, x))
 
 
 def _bits(x: Any) -> Any:

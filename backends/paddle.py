@@ -59,7 +59,7 @@ class PaddleBackend(Backend):
 
     def custom_gradient(self, call: Computation, x: Array) -> Array:
         """A PyLayer, or the bare value where no gradient is wanted."""
-        with _FullPrecision():
+        with self.full_precision():
             # Inside a PyLayer's forward neither question has an answer.
             if not paddle.is_grad_enabled() or x.stop_gradient:
                 return call.fused(x, False, None)[0]

@@ -61,8 +61,6 @@ class Call:
         """
         checked, extras = self.checked, self.extras
         labels, checked.labels, checked.seen, checked.pending = checked.labels, None, None, None
-        if not extras:
-            return (labels,)
         self.extras = dict.fromkeys(extras)
         return (labels, *extras.values())
 
@@ -99,7 +97,7 @@ class Call:
     def value(self, logits: Array) -> Array:
         """The value: by the closed form, with its gradient hung into autograd, or by the formula."""
         # In this order: torch.compile, under which there is no closed form, cannot trace the look into the context.
-        if self.has_closed_form and not _plain.get():
+        if self.has_closed_form and not is_plain():
             return self.backend.custom_gradient(self, logits)
         with self.backend.full_precision():
             return self.plain(logits)
@@ -139,7 +137,7 @@ class Call:
             arrays["tally"] = checked.tally
         if loss.counts_labels:
             arrays["pending"] = checked.pending
-        poison = None if checked.poison is None else self._poison(dtype)
+        poison = self._poison(dtype)
         scale = poison if upstream is None else self._scale(upstream, dtype)
         with ops.limited_threads(backend.threads()), ops.quiet():
             value, slope = loss.closed_form(ops, flattened, labels, upstream=scale, **wanted, **arrays)
