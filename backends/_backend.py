@@ -255,12 +255,8 @@ class Backend(FusedOperations):
         """How many threads the framework is set to use; None: it does not say."""
         return None
 
-    def limited_threads(self, count: int | None) -> AbstractContextManager[None]:
-        """A context in which `run` uses no more threads than that."""
-        return _NOTHING
-
-    def quiet(self) -> AbstractContextManager[None]:
-        """A context in which nobody is warned of an overflow."""
+    def computing(self, threads: int | None) -> AbstractContextManager[None]:
+        """The context of a closed form: `run` uses no more threads than that, and nobody is warned of an overflow."""
         return _NOTHING
 
     def exp_(self, x: Array) -> Array:

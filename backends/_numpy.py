@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
@@ -21,6 +22,8 @@ SMALL = 1 << 17
 # Entries of one piece of an elementwise function, which one thread computes: between its short operations two threads would
 # wait for each other longer than they work.
 PIECE = 1 << 16
+# A logit far below the largest is meant to overflow to -inf.
+_quiet = functools.partial(np.errstate, over="ignore")
 
 _SAME_SIZE = {
     np.dtype(np.float32): np.int32,
@@ -109,8 +112,8 @@ class NumPyBackend(Backend):
 
     def run(self, task: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]:
         """Spreads the items over the thread pool."""
-        # What NumPy warns of is set for each thread; see `quiet`.
-        return _threads.run(task, items, lambda: np.errstate(over="ignore"))
+        # What NumPy warns of is set for each thread.
+        return _threads.run(task, items, _quiet)
 
     def planewise(self, function: Callable[[Array], Array], x: Array) -> Array:
         """Plane by plane, spread over the thread pool."""
@@ -125,13 +128,9 @@ class NumPyBackend(Backend):
         self.run(put, others)
         return out
 
-    def limited_threads(self, count: int | None) -> AbstractContextManager[None]:
+    def computing(self, threads: int | None) -> AbstractContextManager[None]:
         """Of the pool."""
-        return _threads.Limited(count)
-
-    def quiet(self) -> AbstractContextManager[None]:
-        """A logit far below the largest is meant to overflow to -inf."""
-        return np.errstate(over="ignore")
+        return _threads.Limited(threads, _quiet())
 
     def elementwise(self, function: Callable[..., Any], *arrays: Array) -> Any:
         """On pieces that fit a core's cache, one after the other."""

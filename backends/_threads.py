@@ -52,17 +52,19 @@ def set_num_threads(count: int | None) -> None:
 
 
 class Limited:
-    """Inside it, calls use no more threads than the framework that they are for."""
+    """Inside it and another context, calls use no more threads than the framework that they are for."""
 
-    # A class of its own: every call enters two, and a generator's context takes five times as long.
-    def __init__(self, count: int | None) -> None:
-        self._count = count
+    # A class of its own: every call enters one or two, and a generator's context takes five times as long.
+    def __init__(self, count: int | None, other: AbstractContextManager[Any]) -> None:
+        self._count, self._other = count, other
 
     def __enter__(self) -> None:
+        self._other.__enter__()
         self._token = _limit.set(self._count)
 
     def __exit__(self, *_: object) -> None:
         _limit.reset(self._token)
+        self._other.__exit__(None, None, None)
 
 
 def num_threads() -> int:

@@ -1,6 +1,7 @@
 """Runs on a GPU, with a worker that answers made-up numbers: what is asked, what is kept, and the page's tables."""
 
 import pytest
+from checks.made_up_worker import made_up
 
 from benchmarks import device_table, marks, plan, results, run
 from benchmarks.names import FLOOR, OURS
@@ -10,50 +11,40 @@ from benchmarks.workers import WorkerError
 SMP, MONAI = "smp DiceLoss", "MONAI DiceLoss"
 
 
-class MadeUpWorker:
-    """Ours takes 2 ms a call and 1 on the device; one peer 3 and 4; another waits for the device, and takes 10."""
-
-    asked: list[str] = []  # noqa: RUF012  each test empties it
-
-    def __init__(self, backend, python, device):
-        assert device == "cuda"
-        self.backend = backend
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        return None
-
-    def ask(self, question, limit=0.0):
-        self.asked.append(question["do"])
-        return {
-            "describe": {"versions": {"torch": "1"}, "threads": {"framework": 2, "kernels": 2}, "accelerator": "GPU"},
-            "check": {"checks": [check(name) for name in (OURS, MONAI, SMP)]},
-            "time": {"times": {OURS: [0.002] * 3, MONAI: [0.003] * 3, SMP: [0.01] * 3}, "failures": {}},
-            "replays": {
-                "times": {OURS: [0.001] * 3, MONAI: [0.004] * 3, FLOOR: [0.0005] * 3},
-                "failures": {SMP: "it waits"},
-            },
-            "memory": {"extra": 4_000_000, "logits": 1},
-        }[question["do"]] | {"wall": 0.0}
-
-
 def check(name):
     numbers = {"value_error": 1e-7, "gradient_error": 1e-7, "note": ""}
     return {"contestant": name, "mark": marks.SAME, "reason": "", **numbers}
 
 
-@pytest.fixture
-def measured(monkeypatch):
-    MadeUpWorker.asked = []
-    monkeypatch.setattr(run, "Worker", MadeUpWorker)
+#: Ours takes 2 ms a call and 1 on the device; one peer 3 and 4; another waits for the device, and takes 10.
+ANSWERS = {
+    "describe": {"versions": {"torch": "1"}, "threads": {"framework": 2, "kernels": 2}, "accelerator": "GPU"},
+    "check": {"checks": [check(name) for name in (OURS, MONAI, SMP)]},
+    "time": {"times": {OURS: [0.002] * 3, MONAI: [0.003] * 3, SMP: [0.01] * 3}, "failures": {}},
+    "replays": {
+        "times": {OURS: [0.001] * 3, MONAI: [0.004] * 3, FLOOR: [0.0005] * 3},
+        "failures": {SMP: "it waits"},
+    },
+    "memory": {"extra": 4_000_000, "logits": 1},
+}
+
+
+def carried_out():
     wanted = plan.Plan(plan.rows(("DiceLoss",)), *plan.star(quick=True, device="cuda"), ("torch",), 3, 1.0, fresh=False)
     return run.Run(wanted, {"torch": None}, "cuda", "python -m benchmarks run", lambda _: None).carry_out()
 
 
-def test_each_configuration_is_timed_replayed_and_weighed(measured):
-    assert MadeUpWorker.asked == ["describe", "check", "time", "replays", "memory", "memory", "memory"]
+@pytest.fixture
+def measured(monkeypatch):
+    monkeypatch.setattr(run, "Worker", made_up(ANSWERS, "cuda"))
+    return carried_out()
+
+
+def test_each_configuration_is_timed_replayed_and_weighed(monkeypatch):
+    asked = []
+    monkeypatch.setattr(run, "Worker", made_up(ANSWERS, "cuda", asked))
+    measured = carried_out()
+    assert asked == ["describe", "check", "time", "replays", "memory", "memory", "memory"]
     assert measured.replay("torch", "DiceLoss", TARGET).times[OURS] == [0.001] * 3
     assert {entry.contestant for entry in measured.memory} == {OURS, MONAI, SMP}
 
@@ -81,15 +72,8 @@ def test_the_tables_compare_calls_and_the_device(measured):
 
 
 def test_a_worker_that_dies_over_its_memory_is_a_gap(monkeypatch):
-    class Dying(MadeUpWorker):
-        def ask(self, question, limit=0.0):
-            if question["do"] == "memory":
-                raise WorkerError("the torch worker died")
-            return super().ask(question, limit)
-
-    monkeypatch.setattr(run, "Worker", Dying)
-    wanted = plan.Plan(plan.rows(("DiceLoss",)), *plan.star(quick=True, device="cuda"), ("torch",), 3, 1.0, fresh=False)
-    found = run.Run(wanted, {"torch": None}, "cuda", "python -m benchmarks run", lambda _: None).carry_out()
+    monkeypatch.setattr(run, "Worker", made_up({**ANSWERS, "memory": WorkerError("the torch worker died")}, "cuda"))
+    found = carried_out()
     assert [entry.extra for entry in found.memory] == [None] * 3
     assert len(found.gaps) == 3
     assert all("the torch worker died" in gap for gap in found.gaps)

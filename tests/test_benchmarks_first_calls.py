@@ -3,6 +3,7 @@
 import itertools
 
 import pytest
+from checks.made_up_worker import made_up
 
 from benchmarks import memory, plan, run
 from benchmarks.names import OURS, REFERENCE
@@ -11,24 +12,12 @@ from benchmarks.rows import TARGET
 NATIVE = "paddle cross_entropy"
 
 
-class MadeUpWorker:
-    """The framework's own function is the fastest, and the reference what ours is judged against."""
-
-    def __init__(self, backend, python, device):
-        self.backend = backend
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        return None
-
-    def ask(self, question, limit=0.0):
-        return {
-            "describe": {"versions": {"paddle": "3"}, "threads": {"framework": 1, "kernels": 2}},
-            "check": {"checks": []},
-            "time": {"times": {OURS: [0.01] * 3, NATIVE: [0.02] * 3, REFERENCE: [0.1] * 3}, "failures": {}},
-        }[question["do"]] | {"wall": 0.0}
+#: The framework's own function is the fastest, and the reference what ours is judged against.
+ANSWERS = {
+    "describe": {"versions": {"paddle": "3"}, "threads": {"framework": 1, "kernels": 2}},
+    "check": {"checks": []},
+    "time": {"times": {OURS: [0.01] * 3, NATIVE: [0.02] * 3, REFERENCE: [0.1] * 3}, "failures": {}},
+}
 
 
 def first_calls(monkeypatch, answers):
@@ -38,7 +27,7 @@ def first_calls(monkeypatch, answers):
     def ask_fresh(backend, python, device, question, limit=0.0):
         return {"extra": 1} if question["do"] == "memory" else next(answers)
 
-    monkeypatch.setattr(run, "Worker", MadeUpWorker)
+    monkeypatch.setattr(run, "Worker", made_up(ANSWERS, "cpu"))
     monkeypatch.setattr(run, "ask_fresh", ask_fresh)
     wanted = plan.Plan(plan.rows(("CrossEntropyLoss",))[:1], (TARGET,), (), ("paddle",), 3, 1.0)
     return run.Run(wanted, {"paddle": None}, "cpu", "python -m benchmarks run", lambda _: None).carry_out()

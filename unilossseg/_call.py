@@ -116,7 +116,7 @@ class Call:
 
         def gradient(upstream: Array) -> Array:
             assert self.kernel is not None
-            with self.kernel.limited_threads(self.backend.threads()), self.kernel.quiet():
+            with self.kernel.computing(self.backend.threads()):
                 return self._as_gradient(finish(self._scale(upstream, working)), shape, dtype)
 
         return value, gradient
@@ -139,7 +139,7 @@ class Call:
             arrays["pending"] = checked.pending
         poison = self._poison(dtype)
         scale = poison if upstream is None else self._scale(upstream, dtype)
-        with ops.limited_threads(backend.threads()), ops.quiet():
+        with ops.computing(backend.threads()):
             value, slope = loss.closed_form(ops, flattened, labels, upstream=scale, **wanted, **arrays)
             value = ops.settled(value if poison is None else value * poison)
         return backend.from_kernel(value), slope, dtype

@@ -96,7 +96,7 @@ class Range:
 
     def tally(self) -> Array:
         """What `tally` counts in them; raises where one lies outside."""
-        with self.kernel.limited_threads(self.backend.threads()):
+        with self.kernel.computing(self.backend.threads()):
             counted = self.kernel.tally(self.values, self.ignore_index, self.limit - 1)
         self.confirm(counted)
         return counted

@@ -32,8 +32,8 @@ def _labels(patches: Patches, index: Any = None, valid: Any = None) -> None:
     patches.everywhere(_pixels, "split_labels", make)
 
 
-def _batches(patches: Patches, change: Any) -> None:
-    """Something else around the closed form; `change` gets it, its upstream gradient, the batch and the logits, and answers
+def _calls(patches: Patches, change: Any) -> None:
+    """Something else around the closed form; `change` gets it, its upstream gradient, the call and the logits, and answers
     what a call gets.
     """
 
@@ -178,25 +178,25 @@ def strides_forgotten(patches: Patches) -> None:
 @defect("CrossEntropyLoss", "DiceLoss", "L1Loss", "LovaszSoftmaxLoss", "DualTaskLoss", "RelaxBoundaryLoss")
 def upstream_dropped(patches: Patches) -> None:
     """The gradient is not multiplied by the upstream gradient."""
-    _batches(patches, lambda right, upstream, *_: right(None))
+    _calls(patches, lambda right, upstream, *_: right(None))
 
 
 @defect("CrossEntropyLoss", "BCELoss", "MSELoss", "LovaszHingeLoss")
 def upstream_squared(patches: Patches) -> None:
     """The gradient is multiplied by the upstream gradient twice."""
-    _batches(patches, lambda right, upstream, *_: right(None if upstream is None else upstream * upstream))
+    _calls(patches, lambda right, upstream, *_: right(None if upstream is None else upstream * upstream))
 
 
 @defect("CrossEntropyLoss", "DiceLoss", "OhemEdgeAttentionLoss")
 def gradient_slightly_scaled(patches: Patches) -> None:
     """The gradient is larger by a billionth."""
-    _batches(patches, lambda right, upstream, *_: _with_gradient(right(upstream), lambda slope: slope * (1 + 1e-9)))
+    _calls(patches, lambda right, upstream, *_: _with_gradient(right(upstream), lambda slope: slope * (1 + 1e-9)))
 
 
 @defect("CrossEntropyLoss", "DiceLoss", "LovaszSoftmaxLoss")
 def ignored_pixels_almost_without_gradient(patches: Patches) -> None:
     """The gradient at ignored pixels is 1e-30 instead of 0."""
-    _batches(patches, lambda right, upstream, *_: _with_gradient(right(upstream), lambda slope: slope + 1e-30))
+    _calls(patches, lambda right, upstream, *_: _with_gradient(right(upstream), lambda slope: slope + 1e-30))
 
 
 @defect("CrossEntropyLoss", "DiceLoss", "MSELoss")
@@ -206,32 +206,32 @@ def gradient_in_another_dtype(patches: Patches) -> None:
     def wide(slope: Array) -> Array:
         return slope.astype(np.float32) if slope.dtype == np.float16 else slope
 
-    _batches(patches, lambda right, upstream, *_: _with_gradient(right(upstream), wide))
+    _calls(patches, lambda right, upstream, *_: _with_gradient(right(upstream), wide))
 
 
 @defect("CrossEntropyLoss", "L1Loss", "DiceLoss", crashes="OverwrittenError: logits")
 def logits_overwritten(patches: Patches) -> None:
     """The gradient is written over the logits."""
 
-    def change(right: Any, upstream: Array | None, batch: Any, logits: Array) -> Any:
+    def change(right: Any, upstream: Array | None, call: Any, logits: Array) -> Any:
         value, slope = right(upstream)
         if slope is not None:
             logits[...] = slope
         return value, slope
 
-    _batches(patches, change)
+    _calls(patches, change)
 
 
 @defect("CrossEntropyLoss", "LovaszHingeLoss", crashes="OverwrittenError: labels")
 def labels_overwritten(patches: Patches) -> None:
     """Ignored labels become 0 in the caller's array."""
 
-    def change(right: Any, upstream: Array | None, batch: Any, logits: Array) -> Any:
-        found, labels = right(upstream), batch.checked.labels
-        labels[labels == batch.loss.ignore_index] = 0
+    def change(right: Any, upstream: Array | None, call: Any, logits: Array) -> Any:
+        found, labels = right(upstream), call.checked.labels
+        labels[labels == call.loss.ignore_index] = 0
         return found
 
-    _batches(patches, change)
+    _calls(patches, change)
 
 
 @defect("CrossEntropyLoss", "BCELoss", "MSELoss")
@@ -242,7 +242,7 @@ def nan_hidden(patches: Patches) -> None:
         value, slope = right(upstream)
         return np.nan_to_num(value, posinf=np.inf), None if slope is None else np.nan_to_num(slope, posinf=np.inf)
 
-    _batches(patches, change)
+    _calls(patches, change)
 
 
 @defect("CrossEntropyLoss", "DiceLoss", crashes="labels have shape")
@@ -290,7 +290,7 @@ def only_float32_values(patches: Patches) -> None:
         value, slope = right(upstream)
         return np.asarray(np.float32(value), value.dtype), slope
 
-    _batches(patches, change)
+    _calls(patches, change)
 
 
 @defect("MixedLoss")
