@@ -382,3 +382,17 @@ def test_planes_and_strips_cover_every_row_once(ops, shape):
     assert np.all(seen == 1)
     # As many as a neighbourhood reaches, but for the last.
     assert all(rows.stop - rows.start >= LEAST_STRIP for rows in strips[:-1])
+
+
+@pytest.mark.parametrize("values", [(0.5,), (1.0, 2.0, -np.inf)])
+def test_constants_that_another_thread_clears_between_two_looks(driver, ops, monkeypatch, values):
+    class Cleared(dict):
+        def __contains__(self, key):
+            found = super().__contains__(key)
+            self.clear()
+            return found
+
+    like = driver.array(np.zeros(2, "float32"))
+    monkeypatch.setattr(ops, "_constants", Cleared())
+    for _ in range(4):
+        same(driver, ops.constant(values, like), np.asarray(values, "float32"))
