@@ -5,6 +5,7 @@ them has a fallback here, written in the standard, so that `Backend("toy", toy_n
 computes on it. A subclass overrides what its framework does better, and says what it can do beyond values:
 
 ========================  =======================================================================================
+`differentiable`          it has an autograd: without this, `value_and_grad` and `custom_gradient` are never asked
 `assignable`              arrays can be assigned to in place: the closed forms run in this namespace
 `traced`                  an array only stands for values: a compiler looks on
 `readable`                values of an array can be read without stalling a device: labels out of range raise
@@ -14,6 +15,9 @@ computes on it. A subclass overrides what its framework does better, and says wh
 `value_and_grad`          value and gradient of a function by the framework's autograd
 `kernel`                  the backend in whose namespace closed forms of an array are computed (NumPy for CPU tensors)
 `to_kernel, from_kernel`  the way there and back, without a copy
+`exact_numbers`           a Python number beside an array keeps its digits
+`one_pass`                it has loops or kernels that are all of a loss's work: `FusedOperations`
+`chunks ... run`          into which pieces work is cut, and who does them; `threads`, `computing`: with how many
 `pick ... uniform`        operations that the standard lacks or that the framework has a better primitive for
 ========================  =======================================================================================
 """
@@ -161,6 +165,11 @@ class Backend(FusedOperations):
         dtype = self.work_dtype(x)
         return x if x.dtype == dtype else self.cast(x, dtype)
 
+    def nan_if(self, condition: Array) -> Array:
+        """NaN where a condition holds, else 1, in float32."""
+        one = self.xp.ones_like(condition, dtype=self.xp.float32)
+        return self.xp.where(condition, one * self.xp.nan, one)
+
     def reciprocal(self, x: Any) -> Any:
         """1 / x of an array or a number."""
         return 1 / x
@@ -173,6 +182,10 @@ class Backend(FusedOperations):
     def stop_gradient(self, x: Array) -> Array:
         """The same values, detached from autograd."""
         return x
+
+    def wants_gradient(self, x: Array) -> bool:
+        """Whether the framework's autograd follows it."""
+        return False
 
     def custom_gradient(self, call: Computation, x: Array) -> Array:
         """The value by the closed form, with the gradient that it returns hung into autograd; in `full_precision`."""

@@ -183,8 +183,9 @@ class FusedOperations:
         Whole numbers, of int64 or float64.
         """
         xp = self.xp
-        if self.is_dtype(labels, "bool"):
-            labels = xp.astype(labels, xp.int8)
+        if self.is_dtype(labels, ("integral", "bool")):
+            # Narrow ones wrap around in some frameworks' comparisons with larger numbers, wide unsigned ones know none.
+            labels = xp.astype(labels, xp.int64, copy=False)
         mask = xp.ones_like(labels, dtype=xp.bool) if ignore_index is None else self.differs(labels, ignore_index)
         # Not `>= limit`: soft labels are floats up to 1.
         masks = [xp.equal(labels, 1), xp.equal(labels, 0), ~((labels >= 0) & (labels <= most))]

@@ -124,6 +124,7 @@ def run(
 def _handed_out(work: Callable[[], None], size: int) -> list[Future[None]]:
     """The work, given to so many threads of the pool."""
     global _pool, _pool_size, _numbers
+    given: list[Future[None]] = []
     # All of it under the lock: a larger pool, which another thread may ask for, ends this one.
     with _lock:
         if _pool is None or _pool_size < size:
@@ -133,7 +134,15 @@ def _handed_out(work: Callable[[], None], size: int) -> list[Future[None]]:
             _numbers, _pool_size = [], size
             _pool = ThreadPoolExecutor(size, "unilossseg", initializer=_enlist, initargs=(_numbers,))
         send_away(_numbers)
-        return [_pool.submit(work) for _ in range(size)]
+        for _ in range(size):
+            try:
+                given.append(_pool.submit(work))
+            except RuntimeError as error:
+                # While the interpreter ends, threads that still run and functions of atexit get no helper.
+                if "shutdown" not in str(error):
+                    raise
+                break
+    return given
 
 
 def _enlist(numbers: list[int]) -> None:

@@ -19,8 +19,7 @@ from unilossseg.backends._registry import get_backend
 # Now rather than in the first call: it takes a tenth of a second.
 get_backend("numpy")
 
-# Before 3.0 a tensor made through DLPack is a copy that forgets the strides.
-_SHARES_MEMORY = int(paddle.__version__.partition(".")[0] or 0) != 2
+_CPU = paddle.CPUPlace()
 
 
 class PaddleBackend(Backend):
@@ -56,6 +55,10 @@ class PaddleBackend(Backend):
         out = paddle.assign(x)
         out.stop_gradient = True
         return out
+
+    def wants_gradient(self, x: Array) -> bool:
+        """As a leaf or as computed from one."""
+        return not x.stop_gradient and paddle.is_grad_enabled()
 
     def custom_gradient(self, call: Computation, x: Array) -> Array:
         """A PyLayer, or the bare value where no gradient is wanted."""
@@ -94,24 +97,29 @@ class PaddleBackend(Backend):
         return seen.view(BFLOAT16) if packed else widened(seen.view(BFLOAT16))
 
     def from_kernel(self, x: Array, dtype: Any = None) -> Array:
-        """A tensor on the memory of a NumPy array, where this release of Paddle can share it."""
+        """A tensor on the memory of a NumPy array."""
         if isinstance(x, paddle.Tensor):
             return x if dtype is None else xp.astype(x, dtype, copy=False)
         x = np.asarray(x)
         if dtype == paddle.bfloat16:
             bits = x if x.dtype == BFLOAT16 else rounded(x)
-            if _SHARES_MEMORY and bits.ndim and bits.flags.writeable:
-                # NumPy has no bfloat16 to export, and Paddle no uint16 to import.
-                return paddle.view(paddle.utils.dlpack.from_dlpack(bits.view(np.int16).__dlpack__()), "bfloat16")
+            if bits.ndim and bits.flags.writeable:
+                # NumPy has no bfloat16, and Paddle no uint16.
+                return paddle.view(_on_memory_of(bits.view(np.int16)), "bfloat16")
             # Paddle 2 truncates where the dtype's conversion should round.
-            out = paddle.to_tensor(np.zeros(x.shape, np.uint16), place=paddle.CPUPlace())
+            out = paddle.to_tensor(np.zeros(x.shape, np.uint16), place=_CPU)
             _view(out)[...] = bits.view(np.uint16)
             return out
         if dtype is not None:
             x = x.astype(_dtype_of_memory(dtype), copy=False)
-        if _SHARES_MEMORY and x.flags.writeable and x.dtype != np.bool_:
-            return paddle.utils.dlpack.from_dlpack(x.__dlpack__())
-        return paddle.to_tensor(x, place=paddle.CPUPlace())
+        if x.flags.writeable:
+            return _on_memory_of(x)
+        return paddle.to_tensor(x, place=_CPU)
+
+    def nan_if(self, condition: Array) -> Array:
+        """Computed: Paddle cannot load a program with a NaN in it that it has saved."""
+        holds_not = xp.astype(xp.logical_not(condition), xp.float32)
+        return holds_not / holds_not
 
     def exp_(self, x: Array) -> Array:
         """In place."""
@@ -165,6 +173,21 @@ class _Memory:
             "strides": tuple(map(dtype.itemsize.__mul__, tensor.strides)),
             "data": (tensor.data_ptr(), False),
         }
+
+
+def _on_memory_of(x: np.ndarray[Any, Any]) -> Array:
+    """A tensor on an array's memory, strides and all.
+
+    Not through DLPack: Paddle lets go of what came that way with a lock held and waits for Python's, while another thread
+    has Python's and waits for that lock.
+    """
+    if x.flags.c_contiguous:
+        return paddle.Tensor(value=x, place=_CPU, zero_copy=True)
+    # The constructor copies what is not in one piece; a turned tensor is a view.
+    order = sorted(range(x.ndim), key=lambda axis: -x.strides[axis])
+    turned = x.transpose(order)
+    whole = paddle.Tensor(value=turned, place=_CPU, zero_copy=True)
+    return whole.transpose([order.index(axis) for axis in range(x.ndim)])
 
 
 def _view(x: Array) -> np.ndarray[Any, Any]:

@@ -25,7 +25,7 @@ from unilossseg.backends._registry import get_backend
 # of half the digits (3e-9 off in float64, seen in one of five fresh processes). One small call beforehand settles it.
 for _dtype in (torch.float32, torch.float64):
     for _function in (torch.exp, torch.log, torch.log1p):
-        _function(torch.ones(8, dtype=_dtype))
+        _function(torch.ones(8, dtype=_dtype, device="cpu"))
 
 # Now rather than in the first call: it takes a tenth of a second.
 _NUMPY = get_backend("numpy")
@@ -103,14 +103,18 @@ class TorchBackend(Backend):
         """Detached."""
         return x.detach()
 
+    def wants_gradient(self, x: Array) -> bool:
+        """As a leaf or as computed from one."""
+        return bool(x.requires_grad) and torch.is_grad_enabled()
+
     def custom_gradient(self, call: Computation, x: Array) -> Array:
         """An autograd.Function, or the bare value where no gradient is wanted."""
         # Forward mode knows no autograd.Function without a rule of its own, and a detached value would lose the tangent.
-        if forward_ad._current_level >= 0 and forward_ad.unpack_dual(x).tangent is not None:
+        if _has_tangent(x):
             return call.plain(x)
         if not (torch.is_grad_enabled() and x.requires_grad):
             return call.fused(x, False, None)[0]
-        return (_ClosedForm.apply if _are_transforms_active() else _apply)(x, call)
+        return _apply(x, call)
 
     def value_and_grad(self, function: Callable[[Array], Array], x: Array, upstream: Array | None) -> tuple[Array, Array]:
         """By torch.autograd.grad on a detached leaf."""
@@ -122,7 +126,8 @@ class TorchBackend(Backend):
 
     def kernel(self, x: Array) -> Backend | None:
         """NumPy in the CPU's memory, on a device torch with the kernels there are, the plain formula under a transform."""
-        if _is_symbolic(x):
+        # Inside a transform of something else no tensor gives its memory away.
+        if _is_symbolic(x) or _are_transforms_active():
             return None
         if x.is_cpu:
             return _NUMPY
@@ -135,6 +140,7 @@ class TorchBackend(Backend):
             x = x.detach()
         if not x.is_cpu:
             return x
+        x = x.resolve_neg()
         if x.dtype != torch.bfloat16:
             return x.numpy()
         return x.view(torch.int16).numpy().view(BFLOAT16) if packed else x.float().numpy()
@@ -208,6 +214,11 @@ def _is_symbolic(x: Array) -> bool:
     return is_fake(x) or is_traceable_wrapper_subclass(x)
 
 
+def _has_tangent(x: Array) -> bool:
+    """Whether forward mode follows it."""
+    return forward_ad._current_level >= 0 and forward_ad.unpack_dual(x).tangent is not None
+
+
 class _ClosedForm(torch.autograd.Function):
     """Value and gradient in the forward pass; the gradient waits in a buffer of its own."""
 
@@ -222,7 +233,7 @@ class _ClosedForm(torch.autograd.Function):
         if ctx.expected is None:
             value, ctx.finish = call.deferred(x)
         else:
-            upstream = None if ctx.expected == 1 else torch.tensor(ctx.expected, dtype=torch.float32)
+            upstream = None if ctx.expected == 1 else torch.tensor(ctx.expected, dtype=torch.float32, device=x.device)
             value, ctx.gradient = call.fused(x, True, upstream)
         # By the graph, which lets them go after its backward pass however long the value lives.
         ctx.save_for_backward(x, *map(_saveable, call.hand_over()))
@@ -231,7 +242,7 @@ class _ClosedForm(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, upstream: Array) -> tuple[Array | None, ...]:
-        if torch.is_grad_enabled():
+        if torch.is_grad_enabled() or _are_transforms_active() or _has_tangent(upstream):
             return _differentiable_gradient(ctx, upstream), None
         if _is_batched(upstream):
             # Several upstream gradients at once, which cannot come into one gradient's place.
@@ -273,10 +284,14 @@ def _saved(ctx: Any) -> tuple[Array, Any]:
 
 
 def _differentiable_gradient(ctx: Any, upstream: Array) -> Array:
-    """With create_graph=True the gradient must itself be differentiable: through the plain formula."""
+    """With create_graph=True the gradient must itself be differentiable, and under a transform its upstream gradient is no
+    number: through the plain formula.
+    """
     x, call = _saved(ctx)
-    value = call.plain(x)
-    return torch.autograd.grad(value, x, upstream, create_graph=True)[0]
+    again = torch.is_grad_enabled()
+    with torch.enable_grad():
+        value = call.plain(x)
+    return torch.autograd.grad(value, x, upstream, create_graph=again)[0]
 
 
 @functools.cache

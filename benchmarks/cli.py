@@ -57,14 +57,14 @@ def run(
     fresh: Annotated[bool, typer.Option(help="Measure memory and first calls, in fresh processes.")] = True,
     out: Annotated[Path | None, typer.Option(help="The results' file; default: benchmarks/results/.")] = None,
     page: Annotated[
-        bool | None, typer.Option("--page/--no-page", help="Renew docs/benchmarks.md; default: after a whole run.")
+        bool | None, typer.Option("--page/--no-page", help="Renew the device's page in docs/; default: after a whole run.")
     ] = None,
     torch_python: TorchPython = _TORCH,
     paddle_python: PaddlePython = _PADDLE,
 ) -> None:
     """Measures, writes the results, and renews the page after a whole run.
 
-    Without options: the target's configuration and others around it, about half an hour.
+    Without options: the target's configuration and others around it, three quarters of an hour.
     """
     pythons = _pythons(backend, device, torch_python, paddle_python)
     rows = _rows(loss)

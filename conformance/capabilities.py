@@ -232,15 +232,6 @@ EXCEPTIONS: tuple[Exemption, ...] = (
     ),
     Exemption(
         _PADDLE,
-        (SHARED_GRADIENT,),
-        EXPECTED_FAILURE,
-        "Paddle 2.6 copies what comes through DLPack",
-        _LIMITS,
-        _SOON,
-        versions=("2.6.",),
-    ),
-    Exemption(
-        _PADDLE,
         (EXACT_SCALARS,),
         EXPECTED_FAILURE,
         "Paddle 2.6 rounds a Python number added to a float64 tensor to float32; closed forms are not affected",

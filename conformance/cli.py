@@ -1,4 +1,4 @@
-"""The command line: `unilossseg conformance run`."""
+"""The command line of the suite: `unilossseg conformance`, `record`, `report` and the others."""
 
 from __future__ import annotations
 

@@ -10,16 +10,16 @@ import numpy as np
 
 from unilossseg.conformance.cases import DTYPES, Array, Case, Layout, generator, rounded
 from unilossseg.conformance.protocol import CLOSED_FORM, PLAIN_FORMULA, Outcome
-from unilossseg.conformance.thresholds import EPS32
+from unilossseg.conformance.thresholds import EPS32, TOLERANCES
 
 #: Central differences, extrapolated, in float64: what they are off by themselves.
 DIFFERENCES = 1e-6
-#: Two ways of computing one formula in float64: not a rounding error's size, but what a wrong formula never stays under.
-FORMULAS = 1e-10
+#: Two ways of computing one formula in float64.
+FORMULAS = TOLERANCES["float64"].value
 #: Nothing is known of the formula's length: a hundred operations, each off by half an eps, and one more factor of ten.
 IN_FLOAT32 = 512 * EPS32
 #: What rounding the gradient once to a half type costs each entry.
-ROUNDING = {"float16": 2.0**-11, "bfloat16": 2.0**-8}
+ROUNDING = {dtype: tolerance.rounding for dtype, tolerance in TOLERANCES.items() if tolerance.rounding}
 #: Where a framework rounds Python numbers to float32 (see the capability table), a formula keeps no more digits.
 ROUNDED_SCALARS = 1e-6
 

@@ -30,7 +30,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="check one loss of the package by its name, or package.module:Loss, one of your own; on the backends given, or "
         "on all that are installed; repeat for several",
     )
-    group.addoption("--unilossseg-quick", action="store_true", help="with --unilossseg-backend: only the most telling cases")
+    group.addoption(
+        "--unilossseg-quick", action="store_true", help="of the package's own losses only the most telling cases"
+    )
     group.addoption(
         "--unilossseg-timeout", type=float, default=60.0, metavar="S", help="seconds that one case may take (60)"
     )

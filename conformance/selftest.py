@@ -238,7 +238,7 @@ class _Sitting:
         try:
             while asked:
                 item = asked.pop(0)
-                outcomes = self._outcomes(worker, item, defect)
+                outcomes = self._outcomes(worker, item)
                 for following in itertools.islice(ahead, 1):
                     worker.ask(self._request(following, defect))
                     asked.append(following)
@@ -254,7 +254,7 @@ class _Sitting:
     def _request(self, item: Prepared, defect: Defect | None) -> dict[str, Any]:
         return {**item.request(self.backend), "defect": None if defect is None else defect.name}
 
-    def _outcomes(self, worker: Worker, item: Prepared, defect: Defect | None) -> dict[str, Outcome]:
+    def _outcomes(self, worker: Worker, item: Prepared) -> dict[str, Outcome]:
         reply = worker.reply(item.number, self.settings.timeout)
         if "planting" in reply:
             raise SelfTestError(f"a defect does not fit the code any more: {reply['planting']}")

@@ -1,4 +1,4 @@
-"""Every tolerance of the verdict, with its reason: there is no other place where one stands.
+"""Every tolerance of the verdict on the package's losses, with its reason: there is no other place where one stands.
 
 An error is compared with the scale of what it is an error of. For a gradient that is the largest entry of the reference's
 gradient. For a value it is the reference's value, or 1 where that is less: losses are put together from numbers of order

@@ -1,6 +1,7 @@
 """The worker: computes cases on one backend in a process of its own, so that two frameworks never meet.
 
-Run as `python -m unilossseg.conformance.worker --backend torch`. It is the only part of the suite that imports a framework.
+Run as `python -m unilossseg.conformance.worker --backend torch`. The runner's process imports
+none of them.
 """
 
 from __future__ import annotations

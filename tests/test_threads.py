@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -110,3 +111,35 @@ def test_after_a_fork() -> None:
 def test_a_bad_count_is_refused(count: object, error: type[Exception]) -> None:
     with pytest.raises(error, match="set_num_threads: count must be an integer at least 1 or None"):
         set_num_threads(count)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("warm", [False, True])
+@pytest.mark.parametrize("where", ["atexit.register(compute)", "threading.Thread(target=compute).start()"])
+def test_while_the_interpreter_ends_a_loss_still_computes(warm: bool, where: str) -> None:
+    code = f"""
+import atexit, threading, time
+from unilossseg.backends import _threads, set_num_threads
+
+set_num_threads(2)
+
+def compute():
+    time.sleep(0.3)
+    print(_threads.run(lambda item: item * item, range(4)))
+
+if {warm}:
+    compute()
+{where}
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "[0, 1, 4, 9]\n" * (1 + warm), done.stderr
+
+
+def test_an_error_of_the_system_is_none_of_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Exhausted(ThreadPoolExecutor):
+        def submit(self, *_: object, **__: object) -> None:
+            raise RuntimeError("can't start new thread")
+
+    set_num_threads(2)
+    monkeypatch.setattr(_threads, "_pool", Exhausted(1))
+    with pytest.raises(RuntimeError, match="can't start new thread"):
+        _threads.run(lambda item: item, range(2))

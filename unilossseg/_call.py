@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import math
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,10 @@ from unilossseg.backends import Array, Backend
 if TYPE_CHECKING:
     from unilossseg._loss import Loss
 
+_FOR_LABELS = (
+    "{}: labels, or pixel weights, want a gradient, which the closed form does not have: the formula is computed instead, "
+    "which takes more time and memory; detach them where no gradient is needed"
+)
 _plain: contextvars.ContextVar[bool] = contextvars.ContextVar("plain_formula", default=False)
 
 
@@ -98,9 +103,18 @@ class Call:
         """The value: by the closed form, with its gradient hung into autograd, or by the formula."""
         # In this order: torch.compile, under which there is no closed form, cannot trace the look into the context.
         if self.has_closed_form and not is_plain():
-            return self.backend.custom_gradient(self, logits)
+            if not self._asks_for_more():
+                return self.backend.custom_gradient(self, logits)
+            warnings.warn(_FOR_LABELS.format(self.loss.name), stacklevel=5)
         with self.backend.full_precision():
             return self.plain(logits)
+
+    def _asks_for_more(self) -> bool:
+        """Whether labels, or what else came with them, want a gradient."""
+        ops, extras = self.backend, self.extras
+        if ops.wants_gradient(self.checked.labels):
+            return True
+        return bool(extras) and any(name in extras and ops.wants_gradient(extras[name]) for name in self.loss.call_inputs)
 
     def fused(self, logits: Array, gradient: bool, upstream: Array | None) -> tuple[Array, Array | None]:
         """The value and, if wanted, the gradient by the closed form, computed in the kernel's namespace."""

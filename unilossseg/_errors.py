@@ -77,6 +77,13 @@ def variant(owner: str, value: Any) -> str:
     return choice(owner, "variant", value, VARIANTS)
 
 
+def _listed(value: Any) -> Any:
+    """An array's numbers. Paddle lists those of bfloat16 by their bits."""
+    if str(getattr(value, "dtype", "")).endswith("bfloat16") and len(value.shape) == 1:
+        return [float(item) for item in value]
+    return value.tolist()
+
+
 def weights(owner: str, name: str, value: Any) -> tuple[float, ...] | None:
     """A list of non-negative numbers, from a sequence or an array of any framework; None stays None."""
     if value is None:
@@ -85,7 +92,7 @@ def weights(owner: str, name: str, value: Any) -> tuple[float, ...] | None:
     if isinstance(value, str | bytes | dict) or not (isinstance(value, Iterable) or hasattr(value, "tolist")):
         raise TypeError(f"{owner}: {name} must be {expected} (got {value!r} that is a {type(value).__name__})")
     # Constructor's work, once: a tensor on a device is read here and never again.
-    items = value.tolist() if hasattr(value, "tolist") else list(value)
+    items = _listed(value) if hasattr(value, "tolist") else list(value)
     if not isinstance(items, list) or any(isinstance(item, list | tuple) for item in items):
         got = f"shape {tuple(value.shape)}" if hasattr(value, "shape") else repr(value)
         raise ValueError(f"{owner}: {name} must be {expected} (got {got})")

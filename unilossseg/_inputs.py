@@ -151,17 +151,16 @@ def check_range(
         return Checked(*found)
     xp = backend.xp
     if backend.is_dtype(labels, ("integral", "bool")):
-        # Narrow integers wrap around in some frameworks' comparisons with larger numbers.
         labels = xp.astype(labels, xp.int64)
     wrong = _out_of_range(backend, labels, limit, ignore_index)
     safe = xp.where(wrong, xp.zeros_like(labels), labels)
-    one = xp.ones_like(xp.any(wrong), dtype=xp.float32)
-    return Checked(safe, poison=xp.where(xp.any(wrong), one * xp.nan, one))
+    return Checked(safe, poison=backend.nan_if(xp.any(wrong)))
 
 
 def _out_of_range(ops: Backend, values: Array, limit: int, ignore_index: int | None) -> Array:
-    if ops.is_dtype(values, "bool"):
-        values = ops.xp.astype(values, ops.xp.int64)
+    if ops.is_dtype(values, ("integral", "bool")):
+        # Narrow ones wrap around in some frameworks' comparisons with larger numbers, wide unsigned ones know none.
+        values = ops.xp.astype(values, ops.xp.int64, copy=False)
     # Not `>= limit`: soft labels are floats up to 1.
     wrong = (values < 0) | (values > limit - 1)
     if ops.is_dtype(values, "real floating"):

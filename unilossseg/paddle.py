@@ -172,7 +172,12 @@ class MixedLoss(losses.MixedLoss, PaddleLoss):
 
     def _kept(self, losses: list[Any]) -> Any:
         # Registered where they are Layers, so that `.to()` and the parameters of a learned loss are reached.
-        return nn.LayerList(losses) if all(isinstance(loss, nn.Layer) for loss in losses) else losses
+        layers = {str(at): loss for at, loss in enumerate(losses) if isinstance(loss, nn.Layer)}
+        if len(layers) == len(losses):
+            return nn.LayerList(losses)
+        if layers:
+            self.layers_among_losses = nn.LayerDict(layers)
+        return losses
 
 
 __all__ = ["PaddleLoss", *losses.LOSSES]

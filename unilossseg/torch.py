@@ -108,7 +108,12 @@ class MixedLoss(losses.MixedLoss, TorchLoss):
 
     def _kept(self, losses: list[Any]) -> Any:
         # Registered where they are Modules, so that `.to()` and the parameters of a learned loss are reached.
-        return nn.ModuleList(losses) if all(isinstance(loss, nn.Module) for loss in losses) else losses
+        modules = {str(at): loss for at, loss in enumerate(losses) if isinstance(loss, nn.Module)}
+        if len(modules) == len(losses):
+            return nn.ModuleList(losses)
+        if modules:
+            self.modules_among_losses = nn.ModuleDict(modules)
+        return losses
 
 
 __all__ = ["TorchLoss", *losses.LOSSES]

@@ -36,7 +36,7 @@ static PyObject *instruction_sets(PyObject *self, PyObject *unused) {
     return names;
 }
 
-/* use(name): takes the loops of one instruction set, for tests */
+/* use(name): takes the loops of one instruction set */
 static PyObject *use(PyObject *self, PyObject *name) {
     for (int i = 0; PyUnicode_Check(name) && i < available_count; i++) {
         if (PyUnicode_CompareWithASCIIString(name, available[i]->name) == 0) {
@@ -61,7 +61,7 @@ static PyMethodDef methods[] = {
 };
 
 static PyModuleDef definition = {
-    PyModuleDef_HEAD_INIT, .m_name = "_loops", .m_doc = "Loops over float32 pixels.", .m_size = -1, .m_methods = methods};
+    PyModuleDef_HEAD_INIT, .m_name = "_loops", .m_doc = "Loops over pixels in float32 and half precision.", .m_size = -1, .m_methods = methods};
 
 PyMODINIT_FUNC PyInit__loops(void) {
     available_count = sets_here(available);

@@ -180,3 +180,27 @@ def test_labels_cannot_be_validated_in_a_program(driver):
     logits, labels, _ = driver.inputs(batch_for(CE), "float32")
     with pytest.raises(ValueError, match="validate is True, and the labels of a traced or transformed call"):
         traced(driver.make(CE, {"validate": True}))(logits, labels)
+
+
+# Paddle cannot load a NaN that stood in a program when it was saved. It warns of a program without parameters.
+@pytest.mark.filterwarnings("ignore:no variable in your model:UserWarning")
+@pytest.mark.parametrize("name", [CE, DICE, "BCELoss", "LovaszSoftmaxLoss", "OhemCrossEntropyLoss", "RelaxBoundaryLoss"])
+def test_a_layer_with_a_loss_is_saved_and_loaded(driver, name, tmp_path):
+    batch = batch_for(name)
+
+    class Trained(nn.Layer):
+        def __init__(self):
+            super().__init__()
+            self.loss = driver.make(name, {"min_kept": 3} if "Ohem" in name else {})
+
+        def forward(self, logits, labels):
+            return self.loss(logits, labels)
+
+    logits, labels = driver.array(batch.logits), driver.array(batch.labels)
+    specs = [paddle.static.InputSpec(x.shape, x.dtype) for x in (logits, labels)]
+    layer = Trained()
+    paddle.jit.save(layer, str(tmp_path / "trained"), input_spec=specs)
+    loaded = paddle.jit.load(str(tmp_path / "trained"))
+    assert_close(driver.numpy(loaded(logits, labels)), driver.numpy(layer(logits, labels)), 1e-10)
+    batch.labels.reshape(-1)[0] = 77
+    assert np.isnan(driver.numpy(loaded(logits, driver.array(batch.labels))))

@@ -1,6 +1,8 @@
 """What a loss does as a Paddle Layer: hooks, moves, graphs that are kept, logits that change."""
 
 import gc
+import subprocess
+import sys
 import weakref
 from dataclasses import dataclass
 
@@ -200,3 +202,45 @@ def test_no_graph_is_built_without_need(driver, row):
     with paddle.no_grad():
         assert driver.call(loss, driver.leaf(batch.logits), labels, further).stop_gradient
     assert_close(value.numpy(), reference_of(*row, batch)[0], 1e-11)
+
+
+# With a tensor that came through DLPack this hung within a second: Paddle lets go of it under a lock of its own.
+def test_threads_that_train_do_not_wait_for_each_other():
+    code = """
+import threading, paddle
+from unilossseg.paddle import CrossEntropyLoss
+
+loss, labels = CrossEntropyLoss(), paddle.zeros([1, 16, 16], dtype="int64")
+
+def train():
+    for _ in range(2000):
+        logits = paddle.ones([1, 3, 16, 16])
+        logits.stop_gradient = False
+        (loss(logits * 1.0, labels) * 0.4).backward()
+
+threads = [threading.Thread(target=train) for _ in range(2)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+print("done")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=240, check=True)
+    assert done.stdout.endswith("done\n")
+
+
+def test_a_mixed_loss_registers_layers_beside_functions():
+    class Learned(nn.Layer):
+        def __init__(self):
+            super().__init__()
+            self.scale = self.create_parameter([1])
+
+        def forward(self, logits, labels):
+            return (logits * self.scale).sum()
+
+    def one(logits, labels):
+        return logits.sum()
+
+    assert len(MixedLoss([Learned(), one], coef=1).parameters()) == 1
+    assert len(MixedLoss([Learned(), CrossEntropyLoss()], coef=1).parameters()) == 1
+    assert list(MixedLoss([one, one], coef=1).sublayers()) == []

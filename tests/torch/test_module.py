@@ -120,10 +120,15 @@ def test_a_mixed_loss_registers_learned_losses():
             super().__post_init__()
             self.scale = nn.Parameter(torch.tensor(2.0))
 
-    loss = MixedLoss([TorchLearned(), DiceLoss()], coef=1)
-    assert [name for name, _ in loss.named_parameters()] == ["losses.0.scale"]
-    sum(loss(torch.ones(1, 2, 3), torch.zeros(1, 3, dtype=torch.int64))).backward()
-    assert float(loss.losses[0].scale.grad) == 6.0
+    def one(logits, labels):
+        return logits.sum()
+
+    for other, name in ((DiceLoss(), "losses.0.scale"), (one, "modules_among_losses.0.scale")):
+        loss = MixedLoss([TorchLearned(), other], coef=1)
+        assert [name for name, _ in loss.named_parameters()] == [name]
+        sum(loss(torch.ones(1, 2, 3), torch.zeros(1, 3, dtype=torch.int64))).backward()
+        assert float(loss.losses[0].scale.grad) == 6.0
+    assert dict(MixedLoss([one, one], coef=1).named_children()) == {}
 
 
 @every_loss

@@ -1,8 +1,9 @@
 """Under torch.func the formula takes over, with the same numbers."""
 
+import numpy as np
 import pytest
 import torch
-from checks.cases import CE, DICE, DUAL, PLAIN_ROWS, batch_for, named
+from checks.cases import BCE, CE, DICE, DUAL, LOVASZ, PLAIN_ROWS, batch_for, named
 from checks.compare import assert_close, reference_of
 from torch.autograd import forward_ad
 
@@ -18,6 +19,74 @@ def test_func_grad(driver, row):
     exact_value, exact = reference_of(*row, batch)
     assert_close(value.numpy(), exact_value, 1e-11)
     assert_close(gradient.numpy(), exact, 1e-10)
+
+
+# Where torch itself reads labels: its narrow integers wrap around beside 299, and wide unsigned ones know no order.
+@pytest.mark.parametrize("dtype", ["uint8", "int8", "int16", "int32", "int64", "uint16", "uint32", "uint64"])
+@pytest.mark.parametrize("name", [CE, DICE, LOVASZ, BCE])
+def test_func_grad_of_labels_of_any_integer_dtype(driver, name, dtype):
+    labels = torch.tensor([[0, 1, 100, 120], [50, 3, 1, 0]])
+    labels = labels % 2 if name == BCE else labels
+    logits = torch.randn(2, 1 if name == BCE else 300, 4, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    loss = driver.make(name, {})
+    gradient, value = torch.func.grad_and_value(lambda z: loss(z, labels.to(getattr(torch, dtype))))(logits)
+    exact_gradient, exact = torch.func.grad_and_value(lambda z: loss(z, labels))(logits)
+    assert_close(value.numpy(), float(loss(logits, labels)), 1e-12)
+    assert torch.equal(value, exact)
+    assert torch.equal(gradient, exact_gradient)
+    if name == BCE:
+        return  # its labels are put in the logits' shape, by which torch.func takes them over
+    wrong = torch.where(labels == 1, 120, 0).to(getattr(torch, dtype))
+    with pytest.raises(ValueError, match=r"labels hold 120 at \(0, 1\), expected a class in "):
+        torch.func.grad(lambda z: loss(z, wrong))(logits[:, :100])
+
+
+# A learned weight of a loss, say: torch.func follows it, and not the logits. torch's own rules for it are scripted.
+@pytest.mark.filterwarnings("ignore:`torch.jit.script:DeprecationWarning")
+@pytest.mark.parametrize("row", PLAIN_ROWS, ids=named)
+@pytest.mark.parametrize("wants", [False, True])
+def test_a_loss_within_a_transform_of_something_else(driver, row, wants):
+    batch = batch_for(row[0])
+    logits, labels, further = driver.inputs(batch, "float64")
+    logits.requires_grad_(wants)
+    loss, exact = driver.make(*row), reference_of(*row, batch)[0]
+    factor, steps = torch.tensor(2.0, dtype=torch.float64), torch.tensor([1.0, -3.0], dtype=torch.float64)
+
+    def scaled(factor):
+        return factor * driver.call(loss, logits, labels, further)
+
+    assert_close(torch.func.grad(lambda w: scaled(w).sum())(factor).detach().numpy(), np.sum(exact), 1e-11)
+    assert_close(torch.func.jvp(scaled, (factor,), (factor,))[1].detach().numpy(), 2 * exact, 1e-11)
+    assert_close(torch.func.vmap(scaled)(steps)[1].detach().numpy(), -3 * exact, 1e-11)
+
+
+@pytest.mark.parametrize("row", PLAIN_ROWS, ids=named)
+@pytest.mark.parametrize("dtype", ["float64", "bfloat16"])
+def test_vmap_over_products_with_a_gradient(driver, row, dtype):
+    batch = batch_for(row[0])
+    _, labels, further = driver.inputs(batch, dtype)
+    leaf = driver.leaf(batch.logits, dtype)
+    value = driver.call(driver.make(*row), leaf, labels, further)
+
+    def product(upstream):
+        return torch.autograd.grad(value, leaf, upstream, retain_graph=True)[0]
+
+    several = torch.stack([torch.ones_like(value), -3 * torch.ones_like(value)])
+    found, exact = torch.func.vmap(product)(several), torch.stack([product(one) for one in several])
+    # The formula and the closed form.
+    tolerance = 1e-12 if dtype == "float64" else 1e-2
+    torch.testing.assert_close(found, exact, rtol=0, atol=tolerance * float(exact.abs().max()))
+
+
+# torch's own rules for it are scripted.
+@pytest.mark.filterwarnings("ignore:`torch.jit.script:DeprecationWarning")
+def test_the_tangent_of_an_upstream_gradient(driver):
+    leaf = driver.leaf(batch_for(CE).logits)
+    value = driver.make(CE, {})(leaf, driver.array(batch_for(CE).labels))
+    with forward_ad.dual_level():
+        upstream = forward_ad.make_dual(torch.ones((), dtype=torch.float64), torch.tensor(3.0, dtype=torch.float64))
+        gradient, tangent = forward_ad.unpack_dual(torch.autograd.grad(value * upstream, leaf)[0])
+    assert_close(tangent.numpy(), 3 * gradient.numpy(), 1e-12)
 
 
 # array-api-compat's sign writes through a boolean mask, which vmap cannot: Lovász and L1 are out.

@@ -116,7 +116,7 @@ class LovaszSoftmaxLoss(Loss):
     def _class_number(self, channel: int, channels: int) -> int:
         return 1 if self._is_binary(channels) else channel
 
-    def _foreground(self, ops: Backend, pixels: PixelLabels, channel: int, channels: int) -> Array:
+    def _foreground(self, pixels: PixelLabels, channel: int, channels: int) -> Array:
         return (pixels.index == self._class_number(channel, channels)) & pixels.valid
 
     def _shares(self, ops: Backend, pixels: PixelLabels, channels: int, like: Array) -> Array:
@@ -141,7 +141,7 @@ class LovaszSoftmaxLoss(Loss):
         shares = self._shares(ops, pixels, channels, p)
         value = xp.zeros_like(shares[0])
         for c in range(channels):
-            foreground = self._foreground(ops, pixels, c, channels)
+            foreground = self._foreground(pixels, c, channels)
             errors = keep_where(ops, pixels.valid, xp.abs(xp.astype(foreground, p.dtype) - p[:, c, :]))
             errors, foreground = xp.reshape(errors, (1, -1)), xp.reshape(foreground, (1, -1))
             weights = lovasz_weights(ops, ops.stop_gradient(errors), foreground)

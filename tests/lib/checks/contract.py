@@ -86,15 +86,18 @@ def test_repr_shows_every_parameter(driver, name):
     assert all(f"{parameter}=" in text for parameter in shown)
 
 
-@pytest.mark.parametrize("kind", ["list", "tuple", "ndarray", "float32", "own"])
+@pytest.mark.parametrize("kind", ["list", "tuple", "ndarray", "float32", "own", "own bfloat16"])
 @pytest.mark.parametrize(("name", "options"), [(CE, {}), (BOOT, {"min_K": 3, "loss_th": 0.1}), (DICE, {})])
 def test_class_weights_come_as_any_sequence_or_array(driver, name, options, kind):
+    if kind == "own bfloat16" and not driver.autograd:
+        pytest.skip("NumPy has no bfloat16")
     given = {
         "list": list(WEIGHT),
         "tuple": tuple(WEIGHT),
         "ndarray": np.array(WEIGHT),
         "float32": np.array(WEIGHT, np.float32),
         "own": driver.array(np.array(WEIGHT)),
+        "own bfloat16": driver.array(np.array(WEIGHT), *["bfloat16"] * driver.autograd),
     }[kind]
     loss = driver.make(name, {**options, "weight": given})
     assert loss.weight == tuple(WEIGHT)

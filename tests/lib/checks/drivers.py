@@ -12,8 +12,6 @@ import unilossseg
 from unilossseg import _call
 from unilossseg.backends import get_backend
 
-EDGE_LOSSES = ("EdgeAttentionLoss", "OhemEdgeAttentionLoss")
-
 
 class Driver:
     """Losses of one framework; `losses` is the module that has them, `backend` the name of its adapter."""

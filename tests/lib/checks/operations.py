@@ -195,7 +195,7 @@ def test_look_up(driver, ops, rng):
 
 @pytest.mark.parametrize("dtype", ["bool", "uint8", "int16", "int32", "int64", "float32", "float64"])
 @pytest.mark.parametrize("ignored", [None, 255, 0, 1, -1, 2**40])
-@pytest.mark.parametrize("most", [1, 18])
+@pytest.mark.parametrize("most", [1, 18, 299])
 def test_tally(driver, ops, rng, dtype, ignored, most):
     choice = [0, 1] if dtype == "bool" else [0, 1, 2, 18, 19, 255] if dtype == "uint8" else [-1, 0, 1, 2, 18, 19, 255]
     if dtype.startswith("float"):

@@ -64,7 +64,7 @@ def options_of(loss, channels):
 
 
 @st.composite
-def batches(draw, loss, least_ignored=0):
+def batches(draw, loss):
     """A batch of distinct logits; any share of its labels ignored."""
     images = draw(st.integers(1, 3))
     channels = draw(st.integers(1, 2) if loss == HINGE else st.integers(2, 4))
