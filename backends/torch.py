@@ -138,9 +138,10 @@ class TorchBackend(Backend):
         """A view of a CPU tensor; bfloat16, which NumPy lacks, as float32 or as its bits."""
         if x.requires_grad:
             x = x.detach()
+        # A sign that torch has only noted is not in the memory.
+        x = x.resolve_neg()
         if not x.is_cpu:
             return x
-        x = x.resolve_neg()
         if x.dtype != torch.bfloat16:
             return x.numpy()
         return x.view(torch.int16).numpy().view(BFLOAT16) if packed else x.float().numpy()
