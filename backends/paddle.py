@@ -57,14 +57,14 @@ class PaddleBackend(Backend):
         return out
 
     def wants_gradient(self, x: Array) -> bool:
-        """As a leaf or as computed from one."""
-        return not x.stop_gradient and paddle.is_grad_enabled()
+        """As a leaf or as computed from one. Whole numbers have none, though Paddle follows them too where it is told to."""
+        return not x.stop_gradient and paddle.is_grad_enabled() and self.is_dtype(x, "real floating")
 
     def custom_gradient(self, call: Computation, x: Array) -> Array:
         """A PyLayer, or the bare value where no gradient is wanted."""
         with self.full_precision():
             # Inside a PyLayer's forward neither question has an answer.
-            if not paddle.is_grad_enabled() or x.stop_gradient:
+            if not self.wants_gradient(x):
                 return call.fused(x, False, None)[0]
             return _ClosedForm.apply(x, call)
 

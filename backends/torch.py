@@ -112,7 +112,7 @@ class TorchBackend(Backend):
         # Forward mode knows no autograd.Function without a rule of its own, and a detached value would lose the tangent.
         if _has_tangent(x):
             return call.plain(x)
-        if not (torch.is_grad_enabled() and x.requires_grad):
+        if not self.wants_gradient(x):
             return call.fused(x, False, None)[0]
         return _apply(x, call)
 

@@ -111,15 +111,10 @@ class Call:
 
     def _asks_for_more(self) -> bool:
         """Whether labels, or what else came with them, want a gradient."""
-        ops, extras = self.backend, self.extras
-
-        def asks(x: Array) -> bool:
-            # Paddle follows whole numbers too, where it is told to.
-            return ops.wants_gradient(x) and ops.is_dtype(x, "real floating")
-
-        if asks(self.checked.labels):
+        wants, extras = self.backend.wants_gradient, self.extras
+        if wants(self.checked.labels):
             return True
-        return bool(extras) and any(name in extras and asks(extras[name]) for name in self.loss.call_inputs)
+        return bool(extras) and any(name in extras and wants(extras[name]) for name in self.loss.call_inputs)
 
     def fused(self, logits: Array, gradient: bool, upstream: Array | None) -> tuple[Array, Array | None]:
         """The value and, if wanted, the gradient by the closed form, computed in the kernel's namespace."""

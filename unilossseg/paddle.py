@@ -171,13 +171,7 @@ class MixedLoss(losses.MixedLoss, PaddleLoss):
         return super().forward(logits, labels, **_given(semantic_weights=semantic_weights, noise=noise), **inputs)
 
     def _kept(self, losses: list[Any]) -> Any:
-        # Registered where they are Layers, so that `.to()` and the parameters of a learned loss are reached.
-        layers = {str(at): loss for at, loss in enumerate(losses) if isinstance(loss, nn.Layer)}
-        if len(layers) == len(losses):
-            return nn.LayerList(losses)
-        if layers:
-            self.layers_among_losses = nn.LayerDict(layers)
-        return losses
+        return self._registered(losses, nn.Layer, nn.LayerList, nn.LayerDict)
 
 
 __all__ = ["PaddleLoss", *losses.LOSSES]

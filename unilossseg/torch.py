@@ -107,13 +107,7 @@ class MixedLoss(losses.MixedLoss, TorchLoss):
     __doc__ = losses.MixedLoss.__doc__
 
     def _kept(self, losses: list[Any]) -> Any:
-        # Registered where they are Modules, so that `.to()` and the parameters of a learned loss are reached.
-        modules = {str(at): loss for at, loss in enumerate(losses) if isinstance(loss, nn.Module)}
-        if len(modules) == len(losses):
-            return nn.ModuleList(losses)
-        if modules:
-            self.modules_among_losses = nn.ModuleDict(modules)
-        return losses
+        return self._registered(losses, nn.Module, nn.ModuleList, nn.ModuleDict)
 
 
 __all__ = ["TorchLoss", *losses.LOSSES]

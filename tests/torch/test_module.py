@@ -123,7 +123,7 @@ def test_a_mixed_loss_registers_learned_losses():
     def one(logits, labels):
         return logits.sum()
 
-    for other, name in ((DiceLoss(), "losses.0.scale"), (one, "modules_among_losses.0.scale")):
+    for other, name in ((DiceLoss(), "losses.0.scale"), (one, "layers_among_losses.0.scale")):
         loss = MixedLoss([TorchLearned(), other], coef=1)
         assert [name for name, _ in loss.named_parameters()] == [name]
         sum(loss(torch.ones(1, 2, 3), torch.zeros(1, 3, dtype=torch.int64))).backward()

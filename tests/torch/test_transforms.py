@@ -10,6 +10,14 @@ from torch.autograd import forward_ad
 from unilossseg.backends import get_backend
 
 
+def leaf_and_value(driver, row, dtype):
+    """Logits, and a loss of them whose graph waits for a backward pass."""
+    batch = batch_for(row[0])
+    _, labels, further = driver.inputs(batch, dtype)
+    leaf = driver.leaf(batch.logits, dtype)
+    return leaf, driver.call(driver.make(*row), leaf, labels, further)
+
+
 @pytest.mark.parametrize("row", PLAIN_ROWS, ids=named)
 def test_func_grad(driver, row):
     batch = batch_for(row[0])
@@ -63,10 +71,7 @@ def test_a_loss_within_a_transform_of_something_else(driver, row, wants):
 @pytest.mark.parametrize("row", PLAIN_ROWS, ids=named)
 @pytest.mark.parametrize("dtype", ["float64", "bfloat16"])
 def test_vmap_over_products_with_a_gradient(driver, row, dtype):
-    batch = batch_for(row[0])
-    _, labels, further = driver.inputs(batch, dtype)
-    leaf = driver.leaf(batch.logits, dtype)
-    value = driver.call(driver.make(*row), leaf, labels, further)
+    leaf, value = leaf_and_value(driver, row, dtype)
 
     def product(upstream):
         return torch.autograd.grad(value, leaf, upstream, retain_graph=True)[0]
@@ -127,10 +132,7 @@ def test_forward_mode(driver, row, gathers):
 @pytest.mark.parametrize("row", PLAIN_ROWS, ids=named)
 @pytest.mark.parametrize("dtype", ["float64", "bfloat16"])
 def test_several_upstream_gradients_at_once(driver, row, dtype):
-    batch = batch_for(row[0])
-    _, labels, further = driver.inputs(batch, dtype)
-    leaf = driver.leaf(batch.logits, dtype)
-    value = driver.call(driver.make(*row), leaf, labels, further)
+    leaf, value = leaf_and_value(driver, row, dtype)
     factors = torch.tensor([1.0, -2.0, 0.5], dtype=value.dtype)
     (found,) = torch.autograd.grad(value, leaf, factors, is_grads_batched=True, retain_graph=True)
     (once,) = torch.autograd.grad(value, leaf)

@@ -90,6 +90,17 @@ class MixedLoss(Loss):
         """How a framework's face keeps them."""
         return losses
 
+    def _registered(self, losses: list[Any], layer: type, as_list: Callable[..., Any], as_dict: Callable[..., Any]) -> Any:
+        """Where the framework finds those that are its layers, so that `.to()` and the parameters of a learned loss are
+        reached: in a list of its own, or beside one that holds functions too.
+        """
+        layers = {str(at): loss for at, loss in enumerate(losses) if isinstance(loss, layer)}
+        if len(layers) == len(losses):
+            return as_list(losses)
+        if layers:
+            self.layers_among_losses = as_dict(layers)
+        return losses
+
     def evaluate(self, logits: Any, labels: Array, *, validate: bool | None = None, **inputs: Array) -> Any:
         """The list, or its sum."""
         self._check_inputs(inputs)
