@@ -52,9 +52,34 @@ def room_for(x: Array, weights: Array | None, out: Array | None) -> Array:
     return torch.empty_like(x, dtype=torch.float32) if out is None else out
 
 
-def are_elements(x: Array, labels: Array, out: Array | None) -> bool:
-    """Logits, labels and gradient without gaps."""
-    return x.dtype in FLOATS and x.is_contiguous() and labels.is_contiguous() and (out is None or out.is_contiguous())
+def as_elements(x: Array, labels: Array, out: Array | None) -> tuple[Array, Array, Array | None] | None:
+    """Logits, labels and gradient one element after the other, in the order that the logits have in memory.
+
+    A copy of labels in another order, as one-hot ones with their classes last mostly are, and of logits with gaps costs far
+    less than to compute them piece by piece. None: not a kernel's dtype, or a gradient that lies otherwise.
+    """
+    if x.dtype not in FLOATS or x.shape != labels.shape:
+        return None
+    if not x.is_contiguous():
+        axes = memory_order(x)
+        if axes is None:
+            x = x.contiguous()
+        else:
+            x, labels = x.permute(axes), labels.permute(axes)
+            out = None if out is None else out.permute(axes)
+    return (x, labels.contiguous(), out) if out is None or out.is_contiguous() else None
+
+
+def memory_order(x: Array) -> list[int] | None:
+    """The axes in the order in which their entries lie without gaps; None: there are gaps, or entries lie on each other."""
+    axes = sorted(range(x.ndim), key=x.stride, reverse=True)
+    return axes if x.permute(axes).is_contiguous() else None
+
+
+def without_gaps(x: Array) -> Array:
+    """All entries, in any order."""
+    axes = None if x.is_contiguous() else memory_order(x)
+    return x.contiguous() if axes is None else x.permute(axes)
 
 
 def are_rows(x: Array) -> bool:

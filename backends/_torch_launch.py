@@ -17,40 +17,46 @@ if tuple(int(part) for part in triton.__version__.split(".")[:2]) < OLDEST:
 MOST_KEPT = 4096
 _kept: dict[tuple[Any, ...], Any] = {}
 _NO_GUARD = nullcontext()
+# Not there in a build for the CPU, on which only the interpreter runs.
+_current_device: Any = getattr(torch._C, "_cuda_getDevice", None)
+_stream_of: Any = getattr(torch._C, "_cuda_getCurrentRawStream", None)
 
 
 def launch(kernel: Any, grid: tuple[int, ...], *arguments: Any, num_warps: int = 4, fused: bool = True) -> None:
     """Runs a kernel with all its arguments in order, the first of them a tensor.
 
     `fused`: whether a product and a sum may be rounded once. The shorter way leaves out Triton's own look at what arguments
-    mean to the compiler: their dtypes, whether memory is aligned, and numbers as they are. Over and over again it saves 3 of
-    the 21 µs of a kernel with twenty arguments; in calls from an idle device, where little of all that code is in a cache,
-    LovaszSoftmaxLoss took 4.8 ms with it and 6.5 without, DiceLoss 2.0 and 2.4.
+    mean to the compiler (their dtypes, whether memory is aligned, and numbers as they are), and what it asks anew at each
+    launch: the device, its stream, and of every tensor whether its memory is the device's.
     """
     device = arguments[0].device
-    key = (
-        id(kernel),
-        device.index,
-        num_warps,
-        fused,
-        *[(x.dtype, x.data_ptr() % 16) if isinstance(x, torch.Tensor) else x for x in arguments],
-    )
+    key, ready = [id(kernel), device.index, num_warps, fused], []
+    for argument in arguments:
+        if isinstance(argument, torch.Tensor):
+            address = argument.data_ptr()
+            key += (argument.dtype, address % 16)
+            ready.append(address)
+        else:
+            key.append(argument)
+            ready.append(argument)
+    found = tuple(key)
     grid = (*grid, *(1,) * (3 - len(grid)))
     with _on(device):
-        compiled = _kept.get(key)
+        compiled = _kept.get(found)
         if compiled is not None:
-            compiled[grid](*arguments)
+            compiled[grid](*ready, stream=_stream_of(device.index))
             return
         compiled = kernel[grid](*arguments, num_warps=num_warps, enable_fp_fusion=fused)
     # Triton's interpreter compiles nothing.
     if compiled is not None:
         if len(_kept) >= MOST_KEPT:
             _kept.clear()
-        _kept[key] = compiled
+        _kept[found] = compiled
 
 
 def _on(device: torch.device) -> AbstractContextManager[Any]:
     """Kernels run on the current device, which a tensor need not be on."""
-    if device.type != "cuda" or device.index == torch.cuda.current_device():
+    # A tensor on a device has set CUDA up: torch's own function would ask again.
+    if device.index is None or device.index == _current_device():
         return _NO_GUARD
     return torch.cuda.device(device)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,7 +14,7 @@ from unilossseg.backends._torch_launch import launch
 
 
 class Number:
-    """A number that nobody has read: a tensor's entry, or two numbers and a sign between them.
+    """A number that nobody has read: a tensor's entry or sum, or two numbers and a sign between them.
 
     It is calculated in float64. Beside an array of more than one entry it becomes a tensor.
     """
@@ -27,6 +28,11 @@ class Number:
     def of(cls, tensor: torch.Tensor, at: int = 0) -> Number:
         """An entry of a tensor without gaps."""
         return cls(kernel.READ, tensor, at)
+
+    @classmethod
+    def total(cls, parts: torch.Tensor) -> Number:
+        """The sum of a row's entries: a step of the calculation where they are few enough for one program."""
+        return cls(kernel.SUM, parts, 0) if parts.numel() <= kernel.MOST_SUMMED else cls.of(torch.sum(parts))
 
     def tensor(self) -> torch.Tensor:
         """Calculated: float32, of no axes."""
@@ -74,13 +80,23 @@ def calculated(numbers: Sequence[Number]) -> list[torch.Tensor]:
     if len(tensors) > kernel.MOST_TENSORS or len(constants) > kernel.MOST_CONSTANTS:
         raise AssertionError(f"{len(tensors)} tensors and {len(constants)} constants are more than the kernel can name")
     out = torch.empty(len(numbers), dtype=torch.float32, device=tensors[0].device)
-    high = [float(np.float32(number)) for number in constants]
-    low = [float(np.float32(number - rounded)) for number, rounded in zip(constants, high, strict=True)]
-    pairs = [half for pair in zip(high, low, strict=True) for half in pair]
+    pairs = [half for number in constants for half in _halves(number)]
     pairs += [0.0] * (2 * kernel.MOST_CONSTANTS - len(pairs))
+    # Tensors that are summed up have one length in common.
+    sizes = {tensors[at].numel() for kind, at, _ in program.steps if kind == kernel.SUM}
+    if len(sizes) > 1:
+        raise AssertionError(f"sums of {len(sizes)} lengths are more than the kernel can name")
+    size, warps = (sizes.pop(), kernel.SUMMING_WARPS) if sizes else (0, 1)
     tensors += [out] * (kernel.MOST_TENSORS - len(tensors))
-    launch(kernel.calculate, (1,), out, *tensors, *pairs, tuple(program.steps), num_warps=1)
+    launch(kernel.calculate, (1,), out, *tensors, size, *pairs, tuple(program.steps), num_warps=warps)
     return list(out.unbind())
+
+
+@functools.lru_cache(4096)
+def _halves(number: float) -> tuple[float, float]:
+    """Two float32 that are the number together: Triton takes numbers as float32."""
+    high = float(np.float32(number))
+    return high, float(np.float32(number - high))
 
 
 class _Program:
@@ -106,10 +122,10 @@ class _Program:
             self.constants.append(float(number))
             return kernel.CONSTANT, len(self.constants) - 1, 0
         first, second = number.operands
-        if number.kind != kernel.READ:
+        if number.kind not in (kernel.READ, kernel.SUM):
             return number.kind, self.step_of(first), self.step_of(second)
         for at, tensor in enumerate(self.tensors):
             if tensor is first:
-                return kernel.READ, at, second
+                return number.kind, at, second
         self.tensors.append(first)
-        return kernel.READ, len(self.tensors) - 1, second
+        return number.kind, len(self.tensors) - 1, second

@@ -19,15 +19,16 @@ from unilossseg.backends._torch_grids import (
     MOST_CHANNELS,
     MOST_IMAGES,
     ROW,
-    are_elements,
     are_readable,
     are_rows,
     as_bytes,
+    as_elements,
     fits,
     grid_of,
     is_int64,
     room_for,
     row_of,
+    without_gaps,
 )
 from unilossseg.backends._torch_launch import launch
 from unilossseg.backends._torch_numbers import Number, calculated
@@ -38,6 +39,8 @@ from unilossseg.backends.torch import TorchBackend
 _SORTING, _ROOM = 40, 64 << 20
 #: Of the classes that are sorted at once: more would need more memory than all the rest of the loss.
 _GROUPS = 6
+#: Four counts of 0 in float64, which is what is calculated with them in, and a poison of 1: what labels begin with.
+_NOTHING_COUNTED = (0.0,) * 8 + (1.0,)
 #: The largest number of narrow labels.
 _SHORT = 2**15 - 1
 
@@ -80,7 +83,12 @@ class TritonBackend(TorchBackend):
     def _number(self, number: Any, like: Array) -> Array:
         if isinstance(number, torch.Tensor):
             return number
-        return self.constant((float(number),), like.new_empty(0, dtype=torch.float32))
+        return self._kept_at(like.device, (float(number),))
+
+    def _kept_at(self, device: torch.device, values: tuple[float, ...]) -> Array:
+        """A constant of float32, without an array to tell where and what where it is there already."""
+        kept = self._constants.get((values, torch.float32, device))
+        return self.constant(values, torch.empty(0, dtype=torch.float32, device=device)) if kept is None else kept
 
     # ------------------------------------------------------------------------------------------------ labels
     @property
@@ -107,12 +115,11 @@ class TritonBackend(TorchBackend):
         """One pass."""
         if not are_readable(labels, ignore_index):
             return super().tally(labels, ignore_index, most)
-        return self._counted(labels.contiguous(), None, ignore_index, most)[0]
+        return self._counted(without_gaps(labels), None, ignore_index, most)[0]
 
     def _counted(self, labels: Array, safe: Array | None, ignore_index: int | None, most: float) -> tuple[Array, Array]:
-        # What is calculated with them is in float64.
-        counts = torch.zeros(4, dtype=torch.float64, device=labels.device)
-        poison = torch.ones((), dtype=torch.float32, device=labels.device)
+        begun = self._kept_at(labels.device, _NOTHING_COUNTED).clone()
+        counts, poison = begun[:8].view(torch.float64), begun[8]
         size, row, y = labels.numel(), row_of(labels.numel()), as_bytes(labels)
         masks = ignore_index is not None
         launch(
@@ -191,7 +198,7 @@ class TritonBackend(TorchBackend):
             pixels.plain_cross_entropy, grid, x, labels, by_class, share, parts, slopes, channels, count, ignore_index,
             *x.stride(), *labels.stride(), *slopes.stride(), weight is not None, out is not None, *tile, num_warps=warps,
         )  # fmt: skip
-        return Number.of(torch.sum(parts))
+        return Number.total(parts)
 
     def relaxed_cross_entropy(
         self, x: Array, near: Array, weights: Array | None = None, out: Array | None = None
@@ -265,8 +272,10 @@ class TritonBackend(TorchBackend):
         out: Array | None,
     ) -> Array | None:
         """One pass."""
-        if not (are_elements(x, labels, out) and are_readable(labels, ignore_index)):
+        found = as_elements(x, labels, out) if are_readable(labels, ignore_index) else None
+        if found is None:
             return None
+        x, labels, out = found
         numbers = self._placed((*weight, *slope_weight, extra), x)
         size, row, slopes = x.numel(), row_of(x.numel()), x if out is None else out
         parts = torch.empty(-(-size // row), dtype=torch.float64, device=x.device)
@@ -274,14 +283,16 @@ class TritonBackend(TorchBackend):
             elements.binary_cross_entropy, parts.shape,
             x, as_bytes(labels), *numbers, parts, slopes, size, ignore_index, out is not None, row,
         )  # fmt: skip
-        return Number.of(torch.sum(parts))
+        return Number.total(parts)
 
     def differences(
         self, x: Array, labels: Array, ignore_index: int | None, squares: bool, share: Array, out: Array | None
     ) -> Array | None:
         """One pass."""
-        if not (are_elements(x, labels, out) and are_readable(labels, ignore_index)):
+        found = as_elements(x, labels, out) if are_readable(labels, ignore_index) else None
+        if found is None:
             return None
+        x, labels, out = found
         size, row, slopes, masks = x.numel(), row_of(x.numel()), x if out is None else out, ignore_index is not None
         parts = torch.empty(-(-size // row), dtype=torch.float64, device=x.device)
         launch(
@@ -289,7 +300,7 @@ class TritonBackend(TorchBackend):
             x, as_bytes(labels), *self._placed([share], x), parts, slopes, size, ignore_index or 0,
             masks, squares, out is not None, row,
         )  # fmt: skip
-        return Number.of(torch.sum(parts))
+        return Number.total(parts)
 
     # ------------------------------------------------------------------------------------------------ order
     def kth_largest(self, x: Array, k: int | Array) -> Array:

@@ -8,13 +8,17 @@ import triton.language as tl
 #: Tensors that numbers are read from, and constants, that one program can name.
 MOST_TENSORS, MOST_CONSTANTS = 4, 6
 #: The steps of a program: (kind, place, offset) reads a number of a tensor, (kind, place, 0) a constant, the signs take the
-#: results of two earlier steps, and (kind, step, place) writes that of one.
-READ, CONSTANT, ADD, SUBTRACT, MULTIPLY, DIVIDE, WRITE = range(7)
+#: results of two earlier steps, (kind, step, place) writes that of one, and (kind, place, 0) sums a tensor's entries up.
+READ, CONSTANT, ADD, SUBTRACT, MULTIPLY, DIVIDE, WRITE, SUM = range(8)
+#: How many entries one program sums up sooner than a launch of torch's own sum takes, and with how many warps.
+MOST_SUMMED, SUMMING_WARPS = 1 << 14, 8
+#: How many of them at once.
+_AT_ONCE = tl.constexpr(4096)
 
 
 @triton.jit
 def calculate(
-    out, a, b, c, d, h0, l0, h1, l1, h2, l2, h3, l3, h4, l4, h5, l5,
+    out, a, b, c, d, size, h0, l0, h1, l1, h2, l2, h3, l3, h4, l4, h5, l5,
     STEPS: tl.constexpr,
 ):  # fmt: skip
     """In float64, one step after the other; a constant is the sum of two float32. Kinds are spelled out as above."""
@@ -33,6 +37,12 @@ def calculate(
             values += (values[STEPS[i][1]] * values[STEPS[i][2]],)
         elif STEPS[i][0] == 5:
             values += (values[STEPS[i][1]] / values[STEPS[i][2]],)
+        elif STEPS[i][0] == 7:
+            found = tl.zeros((_AT_ONCE,), tl.float64)
+            for start in range(0, size, _AT_ONCE):
+                k = start + tl.arange(0, _AT_ONCE)
+                found += tl.load((a, b, c, d)[STEPS[i][1]] + k, mask=k < size, other=0).to(tl.float64)
+            values += (tl.sum(found, axis=0),)
         else:
             tl.store(out + STEPS[i][2], values[STEPS[i][1]])
             values += (values[STEPS[i][1]],)

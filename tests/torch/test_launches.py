@@ -57,6 +57,9 @@ def on_gpu(number):
 @pytest.fixture(autouse=True)
 def kept(monkeypatch):
     monkeypatch.setattr(launches, "_kept", {})
+    # A build for the CPU has neither.
+    monkeypatch.setattr(launches, "_current_device", lambda: 0)
+    monkeypatch.setattr(launches, "_stream_of", lambda number: f"the stream of device {number}")
 
 
 @pytest.fixture
@@ -74,7 +77,6 @@ def entered(monkeypatch):
         def __exit__(self, *error):
             devices.append("left")
 
-    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
     monkeypatch.setattr(torch.cuda, "device", Device)
     return devices
 
@@ -91,10 +93,11 @@ def test_arguments_come_in_order_on_three_axes():
     for grid in ((5,), (5, 3), (5, 3, 2), torch.Size([5])):
         launches.launch(kernel, grid, x, y, 7, False, 0.5)
     assert [call[1] for call in kernel.calls] == [(5, 1, 1), (5, 3, 1), (5, 3, 2), (5, 1, 1)]
-    for _, _, (first, second, *rest), _ in kernel.calls:
-        assert first is x
-        assert second is y
-        assert rest == [7, False, 0.5]
+    (full, *short) = [call[2] for call in kernel.calls]
+    assert full[0] is x
+    assert full[1] is y
+    assert [arguments[:2] for arguments in short] == [(x.data_ptr(), y.data_ptr())] * 3
+    assert [arguments[2:] for arguments in (full, *short)] == [(7, False, 0.5)] * 4
     assert kernel.ways == ["full", "short", "short", "short"]
 
 
@@ -106,7 +109,7 @@ def test_options_are_those_of_the_compiler():
     launches.launch(kernel, (1,), x, 1, fused=False)
     assert [call[3] for call in kernel.calls] == [
         {"num_warps": 4, "enable_fp_fusion": True},
-        {},
+        {"stream": "the stream of device None"},
         {"num_warps": 8, "enable_fp_fusion": True},
         {"num_warps": 4, "enable_fp_fusion": False},
     ]
@@ -117,7 +120,7 @@ def test_other_memory_of_the_same_kind_goes_the_short_way():
     for array in (x, torch.ones(8), x[4:], x.reshape(8, 8), x.requires_grad_(True)):
         launches.launch(kernel, (1,), array, 3)
     assert kernel.ways == ["full", "short", "short", "short", "short"]
-    assert kernel.calls[1][2][0] is not kernel.calls[0][2][0]
+    assert kernel.calls[2][2][0] == x[4:].data_ptr() != x.data_ptr()
 
 
 @pytest.mark.parametrize(
@@ -162,6 +165,7 @@ def test_each_device_has_its_own_and_is_made_the_current_one(entered):
         launches.launch(kernel, (1,), x)
     assert kernel.ways == ["full", "full", "short", "short"]
     assert entered == [1, "left", 1, "left"]
+    assert [call[3]["stream"] for call in kernel.calls[2:]] == ["the stream of device 0", "the stream of device 1"]
 
 
 def test_the_cpu_has_no_current_device(entered):

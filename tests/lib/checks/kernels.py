@@ -58,8 +58,8 @@ def near(got, wanted, roundings=8.0, scale=1.0):
 def sum_of(found):
     """What a loop has summed up in float64, before anybody calculates with it."""
     tensor, place = found.operands
-    assert (tensor.dtype, tensor.ndim, place) == (torch.float64, 0, 0)
-    return tensor
+    assert (tensor.dtype, place) == (torch.float64, 0)
+    return tensor.sum()
 
 
 def same(got, wanted):

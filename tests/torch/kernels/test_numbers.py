@@ -1,5 +1,6 @@
 """Numbers on a device, which are written down first and calculated by one kernel."""
 
+import math
 import operator
 
 import numpy as np
@@ -121,3 +122,20 @@ def test_a_loss_s_value_is_settled():
     assert (found.item(), found.dtype) == (1.5, torch.float32)
     assert KERNELS.settled(HALF) is HALF
     assert isinstance(KERNELS.cast(leaf(0), torch.float32), Number)
+
+
+@pytest.mark.parametrize("length", [1, 2, 4096, 4097, kernel.MOST_SUMMED, kernel.MOST_SUMMED + 1])
+def test_a_sum_is_a_step_or_torchs_own(rng, length):
+    parts = torch.from_numpy(rng.normal(size=length) * 10.0 ** rng.integers(-6, 7, size=length)).to(DEVICE)
+    total = Number.total(parts)
+    assert total.kind == (kernel.SUM if length <= kernel.MOST_SUMMED else kernel.READ)
+    exact = math.fsum(parts.tolist())
+    many = [number.item() for number in calculated([total, total / leaf(1), 1 - total * 0, total - Number.of(parts, 0)])]
+    np.testing.assert_allclose(many, [exact, exact / 0.25, 1, exact - parts[0].item()], rtol=2e-7, atol=1e-7)
+
+
+def test_sums_of_one_length_are_calculated_together_and_others_are_refused():
+    one, other = (torch.arange(5.0, dtype=torch.float64, device=DEVICE) + start for start in (0, 7))
+    assert (Number.total(one) / Number.total(other)).tensor().item() == np.float32(10 / 45)
+    with pytest.raises(AssertionError, match="sums of 2 lengths are more than the kernel can name"):
+        (Number.total(one) + Number.total(other[:3])).tensor()
