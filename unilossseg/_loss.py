@@ -65,6 +65,8 @@ class Loss:
     #: Whether the closed form takes `later`: instead of the gradient it then returns a function of the upstream one that
     #: computes it, and is called once. For half precision, where the upstream gradient is to be known first.
     defers: ClassVar[bool] = False
+    #: Whether its constructor makes a tuple of numbers of `weight`; so does then a call of what was put in its place since.
+    keeps_weights: ClassVar[bool] = False
     #: The least rank of the logits.
     least_rank: ClassVar[int] = 2
     #: Whether labels are class numbers, which are checked to lie in [0, C).
@@ -143,7 +145,15 @@ class Loss:
         """Raises where the logits' number of channels does not fit the parameters."""
         # A Layer looks everywhere for what it lacks.
         if "weight" in self.__dataclass_fields__:
-            _inputs.weight_length(self.name, getattr(self, "weight"), channels)  # noqa: B009  the field is a subclass's
+            _inputs.weight_length(self.name, self._numbers_of("weight"), channels)
+
+    def _numbers_of(self, name: str) -> Any:
+        """A parameter that the constructor has made a tuple; what somebody has put in its place since becomes one too."""
+        value = getattr(self, name)
+        if self.keeps_weights and value is not None and not isinstance(value, tuple | str):
+            value = _errors.weights(self.name, name, value)
+            object.__setattr__(self, name, value)
+        return value
 
     # ------------------------------------------------------------------------------------------------ calling
     def __call__(self, logits: Any, labels: Array, *, validate: bool | None = None, **inputs: Array) -> Any:

@@ -85,6 +85,7 @@ class BCELoss(Loss):
 
     packed_logits = defers = True
     tallied = counts_labels = True
+    keeps_weights = True
     flat_pixels = False
 
     def __post_init__(self) -> None:
@@ -113,9 +114,10 @@ class BCELoss(Loss):
     def check_labels(self, backend: Backend, logits: Array, labels: Array) -> Array:
         """Labels of the logits' shape, or class numbers (N, *S) to encode."""
         full, shape = shape_of(logits), shape_of(labels)
-        if isinstance(self.weight, tuple) and len(self.weight) != full[0]:
+        weight = self._numbers_of("weight")
+        if isinstance(weight, tuple) and len(weight) != full[0]:
             raise ValueError(
-                f"{self.name}: weight has {len(self.weight)} entries and logits a batch of {full[0]}: "
+                f"{self.name}: weight has {len(weight)} entries and logits a batch of {full[0]}: "
                 "expected one weight per image"
             )
         if full[1] == 1 and shape == (full[0], *full[2:]):

@@ -66,6 +66,8 @@ class BootstrappedCrossEntropyLoss(WeightedCrossEntropy):
     _: KW_ONLY
     variant: str = "paddleseg"
 
+    keeps_weights = True
+
     def __post_init__(self) -> None:
         """Checks the parameters."""
         super().__post_init__()

@@ -96,6 +96,7 @@ class CrossEntropyLoss(WeightedCrossEntropy):
 
     call_inputs = ("semantic_weights",)
     tallied = defers = True
+    keeps_weights = True
     #: Whether a pixel's weight is that of its class, which loops know; not where a subclass has other pixels or weights.
     has_loop: ClassVar[bool] = True
 

@@ -77,6 +77,7 @@ class DiceLoss(Loss):
     variant: str = "paddleseg"
 
     packed_logits = defers = True
+    keeps_weights = True
 
     def __post_init__(self) -> None:
         """Checks the parameters."""

@@ -120,6 +120,8 @@ class OhemCrossEntropyLoss(OhemSelection):
 
     eps = 1e-5
 
+    keeps_weights = True
+
     def __post_init__(self) -> None:
         """Checks the parameters."""
         super().__post_init__()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from checks.cases import BOOT, CE, DICE, EDGE, IGNORED, LOVASZ, MIXED, PLAIN_ROWS, ROWS, WEIGHT, batch_for, named
+from checks.cases import BCE, BOOT, CE, DICE, EDGE, IGNORED, LOVASZ, MIXED, OHEM, PLAIN_ROWS, ROWS, WEIGHT, batch_for, named
 from checks.compare import assert_close, reference_of
 
 import unilossseg
@@ -104,6 +104,24 @@ def test_class_weights_come_as_any_sequence_or_array(driver, name, options, kind
     batch = batch_for(name)
     exact, _ = reference_of(name, {**options, "weight": WEIGHT}, batch)
     assert_close(driver.value(loss, batch), exact, 1e-12)
+
+
+@pytest.mark.parametrize("kind", ["list", "ndarray", "own"])
+@pytest.mark.parametrize(
+    ("name", "options"), [(CE, {}), (BOOT, {"min_K": 3, "loss_th": 0.1}), (DICE, {}), (OHEM, {"min_kept": 2}), (BCE, {})]
+)
+def test_weights_that_are_set_later_count_as_if_given(driver, name, options, kind):
+    batch, loss = batch_for(name), driver.make(name, options)
+    numbers = WEIGHT if name != BCE else (0.5, 2.0, 1.5)[: len(batch.logits)]
+    given = {"list": list, "ndarray": np.array, "own": lambda x: driver.array(np.array(x))}[kind](numbers)
+    driver.value(loss, batch)
+    loss.weight = given
+    exact, _ = reference_of(name, {**options, "weight": numbers}, batch)
+    assert_close(driver.value(loss, batch), exact, 1e-12)
+    assert loss.weight == tuple(numbers)
+    loss.weight = [-1.0]
+    with pytest.raises(ValueError, match=r"weight\[0\] must be"):
+        driver.value(loss, batch)
 
 
 def test_integer_class_weights_work(driver):
