@@ -140,14 +140,14 @@ class Backend(FusedOperations):
     def constant(self, values: tuple[float, ...], like: Array) -> Array:
         """Numbers as an array of the dtype and on the device of `like`; kept, so that a device gets them only once.
 
-        That is in a loss's first call, which must therefore come before a CUDA graph is captured.
+        That is in the first call, before a CUDA graph is captured. The graph reads them ever after: a device's are not let go.
         """
         key = (values, like.dtype, self.device(like))
         # Looked up once: another thread may clear them in between.
         found = self._constants.get(key)
         if found is None:
             if len(self._constants) >= MOST_CONSTANTS:
-                self._constants.clear()
+                self._constants = {key: kept for key, kept in list(self._constants.items()) if not self.readable(kept)}
             found = self.xp.asarray(list(values), dtype=like.dtype, device=self.device(like))
             self._constants[key] = found
         return found

@@ -17,6 +17,8 @@ MOST_IMAGES = 2**16 - 1
 #: Numbers of a warp that takes pixels with their channels, and the least pixels of a program, half a line of memory. Of few
 #: channels, more warps with fewer numbers each are faster.
 _WARP, _LEAST_PIXELS, _FEW_CHANNELS = 1024, 16, 512
+#: Offsets below it are int32; the last programs reach some blocks beyond the end.
+_NARROW = 2**31 - 2**17
 #: Numbers of a program that takes them one by one.
 ROW, LONG_ROW = 1024, 4096
 
@@ -36,7 +38,7 @@ def grid_of(x: Array) -> tuple[tuple[int, int], tuple[bool, int, int], int]:
     block = _FEW_CHANNELS if width <= 4 else max(_LEAST_PIXELS, _WARP // width)
     warps = 4 if width <= 4 else max(1, width * block // _WARP)
     # A gradient has the strides of its logits, or fewer gaps.
-    wide = channels * x.stride(1) + count * x.stride(2) >= 2**31 or channels * count >= 2**31
+    wide = channels * x.stride(1) + count * x.stride(2) >= _NARROW or channels * count >= _NARROW
     return (-(-count // block), images), (wide, width, block), warps
 
 

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 import triton
 
-#: Before it, a compiled kernel took other arguments than its function; from here on a kernel may gather a tuple.
-OLDEST = (3, 3)
+#: Before it, a kernel could not look into a tuple that is known when it is compiled.
+OLDEST = (3, 4)
 if tuple(int(part) for part in triton.__version__.split(".")[:2]) < OLDEST:
     raise ImportError(f"Triton {triton.__version__} is older than {'.'.join(map(str, OLDEST))}")
 
@@ -34,7 +34,8 @@ def launch(kernel: Any, grid: tuple[int, ...], *arguments: Any, num_warps: int =
     for argument in arguments:
         if isinstance(argument, torch.Tensor):
             address = argument.data_ptr()
-            key += (argument.dtype, address % 16)
+            # An address of the host's memory must not reach the device: Triton says so, if asked.
+            key += (argument.dtype, address % 16, argument.is_cuda)
             ready.append(address)
         else:
             key.append(argument)
@@ -47,8 +48,8 @@ def launch(kernel: Any, grid: tuple[int, ...], *arguments: Any, num_warps: int =
             compiled[grid](*ready, stream=_stream_of(device.index))
             return
         compiled = kernel[grid](*arguments, num_warps=num_warps, enable_fp_fusion=fused)
-    # Triton's interpreter compiles nothing.
-    if compiled is not None:
+    # Triton's interpreter compiles nothing. On ROCm a kernel also depends on how much memory a tensor's storage has.
+    if compiled is not None and not torch.version.hip:
         if len(_kept) >= MOST_KEPT:
             _kept.clear()
         _kept[found] = compiled

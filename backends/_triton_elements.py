@@ -95,9 +95,9 @@ def binary_cross_entropy(
 @triton.jit
 def differences(
     x, labels, share, parts, slopes, size, ignored,
-    MASKS: tl.constexpr, SQUARES: tl.constexpr, SLOPES: tl.constexpr, BLOCK: tl.constexpr,
+    MASKS: tl.constexpr, SQUARES: tl.constexpr, READS: tl.constexpr, SLOPES: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """(x - y)^2 or |x - y|, a program's sum to `parts`; the derivative times `share`, which lies on the device."""
+    """(x - y)^2 or |x - y|, a program's sum to `parts`; the derivative times `share`: READS: it lies on the device."""
     k = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     exists = k < size
     z = tl.load(x + k, mask=exists, other=0.0).to(tl.float32)
@@ -114,7 +114,8 @@ def differences(
         slope = tl.where(d > 0, 1.0, tl.where(d < 0, -1.0, d))
     tl.store(parts + tl.program_id(0), tl.sum(loss.to(tl.float64), axis=0))
     if SLOPES:
-        tl.store(slopes + k, slope * tl.load(share).to(tl.float32), mask=exists)
+        by = tl.load(share).to(tl.float32) if READS else share
+        tl.store(slopes + k, slope * by, mask=exists)
 
 
 @triton.jit

@@ -45,9 +45,10 @@ def _log(x):
 @triton.jit
 def pixel_block(count, WIDE: tl.constexpr, BLOCK: tl.constexpr):
     """The image and the pixels of a program, and which of these exist; WIDE: an image has 2^31 numbers or more."""
-    s = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    first = tl.program_id(0)
     if WIDE:
-        s = s.to(tl.int64)
+        first = first.to(tl.int64)
+    s = first * BLOCK + tl.arange(0, BLOCK)
     return tl.program_id(1).to(tl.int64), s, s < count
 
 
@@ -96,9 +97,10 @@ def cross_entropy(
 def plain_cross_entropy(
     x, labels, by_class, share, parts, slopes, channels, count, ignored,
     x_n, x_c, x_s, l_n, l_s, g_n, g_c, g_s,
-    BY_CLASS: tl.constexpr, SLOPES: tl.constexpr, WIDE: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK: tl.constexpr,
+    BY_CLASS: tl.constexpr, READS: tl.constexpr, SLOPES: tl.constexpr,
+    WIDE: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """The sum of each program's losses goes to `parts`."""
+    """The sum of each program's losses goes to `parts`; READS: `share` lies on the device, and is no number."""
     n, s, exists = pixel_block(count, WIDE, BLOCK)
     z, there, c = tile(x, n, s, exists, channels, x_n, x_c, x_s, WIDE, BLOCK_C)
     y = tl.load(labels + n * l_n + s * l_s, mask=exists, other=0).to(tl.int64)
@@ -106,7 +108,7 @@ def plain_cross_entropy(
     powers, norm, top = _softmax(z)
     own = c[:, None] == y[None, :]
     loss = _log(norm) - (tl.sum(tl.where(own, z, 0.0), axis=0) - top)
-    factor = tl.load(share).to(tl.float32)
+    factor = tl.load(share).to(tl.float32) if READS else share
     if BY_CLASS:
         a = tl.load(by_class + y, mask=valid, other=0.0)
         counts = valid & (a != 0)
@@ -165,15 +167,15 @@ def softmax_totals(
     STEPS: tl.constexpr, WIDE: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Three sums (3, N, programs, C) over the pixels of each program, which takes so many blocks of them."""
-    n = tl.program_id(1).to(tl.int64)
+    n, first = tl.program_id(1).to(tl.int64), tl.program_id(0)
+    if WIDE:
+        first = first.to(tl.int64)
     c = tl.arange(0, BLOCK_C)
     mass = tl.zeros((BLOCK_C,), tl.float64)
     inside = tl.zeros((BLOCK_C,), tl.float64)
     counts = tl.zeros((BLOCK_C,), tl.float64)
     for step in range(STEPS):
-        s = (tl.program_id(0) * STEPS + step) * BLOCK + tl.arange(0, BLOCK)
-        if WIDE:
-            s = s.to(tl.int64)
+        s = (first * STEPS + step) * BLOCK + tl.arange(0, BLOCK)
         exists = s < count
         z, _, _ = tile(x, n, s, exists, channels, x_n, x_c, x_s, WIDE, BLOCK_C)
         y = tl.load(index + n * i_n + s * i_s, mask=exists, other=0)

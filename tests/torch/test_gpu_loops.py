@@ -104,3 +104,15 @@ def test_which_tensors_go_there(monkeypatch, dtype):
 def test_cpu_tensors_ask_for_no_kernels(monkeypatch):
     monkeypatch.setenv(adapter.GPU_VARIABLE, "nothing that there is")
     assert adapter.BACKEND.kernel(torch.zeros(3)) is adapter._NUMPY
+
+
+@pytest.mark.parametrize("readable", [True, False])
+def test_constants_on_a_device_are_never_dropped(monkeypatch, readable):
+    """A CUDA graph that was captured with one reads its memory ever after."""
+    backend, like = adapter.TorchBackend("torch", adapter.xp), torch.zeros(0)
+    monkeypatch.setattr(adapter.TorchBackend, "readable", lambda self, x: readable)
+    first = backend.constant((1.0, 2.0), like)
+    for number in range(300):
+        backend.constant((float(number),), like)
+    assert (backend.constant((1.0, 2.0), like) is first) == (not readable)
+    assert (len(backend._constants) < 300) == readable

@@ -191,7 +191,7 @@ def test_an_interpreter_has_nothing_to_keep():
     assert launches._kept == {}
 
 
-@pytest.mark.parametrize(("version", "works"), [("3.2.0", False), ("2.3.1", False), ("3.3.0", True), ("3.10.0+git", True)])
+@pytest.mark.parametrize(("version", "works"), [("3.2.0", False), ("3.3.1", False), ("3.4.0", True), ("3.10.0+git", True)])
 def test_an_old_triton_is_no_triton(monkeypatch, version, works):
     monkeypatch.setattr(triton, "__version__", version)
     spec = importlib.util.spec_from_file_location("launches_again", launches.__file__)
@@ -199,5 +199,5 @@ def test_an_old_triton_is_no_triton(monkeypatch, version, works):
     if works:
         spec.loader.exec_module(module)
         return
-    with pytest.raises(ImportError, match=rf"Triton {version} is older than 3\.3"):
+    with pytest.raises(ImportError, match=rf"Triton {version} is older than 3\.4"):
         spec.loader.exec_module(module)

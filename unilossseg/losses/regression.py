@@ -127,10 +127,10 @@ class ElementLoss(Loss):
     ) -> tuple[Array, Array | None] | None:
         """In one pass that counts the labels too: as if all of them counted, and the gradient mended where not all do.
 
-        None where no share depends on the count, where the backend has no such loop, and for half precision, whose gradient
-        is rounded once.
+        None where no share depends on the count, where nobody may read it or the backend has no such loop, and for half
+        precision, whose gradient is rounded once.
         """
-        if not (self.reduction == "mean" and self.masks() and logits.dtype == ops.xp.float32):
+        if not (self.reduction == "mean" and self.masks() and logits.dtype == ops.xp.float32 and ops.readable(logits)):
             return None
         (z, y), size = _rows(ops, logits, labels), size_of(logits)
         share = self._share(1.0, size, float)

@@ -25,7 +25,7 @@ from checks.host_reads import check_two_steps
 from checks.kernels import DEVICE, EPS, KERNELS, LEAST, STEP
 from checks.torch_host_reads import no_host  # noqa: F401  a fixture
 
-from unilossseg.backends import _torch_triton
+from unilossseg.backends import _torch_triton, _torch_triton_order
 
 every_loss = pytest.mark.parametrize("row", PLAIN_ROWS, ids=named)
 every_class_loss = pytest.mark.parametrize("row", CLASS_ROWS, ids=named)
@@ -43,7 +43,8 @@ def launched(accelerator, monkeypatch):
         names.append(kernel.fn.__name__)
         original(kernel, *arguments, **options)
 
-    monkeypatch.setattr(_torch_triton, "launch", launch)
+    for module in (_torch_triton, _torch_triton_order):
+        monkeypatch.setattr(module, "launch", launch)
     return names
 
 

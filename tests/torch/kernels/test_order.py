@@ -6,9 +6,9 @@ import torch
 from checks import plain_loops as plain
 from checks.kernels import DRIVER, FLOATS, KERNELS, assert_rest, logits, near, part_of, room_for, same
 
-from unilossseg.backends import _torch_triton
+from unilossseg.backends import _torch_grids, _torch_triton_order
 
-ROW, LONG_ROW = _torch_triton.ROW, _torch_triton.LONG_ROW
+ROW, LONG_ROW = _torch_grids.ROW, _torch_grids.LONG_ROW
 KINDS = ("normal", "ties", "alike", "zeros", "ends", "bytes")
 
 
@@ -89,7 +89,7 @@ def test_other_rows_and_ks(rng, no_fallback, dtype):
 
 
 def test_other_numbers_are_torchs(rng, monkeypatch):
-    monkeypatch.setattr(_torch_triton, "launch", None)
+    monkeypatch.setattr(_torch_triton_order, "launch", None)
     x = rng.normal(size=(2, 3, 40))
     # More rows than a grid has on its second axis, which a program each would need.
     rows = np.broadcast_to(np.arange(40, dtype=np.float32), (2**16, 40))
