@@ -140,7 +140,7 @@ class Backend(FusedOperations):
     def constant(self, values: tuple[float, ...], like: Array) -> Array:
         """Numbers as an array of the dtype and on the device of `like`; kept, so that a device gets them only once.
 
-        That is in the first call, before a CUDA graph is captured. The graph reads them ever after: a device's are not let go.
+        That is in the first call, before a CUDA graph is captured. The graph reads them ever after: a device's stay.
         """
         key = (values, like.dtype, self.device(like))
         # Looked up once: another thread may clear them in between.

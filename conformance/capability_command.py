@@ -22,6 +22,8 @@ def capabilities(
 ) -> None:
     """What works where: dtypes, modes and features on every backend, each exception with its reason."""
     if not check:
+        if backend:
+            refuse("--backend is of no use without --check: the table has a column for every backend")
         typer.echo(capability_table.markdown() if markdown else capability_table.text(), nl=False)
         return
     for name in backend or ():

@@ -17,6 +17,7 @@ from unilossseg.backends import KNOWN, BackendNotInstalledError, installed_backe
 from unilossseg.conformance import interpreters
 from unilossseg.conformance.capability_command import capabilities
 from unilossseg.conformance.cases import Case, selected
+from unilossseg.conformance.command_line import Guarded, seconds
 from unilossseg.conformance.defects.command import selftest_command
 from unilossseg.conformance.devices import CPU
 from unilossseg.conformance.exit_codes import epilog, refuse
@@ -25,7 +26,8 @@ from unilossseg.conformance.pool import RefusedError
 from unilossseg.conformance.records.commands import EPILOGS, compare, record, replay
 from unilossseg.conformance.reports import commands, files, reader, summary
 from unilossseg.conformance.reports.model import StoredRun
-from unilossseg.conformance.results import RESULTS, Result, Run, check_writable
+from unilossseg.conformance.results import RESULTS, Result, Run, check_writable, taken_back_on_failure
+from unilossseg.conformance.run import NoRoomError
 from unilossseg.conformance.run import run as run_cases
 from unilossseg.conformance.verdict import CONFORM, STATUSES
 
@@ -33,7 +35,9 @@ CONFORMS, FAILS = 0, 1
 #: No more failures, and no more warnings, than this are spelled out on the terminal.
 MOST_FAILURES = 10
 
-app = typer.Typer(help="Image-segmentation losses, the same on every framework.", no_args_is_help=True, add_completion=False)
+app = typer.Typer(
+    cls=Guarded, help="Image-segmentation losses, the same on every framework.", no_args_is_help=True, add_completion=False
+)
 conformance = typer.Typer(
     help="Proves that every loss gives the same values and gradients everywhere.", no_args_is_help=True
 )
@@ -79,7 +83,7 @@ def run(
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where results.jsonl and the files made from it go.")] = Path(
         "conformance-report"
     ),
-    timeout: Annotated[float, typer.Option(min=0.1, metavar="S", help="Seconds that one case may take.")] = 60.0,
+    timeout: Annotated[float, seconds("Seconds that one case may take.")] = 60.0,
     worker: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME=PYTHON", help="A Python of another environment that runs a backend; repeat for several."),
@@ -92,15 +96,16 @@ def run(
     workers = _workers(worker)
     backends = _backends(backend, workers)
     cases = _cases(loss, substring, quick)
-    _prepare(out)
-    try:
-        outcome = _run(cases, backends, jobs, timeout, workers, device)
-    except RefusedError as error:
-        refuse(str(error))
+    with taken_back_on_failure(_prepare(out)):
+        try:
+            outcome = _run(cases, backends, jobs, timeout, workers, device)
+        except (RefusedError, NoRoomError) as error:
+            refuse(str(error))
     # The files tell what the record tells, and nothing that the run knew beside it.
     record = outcome.record()
     stored = reader.parse(record)
     try:
+        out.mkdir(parents=True, exist_ok=True)  # in so long a time it may have gone
         files.write(stored, out, {RESULTS: record})
     except OSError as error:
         refuse(f"cannot write to {out}: {error.strerror or error}")
@@ -143,9 +148,9 @@ def _cases(losses: list[str] | None, substring: str | None, quick: bool) -> list
     return cases
 
 
-def _prepare(out: Path) -> None:
+def _prepare(out: Path) -> list[Path]:
     try:
-        check_writable(out)
+        return check_writable(out)
     except OSError as error:
         refuse(f"cannot write to {out}: {error.strerror or error}")
 

@@ -11,25 +11,26 @@ import typer
 CANNOT = 2
 #: What is the same for all commands.
 INTERRUPTED = 130
-_USAGE = "or a wrong option"
+_USAGE = "or a wrong option, or an error that was not foreseen"
 
 EXIT_CODES: Mapping[str, Mapping[int, str]] = {
     "conformance run": {
         0: "every result conforms, with or without a warning",
         1: "something differs or errored (so does a worker that crashed or hung), or nothing conforms on a backend",
         2: "it could not run: an unknown name, a backend that is not installed, a worker that is refused, a device that a "
-        "framework cannot use, nothing selected, nothing that any chosen backend supports, no place to write",
+        "framework cannot use, nothing selected, nothing that any chosen backend supports, no place to write, no room for "
+        "temporary files",
     },
     "conformance selftest": {
         0: "every defect was seen",
         1: "one was not, or something differs with no defect planted",
         2: "it could not run: an unknown name, a backend that is not installed, nothing selected, a defect that "
-        "does not fit the code any more",
+        "does not fit the code any more, no room for temporary files",
     },
     "conformance diff": {
         0: "nothing is worse",
-        1: "a regression: a new failure, something no longer supported, an error that grew, or a new trouble of the run "
-        "as a whole; what is gone is named and is none",
+        1: "a regression: a new failure, something no longer supported, something that conformed and fails as declared now, "
+        "an error that grew, or a new trouble of the run as a whole; what is gone is named and is none",
         2: "the two could not be compared: a record is missing, damaged, cut off or of another schema, or they have "
         "no result in common",
     },
@@ -69,7 +70,7 @@ EXIT_CODES: Mapping[str, Mapping[int, str]] = {
     "capabilities": {
         0: "the table was printed, or with --check is right",
         1: "with --check: the table is wrong, or an exception has expired",
-        2: "an unknown name, or a backend that is not installed",
+        2: "an unknown name, a backend that is not installed, or --backend without --check",
     },
 }
 

@@ -21,6 +21,8 @@ from unilossseg.conformance.protocol import VERSION
 STARTUP_SECONDS = 180.0
 #: How much of a worker's stderr goes into a message.
 TAIL = 1500
+#: What a time limit may be, in seconds: every platform's locks wait for so long.
+SHORTEST_WAIT, LONGEST_WAIT = 0.1, 1e6
 _LONGEST_LINE = 1 << 20
 
 

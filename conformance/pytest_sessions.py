@@ -84,10 +84,13 @@ class Session:
         assert self._worker is not None
         try:
             self._worker.ask(request)
-            return self._worker.reply(request["number"], self.timeout)
+            said = self._worker.reply(request["number"], self.timeout)
         except WorkerError:
             self._worker = None
             raise
+        if "refused" in said:
+            raise WorkerError(str(said["refused"]))
+        return said
 
     def close(self) -> None:
         """Ends the worker."""

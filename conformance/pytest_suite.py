@@ -16,9 +16,10 @@ from unilossseg.conformance import capabilities, own_loss
 from unilossseg.conformance.cases import Case, generator, selected
 from unilossseg.conformance.known import Known
 from unilossseg.conformance.own_loss import Facts, Truth
-from unilossseg.conformance.pool import WorkerError
+from unilossseg.conformance.pool import LONGEST_WAIT, SHORTEST_WAIT, WorkerError
 from unilossseg.conformance.protocol import PLAIN_FORMULA, Outcome
 from unilossseg.conformance.pytest_sessions import Sessions, by_id
+from unilossseg.conformance.run import NoRoomError
 from unilossseg.conformance.verdict import CONFORM, EXPECTED, UNSUPPORTED, Verdict
 
 #: The frameworks whose autograd through a plain formula is compared with each other's.
@@ -39,7 +40,7 @@ class Suite:
         self.losses = [name for name in losses if ":" in name]
         self.builtin = [name for name in losses if ":" not in name]
         self.quick = bool(config.getoption("--unilossseg-quick"))
-        self.sessions = Sessions(config.getoption("--unilossseg-timeout"))
+        self.sessions = Sessions(_timeout(config.getoption("--unilossseg-timeout")))
         for name in self.backends:
             _check_backend(name)
         for name in losses:
@@ -77,6 +78,13 @@ class Suite:
     def pytest_unconfigure(self) -> None:
         """However pytest ends."""
         self.sessions.close()
+
+
+def _timeout(seconds: float) -> float:
+    if not SHORTEST_WAIT <= seconds <= LONGEST_WAIT:  # NaN is within no limits
+        limits = f"from {SHORTEST_WAIT:g} to {LONGEST_WAIT:.0f} seconds"
+        raise pytest.UsageError(f"--unilossseg-timeout must be {limits} (got {seconds:g})")
+    return seconds
 
 
 def _check_backend(name: str) -> None:
@@ -167,7 +175,7 @@ class _Item(pytest.Item):
         """Raises FailedError, or says that it is skipped or failing as expected."""
         try:
             self.check()
-        except WorkerError as error:
+        except (WorkerError, NoRoomError) as error:
             self.fail([str(error)])
 
     def check(self) -> None:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import math
@@ -12,7 +13,8 @@ import os
 import platform
 import re
 import shlex
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -226,11 +228,39 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
-def check_writable(folder: Path) -> None:
-    """Makes a folder, and finds out now, not after a long run, whether files can be written there; raises OSError."""
+def check_writable(folder: Path) -> list[Path]:
+    """Makes a folder, and finds out now, not after a long run, whether files can be written there; raises OSError.
+
+    Returns
+    -------
+    The folders that it has made, the inner before the outer, for `taken_back_on_failure`.
+    """
+    made = [place for place in (folder, *folder.parents) if not place.exists()]
     folder.mkdir(parents=True, exist_ok=True)
-    write_whole(folder / ".writable", "")
-    (folder / ".writable").unlink()
+    # A name of its own: another run may be trying the same at the same time.
+    descriptor, name = tempfile.mkstemp(prefix=".writable-", dir=folder)
+    os.close(descriptor)
+    Path(name).unlink(missing_ok=True)
+    return made
+
+
+@contextlib.contextmanager
+def taken_back_on_failure(made: Sequence[Path]) -> Iterator[None]:
+    """Where what follows is refused, fails or is interrupted, the folders made for it go, as far as they are empty."""
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(OSError):
+            for folder in made:
+                folder.rmdir()
+        raise
+
+
+def final_place(path: Path) -> Path | None:
+    """Where a file is to be put so that links to it remain; None: it is a pipe, a device or a socket, to be written into."""
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        return None
+    return Path(os.path.realpath(path))
 
 
 def write_whole(path: Path, text: str) -> None:
@@ -241,22 +271,27 @@ def write_whole(path: Path, text: str) -> None:
 def write_together(folder: Path, texts: Mapping[str, str], keep_old: bool = False) -> None:
     """Writes files that belong together: all are complete on the disk before the first takes its place.
 
-    The files of an earlier run go before the new ones come, so that nobody finds some of these beside some of those.
+    The files of an earlier run go before the new ones come, so that nobody finds some of these beside some of those. A
+    symbolic link stays one, and its file is replaced; what is no file, such as a pipe or a device, is written into.
     """
-    drafts = {folder / f".{name}.{os.getpid()}": folder / name for name in texts}
+    places = {name: final_place(folder / name) for name in texts}
+    drafts = {path.with_name(f".{path.name}.{os.getpid()}"): (path, texts[name]) for name, path in places.items() if path}
     try:
-        for path in drafts.values():
+        for path, _ in drafts.values():
             if path.is_dir():
                 raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-        for draft, path in drafts.items():
+        for draft, (_, text) in drafts.items():
             with draft.open("w", encoding="utf-8", newline="\n") as file:
-                file.write(texts[path.name])
+                file.write(text)
                 file.flush()
                 os.fsync(file.fileno())
+        for name, place in places.items():
+            if place is None:
+                (folder / name).write_text(texts[name], encoding="utf-8", newline="\n")
         if not keep_old:
-            for path in drafts.values():
+            for path, _ in drafts.values():
                 path.unlink(missing_ok=True)
-        for draft, path in drafts.items():
+        for draft, (path, _) in drafts.items():
             draft.replace(path)
     except BaseException:
         for draft in drafts:

@@ -32,6 +32,16 @@ _ORDER = ("paddle", "torch", "strict", "numpy")
 Report = Callable[[Result], None]
 
 
+class NoRoomError(Exception):
+    """The inputs of a case have no place to wait for their workers: nothing can be said of it."""
+
+    def __init__(self, folder: Path, error: OSError) -> None:
+        super().__init__(
+            f"temporary files: cannot be written to {folder.parent} ({error.strerror or error}), expected a folder with "
+            "room: make some there, or name another folder in TMPDIR"
+        )
+
+
 @dataclass
 class Prepared:
     """A case, its inputs in a file and its reference, made for the first backend that needs them."""
@@ -48,7 +58,11 @@ class Prepared:
         dtypes = {name: self.case.dtype_of(name) for name in self.case.arrays}
         with self._lock:
             if not path.exists():
-                write_arrays(path, self.case.arrays, dtypes)
+                try:
+                    write_arrays(path, self.case.arrays, dtypes)
+                except OSError as error:
+                    path.unlink(missing_ok=True)
+                    raise NoRoomError(self.folder, error) from None
         return {
             "number": self.number,
             "case": self.case.id,
@@ -110,6 +124,8 @@ def run(
     ------
     RefusedError
         Where a worker's framework is not what its name says or cannot use the device, or its package is not this one.
+    NoRoomError
+        Where inputs cannot be written into temporary files.
     """
     started, clock = now(), time.monotonic()
     absent = {name: remedy for name, (_, remedy) in KNOWN.items() if not is_installed(name) and name not in backends}

@@ -120,6 +120,8 @@ def selftest(
     ------
     SelfTestError
         Where a defect does not fit the code any more, no case is there for its loss, or a worker does not start.
+    NoRoomError
+        Where inputs cannot be written into temporary files.
     """
     clock = time.monotonic()
     backends = list(dict.fromkeys(defect.backend for defect in defects))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib
 import math
-from collections.abc import Mapping
+import reprlib
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from importlib import metadata
 from pathlib import Path
@@ -18,6 +19,7 @@ from unilossseg.conformance.capabilities import DTYPES
 from unilossseg.conformance.cases import Array
 from unilossseg.conformance.frameworks import Framework
 from unilossseg.conformance.protocol import CLOSED_FORM, PLAIN_FORMULA, Outcome, write_arrays
+from unilossseg.conformance.records.errors import RecordError, reason
 
 #: Steps of the central differences: the rounding error of the value over a step, and the step's square, are both near 1e-10.
 STEP = 1e-4
@@ -26,13 +28,17 @@ KINK = 1e-5
 
 
 def named(spec: str) -> Any:
-    """What a name stands for."""
+    """What a name stands for; raises RecordError where it stands for nothing."""
     module, _, attribute = spec.partition(":")
+    form = "package.module:NAME, a name in a module that can be imported"
     if not (module and attribute):
-        raise ValueError(f"expected package.module:NAME (got {spec!r})")
-    found: Any = importlib.import_module(module)
-    for part in attribute.split("."):
-        found = getattr(found, part)
+        raise RecordError(spec, "it is no such name", form, "For example mypackage.losses:FocalLoss.")
+    try:
+        found: Any = importlib.import_module(module)
+        for part in attribute.split("."):
+            found = getattr(found, part)
+    except (ImportError, AttributeError) as error:
+        raise RecordError(spec, reason(error), form, "Check the name, and the folder that pytest is started in.") from error
     return found
 
 
@@ -85,13 +91,21 @@ class ThirdParty(Framework):
 
 # ---------------------------------------------------------------------------------------------------- a loss
 def loss(spec: str) -> unilossseg.Loss:
-    """A loss: the name of one, or of its class, or of a function that makes it."""
+    """A loss: the name of one, or of its class, or of a function that makes it; raises RecordError where it is none."""
     found = named(spec)
-    made = found if isinstance(found, unilossseg.Loss) else found()
+    if isinstance(found, unilossseg.Loss):
+        return found
+    form = "a unilossseg.Loss, its class or a function that makes one without arguments"
+    if not callable(found):
+        raise RecordError(spec, f"it is {reprlib.repr(found)}, of type {type(found).__name__}", form, "Name one of these.")
+    try:
+        made = found()
+    except Exception as error:  # whatever the user's own code raises
+        remedy = "Name an object, as in FOCAL = FocalLoss(gamma=2.0), or a function that makes it."
+        raise RecordError(spec, f"called without arguments it raises {reason(error)}", form, remedy) from error
     if not isinstance(made, unilossseg.Loss):
-        raise TypeError(
-            f"{spec} must be a unilossseg.Loss, its class or a function that makes one (got a {type(made).__name__})"
-        )
+        received = f"it makes {reprlib.repr(made)}, of type {type(made).__name__}"
+        raise RecordError(spec, received, form, "Derive the class from unilossseg.Loss.")
     return made
 
 
@@ -105,13 +119,15 @@ def face(made: unilossseg.Loss, base: type) -> Any:
 
 
 def facts(request: Mapping[str, Any]) -> dict[str, Any]:
-    """What the checks must know of a loss; its `conformance_inputs`, if it has them, go into the request's output."""
+    """What the checks must know of a loss; its `conformance_inputs`, if it has them, go into the request's output.
+
+    Raises RecordError where it is no loss, or brings inputs that are none.
+    """
     made = loss(request["facts"])
     ignore_index = getattr(made, "ignore_index", None)
     inputs = getattr(made, "conformance_inputs", None)
     if inputs is not None:
-        arrays = {name: np.asarray(array) for name, array in inputs(np.random.default_rng(0)).items()}
-        write_arrays(Path(request["output"]), arrays, {})
+        write_arrays(Path(request["output"]), _brought(request["facts"], made, inputs), {})
     return {
         "name": made.name,
         "closed_form": made.closed_form is not None,
@@ -122,8 +138,39 @@ def facts(request: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def _brought(spec: str, made: unilossseg.Loss, inputs: Any) -> dict[str, Array]:
+    """The inputs that a loss brings, which must be those that it is called with."""
+    subject = f"{spec}, its conformance_inputs"
+    known = ("logits", "labels", *made.call_inputs)
+    form = f"a method of a numpy.random.Generator that returns a dict of arrays of numbers: {', '.join(known)}"
+    remedy = "docs/pytest.md has an example."
+    try:
+        found = inputs(np.random.default_rng(0))
+    except Exception as error:  # whatever the user's own code raises
+        raise RecordError(subject, f"it raises {reason(error)}", form, remedy) from error
+    if not isinstance(found, Mapping):
+        raise RecordError(subject, f"it returns {reprlib.repr(found)}", form, remedy)
+    # Of `call_inputs` a loss may draw some itself.
+    astray = [f"no {name!r}" for name in known[:2] if name not in found]
+    astray += [f"{name!r} as well" for name in found if name not in known]
+    if astray:
+        raise RecordError(subject, f"it returns {astray[0]}", form, remedy)
+    try:
+        arrays = {name: np.asarray(array) for name, array in found.items()}
+    except Exception as error:  # rows of several lengths, tensors that live elsewhere
+        raise RecordError(subject, f"what it returns is no array: {reason(error)}", form, remedy) from error
+    for name, array in arrays.items():
+        if array.dtype.kind not in ("f" if name == "logits" else "fiub") or array.ndim == 0:
+            received = f"its {name} are of dtype {array.dtype} and shape {array.shape}"
+            raise RecordError(subject, received, f"{form}; floating-point logits, and an axis or more", remedy)
+    return arrays
+
+
 def differences(request: Mapping[str, Any], arrays: Mapping[str, Array]) -> Outcome:
-    """The plain formula's value in NumPy and float64, and its gradient by central differences; NaN beside a kink."""
+    """The plain formula's value in NumPy and float64, and its gradient by central differences; NaN beside a kink.
+
+    Raises RecordError where the formula gives no numbers to form them of.
+    """
     made = loss(request["differences"])
     inputs: dict[str, Any] = {name: x.astype(np.float64) if x.dtype.kind == "f" else x for name, x in arrays.items()}
     logits, labels, upstream = inputs.pop("logits"), inputs.pop("labels"), inputs.pop("upstream", None)
@@ -138,7 +185,7 @@ def differences(request: Mapping[str, Any], arrays: Mapping[str, Array]) -> Outc
         change = (value_at(logits + shift) - value_at(logits - shift)) * (1.0 if upstream is None else upstream)
         return float(change.sum()) / (2 * step)
 
-    value = value_at(logits)
+    value = _first_value(request["differences"], lambda: value_at(logits))
     gradient = np.empty(logits.shape)
     for place in np.ndindex(logits.shape):
         wide, narrow = slope(place, 2 * STEP), slope(place, STEP)
@@ -146,3 +193,15 @@ def differences(request: Mapping[str, Any], arrays: Mapping[str, Array]) -> Outc
         # The error of a central difference falls with the square of the step: this takes it out.
         gradient[place] = (4 * narrow - wide) / 3 if smooth else math.nan
     return Outcome(value, str(value.dtype), gradient, "float64")
+
+
+def _first_value(spec: str, compute: Callable[[], Array]) -> Array:
+    subject, form = f"{spec}, its formula in NumPy", "numbers in float64"
+    try:
+        value = compute()
+    except Exception as error:  # whatever the user's own code raises
+        remedy = "Call the loss with NumPy's arrays to see where."
+        raise RecordError(subject, f"it raises {reason(error)}", form, remedy) from error
+    if value.dtype.kind not in "fiu":
+        raise RecordError(subject, f"it returns {reprlib.repr(value)}", form, "See what `compute` returns.")
+    return value

@@ -44,7 +44,9 @@ def main(answer: Answer | None = None) -> int:
         try:
             framework = framework_of(name, arguments.device)
         except RecordError as error:
-            say(replies, {**greeting, "refused": f"{error} Or leave {name} out: --backend says what to check."})
+            # A backend of somebody else's is named to be checked alone.
+            further = "" if ":" in name else f" Or leave {name} out: --backend says what to check."
+            say(replies, {**greeting, "refused": f"{error}{further}"})
             return 2
         say(replies, _greeting(name, framework))
         for line in sys.stdin:
@@ -72,20 +74,28 @@ def _greeting(name: str, framework: Any) -> dict[str, Any]:
 
 
 def _answer(framework: Any, request: dict[str, Any]) -> dict[str, Any]:
-    from unilossseg.conformance.protocol import PLAIN_FORMULA, read_arrays, write_outcomes
+    from unilossseg.conformance.protocol import read_arrays, write_outcomes
 
-    if "facts" in request:
-        from unilossseg.conformance import thirdparty
-
-        return {"number": request["number"], "outcomes": {}, "facts": thirdparty.facts(request)}
-    arrays = read_arrays(Path(request["input"]), request["arrays"])
-    if "differences" in request:
-        from unilossseg.conformance import thirdparty
-
-        outcomes = {PLAIN_FORMULA: thirdparty.differences(request, arrays)}
-    else:
-        outcomes = framework.run(request, arrays)
+    if "facts" in request or "differences" in request:
+        return _of_own_loss(request)
+    outcomes = framework.run(request, read_arrays(Path(request["input"]), request["arrays"]))
     return {"number": request["number"], "outcomes": write_outcomes(Path(request["output"]), outcomes)}
+
+
+def _of_own_loss(request: dict[str, Any]) -> dict[str, Any]:
+    """What the checks of a user's loss begin with; a loss that is wrong is `refused`, and the worker goes on."""
+    from unilossseg.conformance import thirdparty
+    from unilossseg.conformance.protocol import PLAIN_FORMULA, read_arrays, write_outcomes
+    from unilossseg.conformance.records.errors import RecordError
+
+    reply = {"number": request["number"], "outcomes": {}}
+    try:
+        if "facts" in request:
+            return {**reply, "facts": thirdparty.facts(request)}
+        outcome = thirdparty.differences(request, read_arrays(Path(request["input"]), request["arrays"]))
+    except RecordError as error:
+        return {**reply, "refused": str(error)}
+    return {**reply, "outcomes": write_outcomes(Path(request["output"]), {PLAIN_FORMULA: outcome})}
 
 
 if __name__ == "__main__":

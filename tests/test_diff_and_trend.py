@@ -45,6 +45,12 @@ def gradient_at(results, at, share):
     return spoiled(results, at, replace(results[at].verdict, gradient=replace(part, error=part.bound * share)))
 
 
+def infinite(results):
+    """A gradient that is infinitely far off."""
+    found = gradient_at(results, 0, math.inf)
+    return spoiled(found, 0, replace(found[0].verdict, status=DIFFERS, message="gradient is inf"))
+
+
 # --- the difference of two runs ---------------------------------------------------------------------------------------
 
 
@@ -68,6 +74,10 @@ BAD = Verdict(DIFFERS, "gradient is off")
         ("still_failing", BAD, BAD, 0),
         ("no_longer_supported", None, Verdict(UNSUPPORTED, "no"), 1),
         ("no_longer_supported", BAD, Verdict(UNSUPPORTED, "no"), 1),
+        ("fails_as_declared", None, Verdict(EXPECTED, "known"), 1),
+        ("still_failing", BAD, Verdict(EXPECTED, "known"), 0),
+        ("new_failures", Verdict(EXPECTED, "known"), BAD, 1),
+        ("fixed", Verdict(EXPECTED, "known"), None, 0),
     ],
 )
 def test_what_became_of_a_result(good, write, member, before, after, code):
@@ -77,7 +87,8 @@ def test_what_became_of_a_result(good, write, member, before, after, code):
     assert done.exit_code == code
     said = json.loads(done.stdout)
     assert said["regression"] is bool(code)
-    lists = ("new_failures", "fixed", "still_failing", "no_longer_supported", "grown", "added", "removed")
+    lists = ("new_failures", "fixed", "still_failing", "no_longer_supported", "fails_as_declared", "grown")
+    lists += ("added", "removed")
     assert [name for name in lists if said[name]] == [member]
     assert said[member][0]["case"] == good[1].case.id
     assert said[member][0]["repeat"].endswith("--backend numpy")
@@ -87,12 +98,14 @@ def test_what_became_of_a_result(good, write, member, before, after, code):
     assert ("A regression." in table.stdout) is bool(code)
 
 
-def test_an_expected_failure_is_neither_fixed_nor_new(good):
-    expected = spoiled(good, 0, Verdict(EXPECTED, "known"))
-    for pair in ((good, expected), (expected, good)):
-        found = diff.compare(*map(stored, pair))
-        assert not found.regressed
-        assert found.fixed == []
+def test_what_fails_as_declared_now_is_worse_and_says_why(good, write):
+    one, two = write("a", good), write("b", spoiled(good, 0, Verdict(EXPECTED, "known: value is off")))
+    done = conformance("diff", one, two)
+    assert done.exit_code == 1
+    shown = " ".join(done.stdout.split())
+    assert "✗ fail as declared now" in shown
+    assert f"{good[0].case.id} on numpy (closed form): xfailed: known: value is off" in shown
+    assert conformance("diff", two, two).exit_code == 0
 
 
 def test_added_and_removed_results(good, write):
@@ -189,7 +202,7 @@ def test_a_table_of_runs(good, write):
 def test_the_trend_as_json(good, write):
     worse = [replace(item, verdict=BAD) if item.backend == "torch" else item for item in good]
     warned = spoiled(good, 0, replace(good[0].verdict, warning="larger"))
-    paths = [write("a", good), write("b", worse), write("c", warned), write("d", gradient_at(good, 0, math.inf))]
+    paths = [write("a", good), write("b", worse), write("c", warned), write("d", infinite(good))]
     done = conformance("trend", *paths, "--json")
     assert done.exit_code == 0
     said = json.loads(done.stdout)
@@ -200,9 +213,9 @@ def test_the_trend_as_json(good, write):
         (2 * half, 0, 0),
         (half, half, 0),
         (2 * half, 0, 1),
-        (2 * half, 0, 0),
+        (2 * half - 1, 1, 0),
     ]
-    assert [run["conforms"] for run in said["runs"]] == [True, False, True, True]
+    assert [run["conforms"] for run in said["runs"]] == [True, False, True, False]
     assert said["runs"][1]["backends"]["torch"] == {"conform": 0, "fail": half, "warned": 0, "worst": None}
     assert said["runs"][0]["worst"] == pytest.approx(trend.points(stored(good))[""].ratio)
     assert said["runs"][3]["worst"] == "inf"
@@ -227,9 +240,8 @@ def test_the_chart_is_repeatable_and_whole(good, write, tmp_path):
 def test_ratios_without_a_place_on_the_chart(good):
     none = stored([replace(good[0], verdict=Verdict(UNSUPPORTED, "no"))])
     exact = stored(gradient_at([replace(good[0], verdict=replace(good[0].verdict, value=None))], 0, 0.0))
-    infinite = stored(gradient_at(good, 0, math.inf))
     assert trend.points(none)[""].ratio is None
-    assert "svg" in trend.chart([none, exact, infinite])
+    assert "svg" in trend.chart([none, exact, stored(infinite(good))])
     assert "svg" in trend.chart([none])
 
 

@@ -315,5 +315,5 @@ def test_no_file_stays_behind_where_the_disk_fails(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="disk full"):
-        commands.write_whole(tmp_path / "parity.json", "{}")
+        commands.write_together(tmp_path, {"parity.json": "{}"})
     assert list(tmp_path.iterdir()) == []

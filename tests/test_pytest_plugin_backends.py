@@ -90,7 +90,9 @@ def test_a_name_that_is_no_backend_fails_every_case(of_backends):
     for name in ("mine:NO_BACKEND", "nowhere:IT"):
         assert set(of_backend(of_backends, name).values()) == {"FAILED"}
     assert "mine:NO_BACKEND must be a unilossseg.backends.Backend (got a int)" in of_backends.stdout
-    assert "No module named 'nowhere'" in of_backends.stdout
+    refused = "the nowhere:IT worker is refused: nowhere:IT: ModuleNotFoundError: No module named 'nowhere'; expected "
+    assert refused in of_backends.stdout
+    assert "--backend says what to check" not in of_backends.stdout
 
 
 @pytest.mark.parametrize(
@@ -101,11 +103,14 @@ def test_a_name_that_is_no_backend_fails_every_case(of_backends):
             "must be one of numpy, strict, torch, paddle, or package.module:BACKEND (got 'nmupy')",
         ),
         ("--unilossseg-backend=mine:", "must be package.module:NAME (got 'mine:')"),
+        ("--unilossseg-timeout=-1", "--unilossseg-timeout must be from 0.1 to 1000000 seconds (got -1)"),
+        ("--unilossseg-timeout=nan", "--unilossseg-timeout must be from 0.1 to 1000000 seconds (got nan)"),
+        ("--unilossseg-timeout=1e300", "--unilossseg-timeout must be from 0.1 to 1000000 seconds (got 1e+300)"),
         ("--unilossseg-loss=FocalLoss", "or package.module:Loss (got 'FocalLoss')"),
     ],
 )
-def test_names_that_cannot_be_are_refused(users_folder, argument, message):
-    done = run_pytest(users_folder, argument)
+def test_options_that_cannot_be_are_refused(users_folder, argument, message):
+    done = run_pytest(users_folder, "--unilossseg-backend=numpy", argument)
     assert done.returncode == pytest.ExitCode.USAGE_ERROR
     assert message in done.stderr
 

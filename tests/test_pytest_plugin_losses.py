@@ -37,6 +37,51 @@ def of_losses(users_folder):
     )
 
 
+#: What is wrong with each, and what is said to be expected.
+NO_LOSSES = {
+    "Missing": ("AttributeError: module 'own' has no attribute 'Missing'", "expected package.module:NAME"),
+    "NUMBER": ("it is 7, of type int", "expected a unilossseg.Loss, its class or a function that makes one"),
+    "np.float64": (", of type float64; expected a unilossseg.Loss", "Derive the class from unilossseg.Loss."),
+    "Needs": (
+        "called without arguments it raises TypeError: Needs.__init__() missing 1 required positional argument: 'scale'",
+        "Name an object, as in FOCAL = FocalLoss(gamma=2.0), or a function that makes it.",
+    ),
+    "WithoutLabels": (
+        "it returns no 'labels'",
+        "a dict of arrays of numbers: logits, labels. docs/pytest.md has an example.",
+    ),
+    "Seven": ("it returns 7", "expected a method of a numpy.random.Generator that returns a dict"),
+    "Further": ("it returns 'sizes' as well", "expected a method of a numpy.random.Generator that returns a dict"),
+    "Words": ("its labels are of dtype <U4 and shape ()", "floating-point logits, and an axis or more"),
+    "Ragged": ("what it returns is no array: ValueError", "returns a dict of arrays of numbers: logits, labels"),
+    "TakesNothing": ("it raises TypeError: TakesNothing.conformance_inputs() takes 1", "docs/pytest.md has an example."),
+    "Raises": ("own:Raises, its formula in NumPy: it raises KeyError: 'road'", "Call the loss with NumPy's arrays"),
+    "GivesNothing": ("it returns array(None, dtype=object); expected numbers in float64", "See what `compute` returns."),
+}
+
+
+@pytest.fixture(scope="module")
+def of_no_losses(users_folder):
+    losses = [f"--unilossseg-loss=own:{name}" for name in (*NO_LOSSES, "Squares")]
+    return run_pytest(users_folder, "-v", *losses, "--unilossseg-backend=numpy", "-k", "plain/float64 or strided")
+
+
+@pytest.mark.parametrize("name", NO_LOSSES)
+@pytest.mark.parametrize("case", ["plain/float64", "strided-memory/float64"])
+def test_what_is_no_loss_is_told_in_a_line(of_no_losses, name, case):
+    assert outcomes(of_no_losses)[f"unilossseg[numpy]::own:{name}/{case}"] == "FAILED"
+    _, _, said = of_no_losses.stdout.partition(f"\nnumpy: own:{name}/{case}\n")
+    line, again, *_ = said.splitlines()
+    assert line.startswith(f"  own:{name}")
+    for part in NO_LOSSES[name]:
+        assert part in line
+    assert again.startswith("  again: pytest ")
+
+
+def test_a_right_loss_beside_them_is_checked(of_no_losses):
+    assert outcomes(of_no_losses)["unilossseg[numpy]::own:Squares/plain/float64"] == "PASSED"
+
+
 @pytest.mark.parametrize(
     ("backend", "name", "case", "messages"),
     [

@@ -5,13 +5,16 @@ import json
 import pickle
 import struct
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import safetensors.numpy
 from checks.record_cli import run
 
-from unilossseg.conformance.records import file, inputs, recording
+from unilossseg.conformance.records import file, inputs, manifest, recording
 from unilossseg.conformance.records.errors import RecordError
+from unilossseg.conformance.records.record import Stored
 
 KEY = "unilossseg_record"
 
@@ -300,3 +303,52 @@ def test_the_commands_exit_with_2_and_touch_nothing(sound, tmp_path, monkeypatch
     ):
         assert run(*arguments, expect=2).startswith("unilossseg: ")
     assert sorted(path.name for path in tmp_path.iterdir()) == before
+
+
+def as_written(change):
+    """A record in a file, all of whose digests are right, with one case changed before it was written."""
+    made = recording.record("unilossseg:DiceLoss", {}, inputs.generated(inputs.Recipe((2, 3, 4)), ["plain", "ignored"]))
+    first, second = made.cases
+    arrays = {f"{case.name}/{role}": array.data for case in (change(first), second) for role, array in case.arrays()}
+    text = manifest.dump(replace(made, cases=(change(first), second)))
+    return safetensors.numpy.save(arrays, metadata={KEY: text})
+
+
+def with_input(name, array):
+    return lambda case: replace(case, inputs={**case.inputs, name: Stored.of(array)})
+
+
+def of_one(role, array):
+    return lambda case: replace(case, **{role: Stored.of(array)})
+
+
+def test_the_tools_of_the_next_test_leave_a_sound_record_sound():
+    assert file.read_bytes("good", as_written(lambda case: case)).target == "unilossseg:DiceLoss"
+    assert file.read_bytes("good", as_written(of_one("upstream", np.float32(1)))).cases[0].upstream.shape == ()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (
+            of_one("gradient", np.ones((2, 4, 3), np.float32)),
+            "'plain/gradient' is (2, 4, 3); expected (2, 3, 4), as that of the",
+        ),
+        (of_one("gradient", np.float32(1)), "'plain/gradient' is (); expected (2, 3, 4)"),
+        (
+            of_one("gradient", np.ones((2, 3, 4), np.int64)),
+            "dtype of array 'plain/gradient' is int64; expected one of float16",
+        ),
+        (of_one("value", np.int32(1)), "the dtype of array 'plain/value' is int32"),
+        (of_one("value", np.True_), "the dtype of array 'plain/value' is bool"),
+        (of_one("value", np.ones(0, np.float32)), "'plain/value' is (0,); expected at least one number"),
+        (of_one("upstream", np.int8(1)), "the dtype of array 'plain/upstream' is int8"),
+        (of_one("upstream", np.ones(2, np.float32)), "'plain/upstream' is (2,); expected (), as that of the value"),
+        (with_input("logits", np.ones((2, 3, 4), np.uint8)), "the dtype of array 'plain/logits' is uint8"),
+        (with_input("logits", np.ones((2, 0, 4), np.float32)), "'plain/logits' is (2, 0, 4); expected at least one number"),
+        (with_input("edge_logits", np.ones((2, 1, 4), np.int64)), "the dtype of array 'plain/edge_logits' is int64"),
+        (with_input("noise", np.ones((2, 3, 4), bool)), "the dtype of array 'plain/noise' is bool"),
+    ],
+)
+def test_arrays_that_do_not_belong_together(change, said):
+    assert said in refused(as_written(change))

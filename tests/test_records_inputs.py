@@ -6,7 +6,8 @@ from checks import record_cli
 from checks.record_cli import SMALL, run
 
 import unilossseg
-from unilossseg.conformance.records import file
+from unilossseg.conformance.records import file, inputs
+from unilossseg.conformance.records.errors import RecordError
 
 
 def batch(seed=0, shape=(2, 3, 4, 5), dtype=np.float32):
@@ -46,6 +47,14 @@ def test_several_cases_of_ones_own(project):
         ({**batch(), "labels": np.array([{}, None], dtype=object)}, "cannot be read"),
         ({**batch(), "logits": np.zeros((2, 3), dtype=np.int64)}, "logits are int64"),
         ({**batch(), "logits": np.zeros((0, 3), dtype=np.float32)}, "logits have shape (0, 3)"),
+        (
+            {**batch(), "batch/logits": batch(1)["logits"]},
+            "twice, as 'logits' and as 'batch/logits'; expected each array once",
+        ),
+        (
+            {**{f"batch/{key}": array for key, array in batch().items()}, "labels": batch(1)["labels"]},
+            "it has labels of case 'batch' twice",
+        ),
         ({}, "it is empty"),
     ],
 )
@@ -133,6 +142,9 @@ def test_the_values_of_a_list_are_stacked(project):
         ("--shape", "2,0,4"),
         ("--shape", "2,3,-4"),
         ("--shape", "2,3,4", "--classes", "4"),
+        ("--shape", "1048575,1048575,1048575"),
+        ("--shape", "1024,1024,1025"),
+        ("--classes", "1000000000000"),
         ("--dtype", "int8"),
         ("--dtype", "bfloat16"),
         ("--framework", "jax"),
@@ -150,3 +162,18 @@ def test_bad_options_exit_with_2_and_change_nothing(project, options):
     assert said.startswith("unilossseg: ")
     assert "; expected " in said
     assert [path.name for path in project.iterdir()] == ["batch.npz"]
+
+
+def test_inputs_that_do_not_fit_into_memory_are_an_error(project, monkeypatch):
+    def full(*arguments):
+        raise MemoryError
+
+    monkeypatch.setattr(inputs, "_generated", full)
+    said = run("record", "unilossseg:DiceLoss", "--shape", "64,64,64", "--out", "ref.uls", expect=2)
+    assert "5 cases of shape (64, 64, 64) do not fit into memory" in said
+
+
+def test_the_largest_shape_is_taken():
+    assert inputs.shape_of("1024,1024,1024", None) == (1024, 1024, 1024)
+    with pytest.raises(RecordError, match="makes 1074790400 logits a case; expected at most 1073741824"):
+        inputs.shape_of("1025,1024,1024", None)

@@ -123,3 +123,41 @@ def test_a_module_that_only_has_a_frameworks_name_is_refused(project, attributes
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=project)
     assert "RecordError" in done.stderr
     assert "expected the real torch" in done.stderr
+
+
+MEANS = """
+import sys
+
+from unilossseg import Loss
+
+
+class Ends(Loss):
+    def compute(self, ops, logits, labels):
+        sys.exit(0)
+
+
+class Empty(Loss):
+    def compute(self, ops, logits, labels):
+        return logits.reshape(-1)[:0]
+
+
+def ends_early():
+    sys.exit(0)
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("Ends", "case 'plain': it fails with SystemExit: 0"),
+        ("ends_early()", "constructing it failed with SystemExit: 0"),
+        ("Empty", "its value has shape (0,), without a number; expected at least one number"),
+    ],
+)
+def test_a_loss_that_gives_no_number_is_an_error(project, name, said):
+    record_cli.write_module(project, "project_ends", MEANS)
+    run("record", "unilossseg:DiceLoss", "--out", "ref.uls", *record_cli.SMALL)
+    target = f"project_ends:{name}"
+    assert said in run("record", target, "--framework", "numpy", "--out", "new.uls", *record_cli.SMALL, expect=2)
+    assert said in run("replay", "ref.uls", target, "--framework", "numpy", "--out", "new.uls", expect=2)
+    assert not (project / "new.uls").exists()

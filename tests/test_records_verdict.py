@@ -5,10 +5,12 @@ import re
 
 import numpy as np
 import pytest
+from checks.diagnosis import recorded
 from checks.record_cli import SMALL, run
 
-from unilossseg.conformance.records import comparison
+from unilossseg.conformance.records import comparison, file
 from unilossseg.conformance.records.record import Stored
+from unilossseg.conformance.records.thresholds import Allowance
 
 
 def stored(numbers, dtype="float32"):
@@ -109,3 +111,48 @@ def test_a_tolerance_of_ones_own_is_shown(project):
     assert json.loads((project / "page.json").read_text())["allowed_by_the_user"] == {"value": 1e-3, "gradient": 1e-3}
     for bad in ("nan", "inf", "-1", "1"):
         assert "a share of the scale" in run("compare", "ref.uls", "cand.uls", "--value-tolerance", bad, expect=2)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("quantity", ["value", "gradient"])
+def test_a_tolerance_of_ones_own_is_a_share_of_the_scale_and_nothing_else(dtype, quantity):
+    def same(numbers, share):
+        allowed = Allowance(**{quantity: share})
+        return comparison.compared(quantity, stored(1e-6, dtype), stored(numbers, dtype), allowed).same
+
+    assert not same(5e-7, 0.0)
+    assert not same(5e-7, 0.4)
+    assert same(5e-7, 0.6)
+    assert same(1e-6, 0.0)
+
+
+def test_a_tolerance_of_ones_own_leaves_the_other_quantity_as_it_is():
+    small = stored(1e-6), stored(1e-6 + 2e-7)
+    assert comparison.compared("value", *small, Allowance(gradient=0.0)).same
+    assert not comparison.compared("value", *small, Allowance(value=0.0)).same
+
+
+@pytest.mark.parametrize(
+    ("value", "gradient", "noted"),
+    [
+        (np.nan, np.nan, ["value", "gradient"]),
+        (np.inf, 1.0, ["value"]),
+        (1.0, np.nan, ["gradient"]),
+        (np.nan, None, ["value"]),
+        (1.0, 1.0, []),
+    ],
+)
+def test_where_no_finite_number_was_compared_a_note_says_so(project, value, gradient, noted):
+    made = recorded(lambda z, y: (value, None if gradient is None else np.full_like(z, gradient)))
+    file.write(project / "ref.uls", made)
+    said = run("compare", "ref.uls", "ref.uls")
+    for quantity in ("value", "gradient"):
+        note = f"note: no finite number of the {quantity} was compared"
+        assert said.count(note) == (len(made.cases) if quantity in noted else 0)
+
+
+def test_one_finite_number_is_enough_to_be_compared():
+    def some(logits, labels):
+        return 1.0, np.where(np.arange(logits.size).reshape(logits.shape) == 3, 1.0, np.nan)
+
+    assert [verdict.notes for verdict in comparison.compare(recorded(some), recorded(some))] == [()] * 5

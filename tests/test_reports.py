@@ -142,6 +142,11 @@ def changed(number, **members):
     return change
 
 
+def conforming(**members):
+    part = {"error": 1, "bound": 1, "index": [], "got": 0, "expected": 0, "rtol": 0, "atol": 0, "ulp": 0, "native": None}
+    return changed(-1, status=CONFORM, value={**part, **members})
+
+
 DAMAGE = {
     "empty": (lambda lines: [], "is empty"),
     "cut in a line": (lambda lines: [*lines[:-1], lines[-1][:50]], "is cut off"),
@@ -167,6 +172,12 @@ DAMAGE = {
         ),
         "must not be below 0",
     ),
+    "endless": (changed(0, seconds="inf"), "'seconds' must be at most 3e+10 (got inf)"),
+    "no time at all": (changed(-1, seconds="nan"), "'seconds' must be at most 3e+10 (got nan)"),
+    "conforms with an infinite error": (conforming(error="inf", bound="inf"), "value: 'error' must be finite and within"),
+    "conforms with no error": (conforming(error="nan"), "(got nan, 1)"),
+    "conforms out of its bound": (conforming(error=2), "within 'bound' where the status is 'conform' (got 2, 1)"),
+    "conforms without a bound": (conforming(error=1e-300, bound=0), "(got 1e-300, 0)"),
     "a number in words": (changed(-1, seconds="long"), "'inf', '-inf' or 'nan'"),
     "a shape": (changed(1, inputs={"logits": {"dtype": "float32", "shape": [-1]}}), "whole numbers"),
     "a map": (changed(-1, errors={"value": {"counts": [], "axes": [], "start": []}}), "must have 10, 2 and 2"),

@@ -15,9 +15,11 @@ from rich.table import Table
 from unilossseg import LOSSES
 from unilossseg.backends import KNOWN, is_installed
 from unilossseg.conformance.cases import all_cases
+from unilossseg.conformance.command_line import seconds
 from unilossseg.conformance.defects import DEFECTS, Defect
 from unilossseg.conformance.exit_codes import refuse
 from unilossseg.conformance.reports.summary import SYMBOLS
+from unilossseg.conformance.run import NoRoomError
 from unilossseg.conformance.selftest import Finding, SelfTest, SelfTestError, selftest
 from unilossseg.conformance.verdict import CONFORM, DIFFERS
 
@@ -41,7 +43,7 @@ def selftest_command(
     thorough: Annotated[
         bool, typer.Option("--thorough", help="All cases, not up to the first that shows a defect: how many show it.")
     ] = False,
-    timeout: Annotated[float, typer.Option(min=0.1, metavar="S", help="Seconds that one case may take.")] = 60.0,
+    timeout: Annotated[float, seconds("Seconds that one case may take.")] = 60.0,
 ) -> None:
     """Plants defects in the losses and the adapters, one by one, and proves that the suite sees each of them.
 
@@ -58,7 +60,7 @@ def selftest_command(
             outcome = selftest(
                 defects, cases, first_only=not thorough, timeout=timeout, report=lambda: progress.advance(task)
             )
-        except SelfTestError as error:
+        except (SelfTestError, NoRoomError) as error:
             refuse(str(error))
     _print(outcome, absent, thorough)
     raise typer.Exit(SEES if outcome.passed else BLIND)

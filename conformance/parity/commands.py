@@ -17,9 +17,10 @@ from rich.table import Table
 
 from unilossseg import LOSSES
 from unilossseg.backends import KNOWN, BackendNotInstalledError, is_installed
+from unilossseg.conformance.command_line import number, seconds
 from unilossseg.conformance.exit_codes import refuse
 from unilossseg.conformance.pool import WorkerError
-from unilossseg.conformance.results import check_writable, write_whole
+from unilossseg.conformance.results import check_writable, taken_back_on_failure, write_together
 
 if TYPE_CHECKING:
     from unilossseg.conformance.parity.photographs import Photographs
@@ -44,14 +45,14 @@ def train_parity(
     ] = None,
     steps: Annotated[int, typer.Option(min=1, metavar="N", help="Steps of the optimizer.")] = 30,
     dtype: Annotated[Literal["float32", "float64"], typer.Option(help="The dtype of the training.")] = "float32",
-    rate: Annotated[float, typer.Option(min=0, metavar="X", help="The learning rate.")] = 0.01,
+    rate: Annotated[float, typer.Option(min=0, metavar="X", callback=number, help="The learning rate.")] = 0.01,
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, metavar="N", help="Of the initial weights and noise.")] = 0,
     out: Annotated[Path, typer.Option(metavar="DIR", help=f"Where {RECORD} and {FIGURE} go.")] = Path("parity-report"),
     worker: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME=PYTHON", help="A Python of another environment that runs a framework; repeatable."),
     ] = None,
-    timeout: Annotated[float, typer.Option(min=0.1, metavar="S", help="Seconds that one step may take.")] = 120.0,
+    timeout: Annotated[float, seconds("Seconds that one step may take.")] = 120.0,
 ) -> None:
     """Trains the same small network in two frameworks and shows that they take the same path.
 
@@ -61,22 +62,20 @@ def train_parity(
     """
     pythons = _pythons(backend, worker)
     chosen = _config(loss, config)
-    _prepare(out)
-    photographs = _photographs()
-    heads = _heads(chosen, photographs)
-    from unilossseg.conformance.parity.run import Settings
+    with taken_back_on_failure(_prepare(out)):
+        photographs = _photographs()
+        heads = _heads(chosen, photographs)
+        from unilossseg.conformance.parity.run import Settings
 
-    settings = Settings(steps=steps, dtype=dtype, rate=rate, seed=seed)
-    outcome = _run(chosen, heads, pythons, photographs, settings, timeout)
+        settings = Settings(steps=steps, dtype=dtype, rate=rate, seed=seed)
+        outcome = _run(chosen, heads, pythons, photographs, settings, timeout)
     from unilossseg.conformance.parity.figure import draw
 
     # Drawn before anything is written; a figure of an earlier run must not stand beside the record of this one.
     texts = {RECORD: outcome.record(), FIGURE: draw(outcome)}
     try:
-        for name in texts:
-            (out / name).unlink(missing_ok=True)
-        for name, text in texts.items():
-            write_whole(out / name, text)
+        out.mkdir(parents=True, exist_ok=True)  # in so long a time it may have gone
+        write_together(out, texts)
     except OSError as error:
         refuse(f"cannot write to {out}: {error.strerror or error}")
     _summarise(outcome, out)
@@ -125,9 +124,9 @@ def _config(loss: str | None, path: Path | None) -> Mapping[str, Any]:
         refuse(f"cannot read {path}: {error}")
 
 
-def _prepare(out: Path) -> None:
+def _prepare(out: Path) -> list[Path]:
     try:
-        check_writable(out)
+        return check_writable(out)
     except OSError as error:
         refuse(f"cannot write to {out}: {error.strerror or error}")
 

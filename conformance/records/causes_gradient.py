@@ -211,8 +211,8 @@ def _relaid(case: Evidence) -> Prediction | None:
 
 
 def _sum_over(gradient: Floats | None, axis: int) -> float:
-    """The largest sum over an axis as a share of the largest entry."""
-    if gradient is None or not gradient.any() or not np.isfinite(gradient).all():
+    """The largest sum over an axis as a share of the largest entry; infinite where there is no such sum."""
+    if gradient is None or gradient.ndim <= axis or not gradient.any() or not np.isfinite(gradient).all():
         return np.inf
     return float(np.abs(gradient.sum(axis=axis)).max() / np.abs(gradient).max())
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from unilossseg.conformance.records.causes_gradient import pushed_channels
+from unilossseg.conformance.records.errors import printable
 from unilossseg.conformance.records.evidence import Evidence, Floats, Prediction, Result, Side, distance
 from unilossseg.conformance.records.hypothesis import Hypothesis, Score, predicting
 from unilossseg.conformance.records.models import Model
@@ -20,13 +21,14 @@ _MOST_ROUNDING = 2e-4
 Labels = npt.NDArray[np.int64]
 #: All orders of so many classes are tried; of more, only those that come about by themselves.
 _FEW_CLASSES = 4
+_SMOOTH_CHANGED = " Newer PaddleSeg releases changed the default smooth of DiceLoss from 0 to 1."
 
 
 def hypotheses(evidence: Sequence[Evidence], given: Side, other: Side, model: Model) -> Iterator[Hypothesis]:
     """All of them, in the direction of the evidence."""
     yield Hypothesis(
         "rounding",
-        "the {given} has rounding errors of its own: the formula in float64 gives the {other}'s numbers",
+        "the {given} has rounding errors of its own: the formula in float64 {gives} the {other}'s numbers",
         "Nothing changed but the rounding. With --dtype float64 it vanishes, unless the loss computes in float32 whatever "
         "it is given; then allow for it with --gradient-tolerance or --value-tolerance, which the report shows.",
         lambda case: _rounding(model, case),
@@ -36,7 +38,7 @@ def hypotheses(evidence: Sequence[Evidence], given: Side, other: Side, model: Mo
         ),
         order=12,
     )
-    yield from _softmax(model)
+    yield from _softmax(model, evidence)
     yield from _shifted_labels(model)
     yield from _class_orders(model, evidence)
     yield from _ignored_classes(model)
@@ -52,7 +54,7 @@ def _tried(model: Model, cause: str, title: str, remedy: str, score: Score, word
         right = model.share(case)
         return found if found > right + (1 - right) / 2 else 0.0
 
-    words = f"{model.name}, {words}, gives the {{other}}'s numbers"
+    words = f"{model.name}, {words}, {{gives}} the {{other}}'s numbers"
     return Hypothesis(cause, title, remedy, improving, lambda cases: words, order)
 
 
@@ -85,7 +87,7 @@ def _prediction(result: Result | None) -> Prediction | None:
 
 
 # ------------------------------------------------------------------------------------------------ softmax
-def _softmax(model: Model) -> Iterator[Hypothesis]:
+def _softmax(model: Model, evidence: Sequence[Evidence]) -> Iterator[Hypothesis]:
     yield _tried(
         model,
         "softmax twice",
@@ -110,14 +112,16 @@ def _softmax(model: Model) -> Iterator[Hypothesis]:
         predicting(lambda case: _reshaped(model, case)),
         "computed from logits.reshape(-1, C)",
     )
-    yield Hypothesis(
-        "wrong class axis",
-        "the {other} has its softmax over another axis than the classes",
-        "Give softmax, log_softmax or cross entropy the class axis: axis=1 for (N, C, ...).",
-        lambda case: max((_axis_score(model, case, axis) for axis in range(case.logits.ndim) if axis != 1), default=0.0),
-        lambda cases: f"{model.name} with its softmax over axis {_axis(model, cases[0])} gives the {{other}}'s numbers",
-        order=4,
-    )
+    for axis in range(max((case.logits.ndim for case in evidence), default=0)):
+        if axis != 1:
+            yield _tried(
+                model,
+                "wrong class axis",
+                "the {other} has its softmax over another axis than the classes",
+                "Give softmax, log_softmax or cross entropy the class axis: axis=1 for (N, C, ...).",
+                predicting(lambda case, axis=axis: _over_axis(model, case, axis)),  # type: ignore[misc]
+                f"with its softmax over axis {axis}",
+            )
 
 
 def _probabilities(logits: Floats, axis: int = 1) -> Floats:
@@ -126,6 +130,8 @@ def _probabilities(logits: Floats, axis: int = 1) -> Floats:
 
 
 def _twice(model: Model, case: Evidence) -> Prediction | None:
+    if case.logits.ndim < 2:
+        return None
     p = _probabilities(case.logits)
     result = model.result(case, logits=p)
     if result is None or result.gradient is None:
@@ -173,20 +179,12 @@ def _over_axis(model: Model, case: Evidence, axis: int) -> Prediction | None:
     target, valid, z = _one_hot(case), case.valid, case.logits
     if target is None or valid is None or not valid.any() or case.upstream is not None:
         return None
-    if model.name != "CrossEntropyLoss" or model.loss.weight is not None:
+    if model.name != "CrossEntropyLoss" or model.loss.weight is not None or axis >= z.ndim:
         return None
     p = _probabilities(z, axis)
     with np.errstate(divide="ignore", invalid="ignore"):
         value = -(np.where(target > 0, np.log(p), 0.0)).sum() / valid.sum()
     return Prediction(np.asarray(value), (p * target.sum(axis=axis, keepdims=True) - target) / valid.sum())
-
-
-def _axis_score(model: Model, case: Evidence, axis: int) -> float:
-    return predicting(lambda case: _over_axis(model, case, axis))(case) or 0.0
-
-
-def _axis(model: Model, case: Evidence) -> int:
-    return max((axis for axis in range(case.logits.ndim) if axis != 1), key=lambda axis: _axis_score(model, case, axis))
 
 
 # ------------------------------------------------------------------------------------------------ labels
@@ -272,6 +270,8 @@ def _orders(evidence: Sequence[Evidence]) -> list[tuple[int, ...]]:
 
 def _reordered(model: Model, case: Evidence, order: tuple[int, ...]) -> Prediction | None:
     """The loss of logits[:, order]: channel order[c] is read as class c."""
+    if case.classes != len(order):
+        return None
     result = model.result(case, logits=np.ascontiguousarray(case.logits[:, list(order)]))
     if result is None or result.gradient is None:
         return None
@@ -282,6 +282,10 @@ def _reordered(model: Model, case: Evidence, order: tuple[int, ...]) -> Predicti
 
 # ------------------------------------------------------------------------------------------------ parameters
 def _parameters(model: Model, given: Side, other: Side) -> Iterator[Hypothesis]:
+    stated = model.stated(given, other)
+    for parameters in [{name: value} for name, value in stated.items()] + ([stated] if len(stated) > 1 else []):
+        # Before what is only suspected: the records themselves say so.
+        yield from _changed(model, parameters, order=0)
     tried: list[dict[str, Any]] = []
     if model.has("smooth"):
         tried += [{"smooth": smooth} for smooth in (0.0, 1.0) if model.loss.smooth != smooth]
@@ -293,19 +297,30 @@ def _parameters(model: Model, given: Side, other: Side) -> Iterator[Hypothesis]:
             {"weight": chosen} for chosen in (weight, None) if chosen != model.loss.weight and not isinstance(chosen, str)
         ]
     for parameters in tried:
-        try:
-            changed = model.with_parameters(**parameters)
-        except (TypeError, ValueError):
-            continue
-        ((name, value),) = parameters.items()
-        yield _tried(
-            model,
-            f"another {name}",
-            f"the {{other}} has {name}={value!r}, the {{given}} {name}={getattr(model.loss, name)!r}",
-            f"Give both the same {name}. Newer PaddleSeg releases changed the default smooth of DiceLoss from 0 to 1."
-            if name == "smooth"
-            else f"Give both the same {name}.",
-            predicting(lambda case, changed=changed: _prediction(changed.result(case))),  # type: ignore[misc]
-            f"computed with {name}={value!r}",
-            order=3,
-        )
+        yield from _changed(model, parameters, order=3)
+
+
+def _changed(model: Model, parameters: Mapping[str, Any], order: int) -> Iterator[Hypothesis]:
+    """The model with other parameters; nothing where it cannot have them."""
+    changed = model.with_parameters(**parameters)
+    if changed is None:
+        return
+    theirs, ours = (_written({name: getattr(one.loss, name) for name in parameters}) for one in (changed, model))
+    if theirs == ours:  # 1 and 1.0, or a list and its tuple
+        return
+    names = " and ".join(parameters)
+    yield _tried(
+        model,
+        f"another {names}",
+        f"the {{other}} has {theirs}, the {{given}} {ours}",
+        f"Give both the same {names}.{_SMOOTH_CHANGED if 'smooth' in parameters else ''}",
+        predicting(lambda case: _prediction(changed.result(case))),
+        f"computed with {theirs}",
+        order=order,
+    )
+
+
+def _written(parameters: Mapping[str, Any]) -> str:
+    """As in a call; braces doubled, since the texts of a hypothesis are filled in once more."""
+    text = printable(" and ".join(f"{name}={value!r}" for name, value in parameters.items()))
+    return text.replace("{", "{{").replace("}", "}}")

@@ -107,7 +107,7 @@ def _of_rounded_logits(model: Model, name: str, rounding: Callable[[Floats], Flo
         f"the {{other}} rounds the logits to {name} before it computes",
         "Keep the logits in float32 up to the loss: look for autocast, .half(), .bfloat16() or TF32 in front of it.",
         predicting(predict),
-        lambda cases: f"{model.name} of the rounded logits gives the {{other}}'s numbers",
+        lambda cases: f"{model.name} of the rounded logits {{gives}} the {{other}}'s numbers",
         order=5,
     )
 
@@ -222,8 +222,11 @@ def _capped(case: Evidence) -> Prediction | None:
     gradient = case.given.gradient
     if gradient is not None:
         over = given >= cap
-        over = over if over.shape == gradient.shape else over[:, None] if over.ndim == gradient.ndim - 1 else over
-        gradient = gradient * ~over if over.ndim == gradient.ndim else None
+        over = over[:, None] if over.ndim == gradient.ndim - 1 else over
+        fits = over.ndim == gradient.ndim and all(
+            length in (1, wanted) for length, wanted in zip(over.shape, gradient.shape, strict=True)
+        )
+        gradient = gradient * ~over if fits else None
     return Prediction(np.minimum(given, cap), gradient)
 
 

@@ -74,7 +74,7 @@ def _factors() -> Iterator[Factor]:
 
 def _counts() -> Iterator[tuple[str, Number]]:
     def images(case: Evidence) -> float:
-        return float(case.logits.shape[0])
+        return float(np.prod(case.logits.shape[:1]))
 
     def pixels(case: Evidence) -> float:
         return float(np.prod(case.logits.shape[2:], dtype=np.int64))

@@ -114,9 +114,10 @@ def replay(
 
         arguments = _arguments(kwargs)
         file.check_place("--out", out)
+        given = file.read(reference)
         if out.exists() and out.samefile(reference):
             raise RecordError("--out", "it is the record that is to be replayed", "another file", "Name another.")
-        made = recording.replay(file.read(reference), target, arguments, framework, device)
+        made = recording.replay(given, target, arguments, framework, device)
         file.write(out, made)
         return _told(made, out)
 
@@ -161,6 +162,8 @@ def _compare(
         file.check_place(option, path)
         if any(path.exists() and other.exists() and path.samefile(other) for other in (reference, candidate)):
             raise RecordError(f"{option} {path}", "it is one of the two records", "another file", "Name another.")
+    if html is not None and json is not None and html.resolve() == json.resolve():
+        raise RecordError(f"--json {json}", "it is the file of --html too", "another file", "Name another.")
     comparison = page.Comparison.of(file.read(reference), file.read(candidate), Allowance(value, gradient))
     for line in _lines(comparison):
         typer.echo(line)

@@ -110,14 +110,8 @@ def _verdict(one: Record, other: Record, reference: RecordedCase, candidate: Rec
         raise _not_a_replay(one, other, f"case {reference.name!r} has another upstream gradient in the two records")
     if reference.listed != candidate.listed and not value.structure:
         value = Part("value", structure="one is a list of losses, the other a single array")
-    return Verdict(
-        reference.name,
-        reference,
-        candidate,
-        value,
-        _gradients(reference, candidate, allowance),
-        _notes(reference, candidate),
-    )
+    gradient = _gradients(reference, candidate, allowance)
+    return Verdict(reference.name, reference, candidate, value, gradient, _notes(reference, candidate, value, gradient))
 
 
 def _gradients(reference: RecordedCase, candidate: RecordedCase, allowance: Allowance) -> Part | None:
@@ -129,8 +123,12 @@ def _gradients(reference: RecordedCase, candidate: RecordedCase, allowance: Allo
     return Part("gradient", structure=f"the {which} has none: its value does not depend on the logits")
 
 
-def _notes(reference: RecordedCase, candidate: RecordedCase) -> tuple[str, ...]:
+def _notes(reference: RecordedCase, candidate: RecordedCase, value: Part, gradient: Part | None) -> tuple[str, ...]:
     notes = []
+    for part, array in ((value, reference.value), (gradient, reference.gradient)):
+        # NaN at the same places is the same, as everywhere in this suite; but nobody should take it for numbers that agree.
+        if part is not None and array is not None and not part.structure and not np.isfinite(array.wide()).any():
+            notes.append(f"no finite number of the {part.quantity} was compared: both are NaN or infinite everywhere")
     if reference.gradient is None and candidate.gradient is None:
         notes.append("neither record has a gradient: only the values were compared")
     for who, case in (("reference", reference), ("candidate", candidate)):

@@ -10,12 +10,10 @@ import numpy as np
 from unilossseg.conformance.records import causes_gradient, causes_model, causes_precision, causes_scale
 from unilossseg.conformance.records.comparison import Verdict
 from unilossseg.conformance.records.evidence import Evidence, Side, sides
-from unilossseg.conformance.records.hypothesis import Hypothesis
+from unilossseg.conformance.records.hypothesis import CONVINCING, POSSIBLE, Hypothesis
 from unilossseg.conformance.records.models import fitting
 from unilossseg.conformance.records.record import Record
 
-#: What a cause must account for, of the difference, to be named at all, and to be called an explanation.
-POSSIBLE, CONVINCING = 0.35, 0.85
 MOST = 4
 #: From this order on, causes say how much and not why.
 NAMELESS = 20
@@ -79,7 +77,8 @@ def _explanations(evidence: Sequence[Evidence], given: Side, other: Side) -> Ite
         if score < POSSIBLE:
             continue
         spoken = [case for case in differing if (hypothesis.score(case) or 0.0) >= POSSIBLE] or differing
-        names = {"given": given.who, "other": other.who}
+        gives = "gives" if score >= CONVINCING else "comes nearer to"
+        names = {"given": given.who, "other": other.who, "gives": gives}
         yield (
             hypothesis.order,
             Explanation(

@@ -97,13 +97,15 @@ class Evidence:
 
     @property
     def classes(self) -> int:
-        """The length of axis 1."""
-        return int(self.logits.shape[1])
+        """The length of axis 1; 1 where the logits have no such axis."""
+        return int(self.logits.shape[1]) if self.logits.ndim > 1 else 1
 
     @property
     def labels(self) -> npt.NDArray[np.int64] | None:
-        """Class labels (N, *S); None where the labels are something else."""
+        """Class labels (N, *S); None where the labels are something else, or the logits have no axis of classes."""
         labels = self.inputs["labels"]
+        if self.logits.ndim < 2:
+            return None
         shape = (self.logits.shape[0], *self.logits.shape[2:])
         if labels.dtype.kind not in "iu" or labels.size != int(np.prod(shape)):
             return None
@@ -160,7 +162,10 @@ def distance(predicted: Floats | None, found: Floats | None, scale: float | None
 
 
 def explained(evidence: Evidence, prediction: Prediction) -> float:
-    """The share of the difference that a prediction accounts for, from 0 to 1; 0 if it spoils what agrees."""
+    """The share of the difference that a prediction accounts for, from 0 to 1.
+
+    0 if it spoils what agrees, or as much as it explains.
+    """
     given, other = evidence.given, evidence.other
     parts = [(given.value, prediction.value, other.value, evidence.value_bound)]
     if given.gradient is not None or other.gradient is not None:
@@ -174,7 +179,14 @@ def explained(evidence: Evidence, prediction: Prediction) -> float:
                 return 0.0
         # What differs ten thousand times less has a cause of its own, and must not hide the one that matters.
         elif before > 1e-4 * max(apart):
-            # Being off by as much as there is explains nothing, however much further off the other record is.
-            after = 1.0 if predicted is None else distance(predicted, found)
-            shares.append(max(0.0, 1.0 - after / min(before, 1.0)))
-    return sum(shares) / len(shares) if shares else 1.0
+            shares.append(0.0 if predicted is None else _share(before, distance(predicted, found)))
+    return max(0.0, sum(shares) / len(shares)) if shares else 1.0
+
+
+def _share(before: float, after: float) -> float:
+    """Of a distance, how much a prediction takes away; below 0 where it is farther off than nothing done at all."""
+    if after > before:
+        # A part that is spoiled undoes one that is explained, and no more than that.
+        return max(-1.0, 1.0 - after / before)
+    # Being off by as much as there is explains nothing, however much further off the other record is.
+    return max(0.0, 1.0 - after / min(before, 1.0))

@@ -12,6 +12,7 @@ import numpy as np
 from unilossseg.conformance.records import manifest
 from unilossseg.conformance.records.errors import RecordError, reason
 from unilossseg.conformance.records.record import BFLOAT16, Record, Stored
+from unilossseg.conformance.results import final_place
 
 _KEY = "unilossseg_record"
 #: A manifest takes some 2 kB a case. Nothing longer is even parsed.
@@ -23,23 +24,39 @@ def write(path: Path, record: Record) -> None:
     """Writes the file whole or not at all; an older one stays as it is until then."""
     save = _safetensors().save
     arrays = {f"{case.name}/{role}": array.data for case in record.cases for role, array in case.arrays()}
-    replace_whole(path, save(arrays, metadata={_KEY: manifest.dump(record)}))
+    content = save(arrays, metadata={_KEY: manifest.dump(record)})
+    length = int.from_bytes(content[:8], "little")
+    if length > _LONGEST_HEADER:
+        received = f"a header of {length} bytes, of {len(record.cases)} cases"
+        expected = f"at most {_LONGEST_HEADER} bytes, which is all that is read of one"
+        raise RecordError(str(path), received, expected, "Make several records, of fewer cases each. Nothing was written.")
+    replace_whole(path, content)
 
 
 def replace_whole(path: Path, content: bytes) -> None:
-    """Puts a file in its place when it is complete: beside it first, onto the disk, then renamed."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    """Puts a file in its place when it is complete: beside it first, onto the disk, then renamed.
+
+    A symbolic link stays one and its file is replaced; what is no file, such as a pipe or a device, is written into.
+    """
+    place = final_place(path)
+    try:
+        if place is None:
+            path.write_bytes(content)
+        else:
+            _renamed(place, content)
+    except OSError as error:
+        remedy = "Nothing was changed there." if place is not None else "What it had taken by then has gone out."
+        raise RecordError(str(path), f"it cannot be written ({reason(error)})", "a place to write to", remedy) from None
+
+
+def _renamed(place: Path, content: bytes) -> None:
+    draft = place.with_name(f".{place.name}.{os.getpid()}")
     try:
         with draft.open("wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        draft.replace(path)
-    except OSError as error:
-        draft.unlink(missing_ok=True)
-        raise RecordError(
-            str(path), f"it cannot be written ({reason(error)})", "a place to write to", "Nothing was changed there."
-        ) from None
+        draft.replace(place)
     except BaseException:
         draft.unlink(missing_ok=True)
         raise
@@ -47,8 +64,9 @@ def replace_whole(path: Path, content: bytes) -> None:
 
 def check_place(option: str, path: Path) -> None:
     """Finds out now, and not after the work, whether a file can be put there."""
-    if path.is_dir() or not path.parent.is_dir():
-        received = "it is a folder" if path.is_dir() else f"there is no folder {path.parent}"
+    place = final_place(path)
+    if place is not None and (place.is_dir() or not place.parent.is_dir()):
+        received = "it is a folder" if place.is_dir() else f"there is no folder {place.parent}"
         raise RecordError(
             f"{option} {path}", received, "a file's name in a folder that exists", "Make the folder, or name another."
         )

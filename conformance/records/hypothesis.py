@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from unilossseg.conformance.records.evidence import Evidence, Prediction, explained
 
+#: What a cause must account for, of the difference, to be named at all, and to be called an explanation.
+POSSIBLE, CONVINCING = 0.35, 0.85
 #: From 0 to 1, how much of a case's difference a cause accounts for; None: it has nothing to say about the case.
 Score = Callable[[Evidence], float | None]
 #: The numbers that speak for it, from the cases that differ.
@@ -17,8 +19,8 @@ Describe = Callable[[Sequence[Evidence]], str]
 class Hypothesis:
     """A cause that may account for the difference.
 
-    `{other}` and `{given}` in the title and the remedy stand for the record that would have the mistake and the one that
-    would not.
+    `{other}` and `{given}` in its texts stand for the record that would have the mistake and the one that would not;
+    `{gives}` is "gives" of what explains the difference, and something weaker of what only plays a part in it.
     """
 
     cause: str

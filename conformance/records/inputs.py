@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zipfile
 from collections import defaultdict
 from collections.abc import Sequence
@@ -18,6 +19,8 @@ Inputs = dict[str, Stored]
 GENERATED = ("plain", "ignored", "absent", "confident", "single")
 #: Made only when they are asked for: frameworks themselves disagree about losses beyond 64.
 ON_REQUEST = ("extreme",)
+#: Of generated logits: 8 GiB in float64, in which they are drawn.
+_MOST_NUMBERS = 2**30
 _KEYS = "logits, labels, and perhaps edge_logits and noise, or several cases as name/logits, name/labels, ..."
 
 
@@ -34,6 +37,11 @@ def from_npz(path: Path, dtype: str | None = None) -> dict[str, Inputs]:
         if array.dtype.name not in DTYPES:
             expected = f"one of {', '.join(DTYPES)}"
             raise RecordError(f"{subject}, {key}", f"its dtype is {array.dtype}", expected, "Convert it with astype.")
+        if name in cases[case]:
+            received = f"it has {name} of case {case!r} twice, as {name!r} and as {case + '/' + name!r}"
+            raise RecordError(
+                subject, received, "each array once", "Rename one: arrays without a name are the case 'batch'."
+            )
         cases[case][name] = Stored.of(array)
     for case, inputs in cases.items():
         _check(f"{subject}, case {case!r}", inputs)
@@ -85,7 +93,13 @@ class Recipe:
 
 def generated(recipe: Recipe, names: Sequence[str] = GENERATED) -> dict[str, Inputs]:
     """The named cases."""
-    return {name: _generated(recipe, name) for name in names}
+    try:
+        return {name: _generated(recipe, name) for name in names}
+    except MemoryError:
+        received = f"{len(names)} cases of shape {recipe.shape} do not fit into memory"
+        raise RecordError(
+            "generated inputs", received, "room for them", "Choose a smaller --shape, or one --case."
+        ) from None
 
 
 def shape_of(text: str | None, classes: int | None) -> tuple[int, ...]:
@@ -104,6 +118,10 @@ def shape_of(text: str | None, classes: int | None) -> tuple[int, ...]:
         raise RecordError(
             "--classes", received, f"{classes}, as --classes says", "Give one of the two, or the same in both."
         )
+    if math.prod(shape) > _MOST_NUMBERS:
+        option, received = ("--classes", str(classes)) if text is None else ("--shape", repr(text))
+        received = f"{received} makes {math.prod(shape)} logits a case"
+        raise RecordError(option, received, f"at most {_MOST_NUMBERS}", "Choose fewer images or classes, or smaller ones.")
     return shape
 
 

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from unilossseg import __version__
 from unilossseg.conformance.records.errors import RecordError, printable, reason
-from unilossseg.conformance.records.record import CASE_NAME, DTYPES, INPUTS, ROLES, Record, RecordedCase, Stored
+from unilossseg.conformance.records.record import CASE_NAME, DTYPES, FLOATS, INPUTS, ROLES, Record, RecordedCase, Stored
 
 SCHEMA = 1
 _DAMAGED = "The file is damaged or was not written by `unilossseg record`: record again."
@@ -174,6 +174,22 @@ class Manifest:
         if wanted != set(self.arrays):
             odd = sorted(wanted ^ set(self.arrays))[0]
             raise self._bad("the list of arrays", f"{odd!r} in one list only", "exactly the arrays of the cases")
+        for entry in self.cases:
+            self._check_arrays(entry["name"], entry["arrays"])
+
+    def _check_arrays(self, case: str, roles: list[str]) -> None:
+        """What all of `compare` relies on, and every loss that was recorded keeps to."""
+        shapes = {}
+        for role in roles:
+            dtype, shapes[role], _ = self.arrays[f"{case}/{role}"]
+            if role != "labels" and dtype not in FLOATS:
+                raise self._bad(f"the dtype of array '{case}/{role}'", dtype, f"one of {', '.join(FLOATS)}")
+            if role in ("logits", "value") and 0 in shapes[role]:
+                raise self._bad(f"the shape of array '{case}/{role}'", shapes[role], "at least one number")
+        for role, model in (("gradient", "logits"), ("upstream", "value")):
+            if role in shapes and shapes[role] != shapes[model]:
+                expected = f"{shapes[model]}, as that of the {model}"
+                raise self._bad(f"the shape of array '{case}/{role}'", shapes[role], expected)
 
     def _get(self, content: Mapping[str, Any], key: str, kind: type[_Kind]) -> _Kind:
         value = content.get(key)

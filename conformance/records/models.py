@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -36,9 +36,25 @@ class Model:
         """The class name."""
         return type(self.loss).__name__
 
-    def with_parameters(self, **parameters: Any) -> Model:
-        """The same loss with other parameters."""
-        return Model(replace(self.loss, **parameters))
+    def with_parameters(self, **parameters: Any) -> Model | None:
+        """The same loss with other parameters; None where it cannot have them."""
+        try:
+            return Model(replace(self.loss, **parameters))
+        # They come out of a record and may be anything.
+        except Exception:
+            return None
+
+    def stated(self, given: Side, other: Side) -> dict[str, Any]:
+        """The arguments of the other side that differ from the given side's, where both are this class."""
+        if not given.class_name == other.class_name == self.name:
+            return {}
+        defaults = {field.name: field.default for field in fields(self.loss) if field.init}
+        values = {
+            name: [side.kwargs.get(name, default) for side in (given, other)]
+            for name, default in defaults.items()
+            if name in given.kwargs or name in other.kwargs
+        }
+        return {name: last for name, (first, last) in values.items() if first != last and last is not MISSING}
 
     def has(self, parameter: str) -> bool:
         """Whether the loss has a parameter of that name."""
@@ -60,7 +76,8 @@ class Model:
             value, gradient = compute(
                 given, inputs["labels"] if labels is None else labels, upstream=evidence.upstream, **extras
             )
-        except (TypeError, ValueError):
+        # Parameters and labels of a record may be anything, and overflow as well.
+        except Exception:
             return None
         return Result(np.asarray(np.stack(value) if isinstance(value, list) else value, dtype=np.float64), gradient)
 
@@ -109,5 +126,5 @@ def _built(name: str, kwargs: Mapping[str, Any], ignore_index: int) -> Model | N
         chosen.setdefault("ignore_index", ignore_index)
     try:
         return Model(kind(**chosen))
-    except (TypeError, ValueError):
+    except Exception:  # as in `with_parameters`
         return None

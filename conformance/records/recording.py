@@ -103,7 +103,8 @@ def _run(runner: Runner, target: Target, case: str, inputs: Inputs, upstream: Up
         return runner.run(target, inputs, upstream)
     except RecordError:
         raise
-    except Exception as error:
+    # SystemExit: a loss that ends the process would end it with its own exit code, 0 perhaps, and no record.
+    except (Exception, SystemExit) as error:
         raise RecordError(
             f"target {target.name!r}, case {case!r}",
             f"it fails with {reason(error)}",

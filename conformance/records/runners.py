@@ -54,6 +54,9 @@ class Runner:
         value = _stacked([self.stored(value) for value in values]) if listed else self.stored(values[0])
         if value.dtype not in FLOATS:
             raise RecordError(f"target {target.name!r}", f"its value is {value.dtype}", "floating point", "Return the loss.")
+        if not value.data.size:
+            received = f"its value has shape {value.shape}, without a number"
+            raise RecordError(f"target {target.name!r}", received, "at least one number", "Return the loss.")
         drawn = upstream(value.shape, value.dtype) if not listed and value.data.size > 1 else None
         gradient = self.gradient(target, (logits, labels, keywords), values, drawn, leaf)
         changed = tuple(name for name, stored in inputs.items() if not self.stored(arrays[name]).same_bits(stored))

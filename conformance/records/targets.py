@@ -92,7 +92,7 @@ def _constructed(subject: str, found: Any, kwargs: Mapping[str, Any], called: bo
         raise RecordError(subject, received, "a class or a factory where kwargs are given", "Leave out --kwargs.")
     try:
         return found(**kwargs)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         remedy = "Give its arguments with --kwargs, or name a factory of your own that needs none."
         raise RecordError(subject, f"constructing it failed with {reason(error)}", "a loss", remedy) from error
 

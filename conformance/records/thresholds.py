@@ -59,8 +59,10 @@ TABLE = Allowance()
 def bound(quantity: str, dtype: str, scale: float, allowance: Allowance = TABLE) -> float:
     """The largest absolute error that is allowed for a value or a gradient of a dtype and scale."""
     known = THRESHOLDS[dtype]
+    allowed = allowance.value if quantity == "value" else allowance.gradient
+    if allowed is not None:
+        # The user's share of the scale is all that is allowed: 0 asks for the same numbers.
+        return allowed * scale
     if quantity == "value":
-        share, small = known.value if allowance.value is None else allowance.value, known.small_value
-    else:
-        share, small = known.gradient if allowance.gradient is None else allowance.gradient, 0.0
-    return share * scale + small + known.smallest
+        return known.value * scale + known.small_value + known.smallest
+    return known.gradient * scale + known.smallest

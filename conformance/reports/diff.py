@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from unilossseg.conformance.reports.model import Part, ResultLine, StoredRun
-from unilossseg.conformance.verdict import CONFORM, UNSUPPORTED
+from unilossseg.conformance.verdict import CONFORM, EXPECTED, UNSUPPORTED
 
 SCHEMA = 1
 #: What differs between two runs' workers and may explain the rest.
@@ -55,6 +55,8 @@ class Difference:
     still_bad: list[ResultLine]
     #: Checked before and declared unsupported now: a skip is no pass.
     given_up: list[ResultLine]
+    #: Conformed before and fails now, as the capability table declares: a declaration makes no number right.
+    declared: list[ResultLine]
     grown: list[Growth]
     added: list[ResultLine]
     removed: list[ResultLine]
@@ -64,7 +66,7 @@ class Difference:
     @property
     def regressed(self) -> bool:
         """Whether anything is worse than before. What was removed is told and is no regression by itself."""
-        return bool(self.failures or self.given_up or self.grown or self.troubles)
+        return bool(self.failures or self.given_up or self.declared or self.grown or self.troubles)
 
     def versions(self) -> list[tuple[str, str, str]]:
         """What changed in the environment: what, before, after."""
@@ -97,9 +99,10 @@ def compare(before: StoredRun, after: StoredRun, factor: float = 2.0, floor: flo
         before=before,
         after=after,
         failures=[two for one, two in pairs if two.is_bad and not one.is_bad] + [two for two in added if two.is_bad],
-        fixed=[two for one, two in pairs if one.is_bad and two.status == CONFORM],
-        still_bad=[two for one, two in pairs if one.is_bad and two.is_bad],
+        fixed=[two for one, two in pairs if (one.is_bad or one.status == EXPECTED) and two.status == CONFORM],
+        still_bad=[two for one, two in pairs if one.is_bad and (two.is_bad or two.status == EXPECTED)],
         given_up=[two for one, two in pairs if one.status != UNSUPPORTED and two.status == UNSUPPORTED],
+        declared=[two for one, two in pairs if one.status == CONFORM and two.status == EXPECTED],
         grown=[growth for one, two in pairs for growth in _growths(one, two, factor, floor)],
         added=added,
         removed=[result for key, result in old.items() if key not in new],
@@ -131,13 +134,15 @@ def to_json(difference: Difference, names: Sequence[str]) -> str:
         "fixed": [_result(result) for result in difference.fixed],
         "still_failing": [_result(result) for result in difference.still_bad],
         "no_longer_supported": [_result(result) for result in difference.given_up],
+        "fails_as_declared": [_result(result) for result in difference.declared],
         "grown": [_growth(growth) for growth in difference.grown],
         "added": [_result(result) for result in difference.added],
         "removed": [_result(result) for result in difference.removed],
         "new_troubles": difference.troubles,
         "environment": [{"what": what, "before": one, "after": other} for what, one, other in difference.versions()],
     }
-    return json.dumps(content, ensure_ascii=False, indent=1, allow_nan=False)
+    # In ASCII, which any terminal and any pipe takes as it is.
+    return json.dumps(content, indent=1, allow_nan=False)
 
 
 def _run(name: str, run: StoredRun) -> dict[str, Any]:
@@ -171,6 +176,7 @@ def _growth(growth: Growth) -> dict[str, Any]:
 SECTIONS: tuple[tuple[str, str, bool], ...] = (
     ("new failures", "failures", True),
     ("no longer supported", "given_up", True),
+    ("fail as declared now", "declared", True),
     ("errors that grew", "grown", True),
     ("new troubles of the run", "troubles", True),
     ("fixed", "fixed", False),
@@ -186,4 +192,4 @@ def line(item: ResultLine | Growth | str) -> str:
         return item
     if isinstance(item, Growth):
         return f"{item.result.title}: {item.quantity}'s error from {item.before:.3g} to {item.after:.3g} of what is allowed"
-    return f"{item.title}: {item.status}" + (f": {item.first_line}" if item.is_bad else "")
+    return f"{item.title}: {item.status}" + (f": {item.first_line}" if item.is_bad or item.status == EXPECTED else "")

@@ -13,10 +13,12 @@ from unilossseg.conformance.errormaps import EDGES, ErrorMap
 from unilossseg.conformance.ratios import LEVELS, Ratio
 from unilossseg.conformance.reports.model import CaseLine, Header, Part, ResultLine, StoredRun
 from unilossseg.conformance.results import RESULTS, SCHEMA, printable
-from unilossseg.conformance.verdict import STATUSES
+from unilossseg.conformance.verdict import CONFORM, STATUSES
 
 #: JSON has no infinities and no NaN: a record writes them as words.
 _WORDS = {"inf": math.inf, "-inf": -math.inf, "nan": math.nan}
+#: No run takes a thousand years, in seconds.
+_LONGEST = 3e10
 
 
 class RecordError(Exception):
@@ -91,6 +93,13 @@ class _Line:
 
     def number_in(self, key: str, least: float = -math.inf) -> float:
         return self._number(key, self.of(key, int, float, str), least)
+
+    def seconds(self) -> float:
+        """How long it took: reports add it up and print it."""
+        found = self.number_in("seconds", 0.0)
+        if not found <= _LONGEST:
+            self.fail(f"'seconds' must be at most {_LONGEST:g} (got {found:g})")
+        return found
 
     def _number(self, key: str, found: Any, least: float = -math.inf) -> float:
         if type(found) not in (int, float) and not (type(found) is str and found in _WORDS):
@@ -171,7 +180,7 @@ def _header(line: _Line) -> Header:
     return Header(
         version=line.text("unilossseg"),
         started=_time(line),
-        seconds=line.number_in("seconds", 0.0),
+        seconds=line.seconds(),
         python=line.text("python"),
         numpy=line.text("numpy"),
         platform=line.text("platform"),
@@ -232,21 +241,24 @@ def _result(line: _Line, cases: Mapping[str, CaseLine], header: Header) -> Resul
         link=line.text("link"),
         native=line.text("native"),
         warning=line.text("warning"),
-        value=_part(line, "value"),
-        gradient=_part(line, "gradient"),
-        seconds=line.number_in("seconds", 0.0),
+        value=_part(line, "value", status),
+        gradient=_part(line, "gradient", status),
+        seconds=line.seconds(),
         repeat=line.text("repeat"),
         errors={} if errors is None else {name: _map(errors.inner(name)) for name in errors.content},
     )
 
 
-def _part(line: _Line, key: str) -> Part | None:
+def _part(line: _Line, key: str, status: str) -> Part | None:
     if line.of(key, dict, type(None)) is None:
         return None
     part = line.inner(key)
+    error, bound = part.number_in("error", 0.0), part.number_in("bound", 0.0)
+    if status == CONFORM and not (error <= bound and math.isfinite(error)):  # NaN is within no bound
+        part.fail(f"'error' must be finite and within 'bound' where the status is {CONFORM!r} (got {error:g}, {bound:g})")
     return Part(
-        error=part.number_in("error", 0.0),
-        bound=part.number_in("bound", 0.0),
+        error=error,
+        bound=bound,
         index=part.wholes("index"),
         got=part.number_in("got"),
         expected=part.number_in("expected"),

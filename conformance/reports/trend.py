@@ -50,7 +50,8 @@ def backends_of(runs: Sequence[StoredRun]) -> list[str]:
 def to_json(runs: Sequence[StoredRun], names: Sequence[str]) -> str:
     """The runs in the order given, each with its whole and its backends."""
     content = {"schema": SCHEMA, "runs": [_run(run, name) for run, name in zip(runs, names, strict=True)]}
-    return json.dumps(content, ensure_ascii=False, indent=1, allow_nan=False)
+    # In ASCII, which any terminal and any pipe takes as it is.
+    return json.dumps(content, indent=1, allow_nan=False)
 
 
 def _run(run: StoredRun, name: str) -> dict[str, Any]:

@@ -93,6 +93,51 @@ class Rounds(Squares):
         return ops.xp.astype(super().compute(ops, narrow, ops.xp.astype(labels, ops.xp.float32)), logits.dtype)
 
 
+NUMBER = 7
+
+
+class WithoutLabels(Squares):
+    def conformance_inputs(self, draws):
+        return {"logits": draws.normal(size=(2, 2, 3))}
+
+
+class Seven(Squares):
+    def conformance_inputs(self, draws):
+        return 7
+
+
+class Further(Squares):
+    def conformance_inputs(self, draws):
+        return {"logits": draws.normal(size=(2, 2, 3)), "labels": draws.normal(size=(2, 2, 3)), "sizes": np.ones(2)}
+
+
+class Words(Squares):
+    def conformance_inputs(self, draws):
+        return {"logits": draws.normal(size=(2, 2, 3)), "labels": "road"}
+
+
+class Ragged(Squares):
+    def conformance_inputs(self, draws):
+        return {"logits": draws.normal(size=(2, 2, 3)), "labels": [[1.0], [1.0, 2.0]]}
+
+
+class TakesNothing(Squares):
+    def conformance_inputs(self):
+        return {}
+
+
+class Raises(Squares):
+    closed_form = None
+
+    def compute(self, ops, logits, labels):
+        raise KeyError("road")
+
+
+class GivesNothing(Raises):
+    def compute(self, ops, logits, labels):
+        return None
+
+
 @dataclass(eq=False)
 class OfTwoChannels(FocalLoss):
     def conformance_inputs(self, draws):

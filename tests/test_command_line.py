@@ -1,0 +1,194 @@
+"""What all commands share: no error looks like a verdict, any terminal takes what is said, time limits have limits."""
+
+import errno
+import io
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import typer
+from checks.conformance_cli import unilossseg
+from checks.stored_runs import made, plain_cases, result
+from typer.testing import CliRunner
+
+from unilossseg.conformance import cli, run
+from unilossseg.conformance.command_line import Guarded, number
+from unilossseg.conformance.parity import commands as parity
+from unilossseg.conformance.pool import LONGEST_WAIT, RefusedError
+from unilossseg.conformance.run import NoRoomError
+
+ONE = ("--loss", "L1Loss", "-k", "plain/float32", "--backend", "numpy")
+
+
+def apart(folder, *arguments, **environment):
+    """The command line in a process of its own, as bytes."""
+    command = [sys.executable, "-m", "unilossseg", *map(str, arguments)]
+    return subprocess.run(command, cwd=folder, env={**os.environ, **environment}, capture_output=True, timeout=120)
+
+
+@pytest.fixture
+def records(tmp_path):
+    """Two runs of a backend whose name no code page has."""
+    results = [result(case, "numpy ✓") for case in plain_cases()]
+    for name, found in (("a", results), ("b", results[1:])):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "results.jsonl").write_text(made(found).record(), encoding="utf-8")
+    return tmp_path
+
+
+# --- an unforeseen error ----------------------------------------------------------------------------------------------
+
+
+def test_an_unforeseen_error_is_2_with_its_traceback(tmp_path, monkeypatch):
+    def broken(*arguments, **options):
+        raise ZeroDivisionError("planted")
+
+    monkeypatch.setattr(cli, "run_cases", broken)
+    done = unilossseg("conformance", "run", *ONE, "--out", tmp_path / "out")
+    assert done.exit_code == 2
+    assert "ZeroDivisionError: planted" in done.stderr
+    assert done.stderr.splitlines()[-1].startswith("unilossseg: ended by an unforeseen ZeroDivisionError")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("code", [0, 1, 2])
+def test_exit_codes_pass_the_guard(code):
+    app = typer.Typer(cls=Guarded)
+
+    @app.command()
+    def one():
+        raise typer.Exit(code)
+
+    @app.command()
+    def other():
+        raise KeyboardInterrupt
+
+    assert CliRunner().invoke(app, ["one"]).exit_code == code
+    assert CliRunner().invoke(app, ["other"]).exit_code == 130
+
+
+# --- what a terminal lacks --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "ascii"])
+@pytest.mark.parametrize("command", ["diff", "trend"])
+def test_what_an_encoding_lacks_is_replaced(records, encoding, command):
+    done = apart(records, "conformance", command, "a", "b", PYTHONIOENCODING=encoding)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"numpy " in done.stdout
+    assert "✓".encode() not in done.stdout
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "ascii"])
+def test_json_is_whole_in_any_encoding(records, encoding):
+    said = json.loads(apart(records, "conformance", "diff", "--json", "a", "b", PYTHONIOENCODING=encoding).stdout)
+    assert said["removed"][0]["backend"] == "numpy ✓"
+    said = json.loads(apart(records, "conformance", "trend", "--json", "a", PYTHONIOENCODING=encoding).stdout)
+    assert list(said["runs"][0]["backends"]) == ["numpy ✓"]
+
+
+def test_a_run_conforms_on_such_a_terminal(tmp_path):
+    done = apart(tmp_path, "conformance", "run", *ONE, "--out", "out", PYTHONIOENCODING="cp1252")
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert "✓" not in done.stdout.decode("cp1252")
+
+
+def test_an_encoding_with_a_way_out_keeps_it(monkeypatch):
+    chosen = io.TextIOWrapper(io.BytesIO(), "ascii", errors="xmlcharrefreplace")
+    monkeypatch.setattr(sys, "stdout", chosen)
+    app = typer.Typer(cls=Guarded)
+
+    @app.command()
+    def one():
+        sys.stdout.write("✓")
+
+    @app.command()
+    def other():
+        """Makes it a group."""
+
+    with pytest.raises(SystemExit):
+        app(["one"])
+    chosen.seek(0)
+    assert chosen.read() == "&#10003;"
+
+
+# --- no room ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "command", [("conformance", "run", *ONE, "--out", "out"), ("conformance", "selftest", "--quick", "-k", "l1-sign")]
+)
+def test_no_room_for_temporary_files_is_refused(tmp_path, monkeypatch, command):
+    def full(path, arrays, dtypes):
+        path.write_bytes(b"half of it")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(run, "write_arrays", full)
+    done = unilossseg(*command)
+    assert done.exit_code == 2
+    assert done.stderr.startswith("unilossseg: temporary files: cannot be written to ")
+    assert "(No space left on device), expected a folder with room: make some there, or name another" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_half_an_input_is_read_by_nobody(tmp_path, monkeypatch):
+    def full(path, arrays, dtypes):
+        path.write_bytes(b"half of it")
+        raise OSError("full")
+
+    monkeypatch.setattr(run, "write_arrays", full)
+    with pytest.raises(NoRoomError, match="full"):
+        run.Prepared(0, plain_cases("L1Loss")[0], tmp_path).request("numpy")
+    assert list(tmp_path.iterdir()) == []
+
+
+# --- options ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", [("conformance", "run"), ("conformance", "selftest", "--quick"), ("train-parity",)])
+@pytest.mark.parametrize("seconds", ["1e300", "inf", "nan", "0", "-1"])
+def test_time_limits_have_limits(tmp_path, monkeypatch, command, seconds):
+    monkeypatch.chdir(tmp_path)
+    done = unilossseg(*command, "--timeout", seconds)
+    assert done.exit_code == 2
+    assert "--timeout" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_longest_time_limit_is_waited_for(tmp_path):
+    assert unilossseg("conformance", "run", *ONE, "--timeout", LONGEST_WAIT, "--out", tmp_path / "out").exit_code == 0
+
+
+def test_nan_is_no_number():
+    assert number(0.5) == 0.5
+    with pytest.raises(typer.BadParameter, match=r"it must be a number \(got nan\)"):
+        number(float("nan"))
+
+
+def test_a_refused_run_leaves_no_folder(tmp_path, monkeypatch):
+    def refused(*arguments, **options):
+        raise RefusedError("planted")
+
+    monkeypatch.setattr(cli, "run_cases", refused)
+    done = unilossseg("conformance", "run", *ONE, "--out", tmp_path / "deep" / "out")
+    assert (done.exit_code, done.stderr) == (2, "unilossseg: planted\n")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_refused_training_leaves_no_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(parity, "is_installed", lambda name: True)
+    monkeypatch.setattr(parity, "_photographs", lambda: parity.refuse("planted"))
+    assert unilossseg("train-parity", "--out", tmp_path / "deep" / "out").exit_code == 2
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("options", [(), ("--markdown",)])
+def test_a_backend_for_the_table_alone_is_refused(options):
+    done = unilossseg("capabilities", *options, "--backend", "numpy")
+    assert done.exit_code == 2
+    assert done.stdout == ""
+    assert "--backend is of no use without --check: the table has a column for every backend" in done.stderr
