@@ -148,7 +148,14 @@ def test_where_no_finite_number_was_compared_a_note_says_so(project, value, grad
     said = run("compare", "ref.uls", "ref.uls")
     for quantity in ("value", "gradient"):
         note = f"note: no finite number of the {quantity} was compared"
+        assert (f"{quantity:<9} no finite number" in said) == (quantity in noted)
         assert said.count(note) == (len(made.cases) if quantity in noted else 0)
+    last = (
+        "nothing changed, as far as there were finite numbers to compare"
+        if noted
+        else "nothing changed: values and gradients"
+    )
+    assert said.splitlines()[-1].startswith(last)
 
 
 def test_one_finite_number_is_enough_to_be_compared():

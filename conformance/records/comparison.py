@@ -24,6 +24,8 @@ class Part:
     quantity: str
     #: What differs that must be equal; empty: nothing, and the numbers below hold.
     structure: str = ""
+    #: Whether there was a finite number to compare.
+    compared: bool = True
     #: The largest absolute difference and what is allowed, both as shares of the scale.
     error: float = 0.0
     bound: float = 0.0
@@ -125,9 +127,9 @@ def _gradients(reference: RecordedCase, candidate: RecordedCase, allowance: Allo
 
 def _notes(reference: RecordedCase, candidate: RecordedCase, value: Part, gradient: Part | None) -> tuple[str, ...]:
     notes = []
-    for part, array in ((value, reference.value), (gradient, reference.gradient)):
+    for part in (value, gradient):
         # NaN at the same places is the same, as everywhere in this suite; but nobody should take it for numbers that agree.
-        if part is not None and array is not None and not part.structure and not np.isfinite(array.wide()).any():
+        if part is not None and not part.compared:
             notes.append(f"no finite number of the {part.quantity} was compared: both are NaN or infinite everywhere")
     if reference.gradient is None and candidate.gradient is None:
         notes.append("neither record has a gradient: only the values were compared")
@@ -178,7 +180,7 @@ def _measured(
 ) -> Part:
     finite = np.isfinite(a)
     if not finite.any():
-        return Part(quantity)
+        return Part(quantity, compared=False)
     size = np.abs(np.where(finite, a, 0.0))
     with np.errstate(over="ignore"):
         apart = np.abs(np.where(finite, a, 0.0) - np.where(finite, b, 0.0))
