@@ -17,7 +17,7 @@ from unilossseg.backends import KNOWN, BackendNotInstalledError, installed_backe
 from unilossseg.conformance import interpreters
 from unilossseg.conformance.capability_command import capabilities
 from unilossseg.conformance.cases import Case, selected
-from unilossseg.conformance.command_line import Guarded, seconds
+from unilossseg.conformance.command_line import Guarded, output_folder, seconds, writing_to
 from unilossseg.conformance.defects.command import selftest_command
 from unilossseg.conformance.devices import CPU
 from unilossseg.conformance.exit_codes import epilog, refuse
@@ -26,7 +26,7 @@ from unilossseg.conformance.pool import RefusedError
 from unilossseg.conformance.records.commands import EPILOGS, compare, record, replay
 from unilossseg.conformance.reports import commands, files, reader, summary
 from unilossseg.conformance.reports.model import StoredRun
-from unilossseg.conformance.results import RESULTS, Result, Run, check_writable, taken_back_on_failure
+from unilossseg.conformance.results import RESULTS, Result, Run
 from unilossseg.conformance.run import NoRoomError
 from unilossseg.conformance.run import run as run_cases
 from unilossseg.conformance.verdict import CONFORM, STATUSES
@@ -96,7 +96,7 @@ def run(
     workers = _workers(worker)
     backends = _backends(backend, workers)
     cases = _cases(loss, substring, quick)
-    with taken_back_on_failure(_prepare(out)):
+    with output_folder(out):
         try:
             outcome = _run(cases, backends, jobs, timeout, workers, device)
         except (RefusedError, NoRoomError) as error:
@@ -104,11 +104,8 @@ def run(
     # The files tell what the record tells, and nothing that the run knew beside it.
     record = outcome.record()
     stored = reader.parse(record)
-    try:
-        out.mkdir(parents=True, exist_ok=True)  # in so long a time it may have gone
+    with writing_to(out):
         files.write(stored, out, {RESULTS: record})
-    except OSError as error:
-        refuse(f"cannot write to {out}: {error.strerror or error}")
     _summarise(stored, out)
     if not any(result.verdict.status == CONFORM or result.is_bad for result in outcome.results):
         refuse("nothing could be checked: no chosen backend supports any of the chosen cases")
@@ -146,13 +143,6 @@ def _cases(losses: list[str] | None, substring: str | None, quick: bool) -> list
     if not cases:
         refuse("no case is selected" + (f": no id contains {substring!r}" if substring else ""))
     return cases
-
-
-def _prepare(out: Path) -> list[Path]:
-    try:
-        return check_writable(out)
-    except OSError as error:
-        refuse(f"cannot write to {out}: {error.strerror or error}")
 
 
 def _run(cases: list[Case], backends: list[str], jobs: int, timeout: float, workers: dict[str, str], device: str) -> Run:

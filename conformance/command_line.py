@@ -1,17 +1,21 @@
-"""What all commands share: unforeseen errors that are no verdict, output that any terminal takes, limits of options."""
+"""What all commands share: unforeseen errors that are no verdict, output that any terminal takes, limits, output folders."""
 
 from __future__ import annotations
 
+import contextlib
 import io
 import sys
 import traceback
-from typing import Any
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
 
-from unilossseg.conformance.exit_codes import CANNOT
+from unilossseg.conformance.exit_codes import CANNOT, refuse
 from unilossseg.conformance.pool import LONGEST_WAIT, SHORTEST_WAIT
+from unilossseg.conformance.results import check_writable, taken_back_on_failure
 
 
 class Guarded(TyperGroup):
@@ -45,3 +49,28 @@ def number(given: float) -> float:
 def seconds(what: str) -> Any:
     """The option of a time limit."""
     return typer.Option(min=SHORTEST_WAIT, max=LONGEST_WAIT, metavar="S", callback=number, help=what)
+
+
+@contextlib.contextmanager
+def output_folder(folder: Path) -> Iterator[None]:
+    """Makes it, and refuses now what could not be written after a long run; where that fails, it goes if it is empty."""
+    try:
+        made = check_writable(folder)
+    except OSError as error:
+        _refuse_to_write(folder, error)
+    with taken_back_on_failure(made):
+        yield
+
+
+@contextlib.contextmanager
+def writing_to(folder: Path) -> Iterator[None]:
+    """Makes it, if need be once more after a long run, and refuses what cannot be written inside."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+    except OSError as error:
+        _refuse_to_write(folder, error)
+
+
+def _refuse_to_write(folder: Path, error: OSError) -> NoReturn:
+    refuse(f"cannot write to {folder}: {error.strerror or error}")

@@ -17,10 +17,10 @@ from rich.table import Table
 
 from unilossseg import LOSSES
 from unilossseg.backends import KNOWN, BackendNotInstalledError, is_installed
-from unilossseg.conformance.command_line import number, seconds
+from unilossseg.conformance.command_line import number, output_folder, seconds, writing_to
 from unilossseg.conformance.exit_codes import refuse
 from unilossseg.conformance.pool import WorkerError
-from unilossseg.conformance.results import check_writable, taken_back_on_failure, write_together
+from unilossseg.conformance.results import write_together
 
 if TYPE_CHECKING:
     from unilossseg.conformance.parity.photographs import Photographs
@@ -62,7 +62,7 @@ def train_parity(
     """
     pythons = _pythons(backend, worker)
     chosen = _config(loss, config)
-    with taken_back_on_failure(_prepare(out)):
+    with output_folder(out):
         photographs = _photographs()
         heads = _heads(chosen, photographs)
         from unilossseg.conformance.parity.run import Settings
@@ -73,11 +73,8 @@ def train_parity(
 
     # Drawn before anything is written; a figure of an earlier run must not stand beside the record of this one.
     texts = {RECORD: outcome.record(), FIGURE: draw(outcome)}
-    try:
-        out.mkdir(parents=True, exist_ok=True)  # in so long a time it may have gone
+    with writing_to(out):
         write_together(out, texts)
-    except OSError as error:
-        refuse(f"cannot write to {out}: {error.strerror or error}")
     _summarise(outcome, out)
     raise typer.Exit(SAME if outcome.same else DIFFERENT)
 
@@ -122,13 +119,6 @@ def _config(loss: str | None, path: Path | None) -> Mapping[str, Any]:
         refuse(f"cannot read {path}: {error.strerror or error}")
     except ValueError as error:
         refuse(f"cannot read {path}: {error}")
-
-
-def _prepare(out: Path) -> list[Path]:
-    try:
-        return check_writable(out)
-    except OSError as error:
-        refuse(f"cannot write to {out}: {error.strerror or error}")
 
 
 def _photographs() -> Photographs:

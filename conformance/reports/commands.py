@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from unilossseg.conformance.command_line import writing_to
 from unilossseg.conformance.exit_codes import refuse
 from unilossseg.conformance.reports import diff as differences
 from unilossseg.conformance.reports import files
@@ -36,11 +37,8 @@ def report(
     """Makes the page, the JUnit XML, the Markdown summary and the badge from a run's record alone."""
     run = _read(record)
     folder = out or (record if record.is_dir() else record.parent)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
+    with writing_to(folder):
         files.write(run, folder)
-    except OSError as error:
-        refuse(f"cannot write to {folder}: {error.strerror or error}")
     typer.echo(f"{'conforms' if run.conforms else 'does not conform'}: {', '.join(files.FILES)} in {folder}")
 
 
