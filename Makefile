@@ -64,7 +64,7 @@ conformance-isolated: .venv-torch/.installed .venv-paddle/.installed
 
 # Does the suite see? Plants defects in the losses, one by one.
 selftest: setup
-	$(BIN)/unilossseg conformance selftest --quick
+	$(BIN)/unilossseg conformance selftest
 
 # Each framework with its peers in an environment of its own; this process imports neither. Remade when the versions change.
 BENCH_ENVS := .venv-bench-torch/.installed .venv-bench-paddle/.installed

@@ -14,7 +14,8 @@ from unilossseg.conformance.exit_codes import refuse
 def capabilities(
     markdown: Annotated[bool, typer.Option("--markdown", help="As the README shows it.")] = False,
     check: Annotated[
-        bool, typer.Option("--check", help="Try it on the installed backends; exit code 1 where the table is wrong.")
+        bool,
+        typer.Option("--check", help="Try it, from autograd on, where installed; exit code 1 where the table is wrong."),
     ] = False,
     backend: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="With --check: a backend to try; repeat for several.")

@@ -1,6 +1,8 @@
 """What formulas are built from, for a loss of one's own.
 
-Every function takes `ops`, the backend that `Loss.compute` is given, and arrays of it; all are differentiable in logits.
+Every function takes `ops`, the backend that `Loss.compute` is given, and arrays of it. Losses and probabilities are
+differentiable in logits, and `shifted_logits` but for the largest, which it takes for a constant; masks, labels and
+`lovasz_weights` have no gradient.
 """
 
 from unilossseg._neighbourhood import central_difference as central_difference

@@ -38,7 +38,7 @@ def train_parity(
         list[str] | None, typer.Option(metavar="NAME", help="The two frameworks to compare: torch and paddle, the default.")
     ] = None,
     loss: Annotated[
-        str | None, typer.Option(metavar="NAME", help="A loss with its default arguments. CrossEntropyLoss.")
+        str | None, typer.Option(metavar="NAME", help="A loss, with arguments where it needs some. CrossEntropyLoss.")
     ] = None,
     config: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Losses as a PaddleSeg configuration, YAML or JSON, instead.")

@@ -94,7 +94,6 @@ def test_the_tangent_of_an_upstream_gradient(driver):
     assert_close(tangent.numpy(), 3 * gradient.numpy(), 1e-12)
 
 
-# array-api-compat's sign writes through a boolean mask, which vmap cannot: Lovász and L1 are out.
 @pytest.mark.parametrize("name", [CE, DICE])
 def test_vmap(driver, name):
     batches = [batch_for(name, seed=seed) for seed in range(3)]

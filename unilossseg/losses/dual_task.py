@@ -51,8 +51,9 @@ class DualTaskLoss(Loss):
     .. math:: L = \tfrac12 \frac{\sum d\,[G > 10^{-8}]}{\#[G > 10^{-8}]}
                 + \tfrac12 \frac{\sum d\,[\hat G > 10^{-8}]}{\#[\hat G > 10^{-8}]}, \qquad d = m\,|G - \hat G|
 
-    G is the gradient magnitude (triangle filter of radius 4 with symmetric padding, central differences, zero beyond the
-    edge), divided by its maximum. The sample is softmax((m z + g) / tau), g = -log(1e-10 - log(u + 1e-10)), u uniform.
+    G is the gradient magnitude sqrt(dx^2 + dy^2 + 1e-6) (triangle filter of radius 4 with symmetric padding, central
+    differences, zero beyond the edge), divided by its maximum: with the 1e-6 in it, G > 1e-8 holds at every pixel. The
+    sample is softmax((m z + g) / tau), g = -log(1e-10 - log(u + 1e-10)), u uniform.
 
     Parameters
     ----------
