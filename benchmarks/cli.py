@@ -19,6 +19,8 @@ from benchmarks.standing import standings
 from benchmarks.workers import ROOT, Worker, WorkerError
 
 FINE, SLOWER, CANNOT_RUN = 0, 1, 2
+#: What the pages are measured with.
+ROUNDS, SECONDS = 31, 0.4
 PAGE = ROOT / "docs" / "benchmarks.md"
 DEVICE_PAGE = ROOT / "docs" / "benchmarks_gpu.md"
 CHART = ROOT / "docs" / "benchmarks.svg"
@@ -49,12 +51,17 @@ def run(
     dtype: Annotated[list[str] | None, typer.Option(metavar="NAME", help="float32, bfloat16, ...")] = None,
     backend: Backends = None,
     device: Device = "cpu",
-    rounds: Annotated[int, typer.Option(min=1, help="Rounds at most.")] = 21,
-    seconds: Annotated[float, typer.Option(min=0.0, help="Seconds of one contestant at one configuration.")] = 1.5,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds at most.")] = ROUNDS,
+    seconds: Annotated[
+        float, typer.Option(min=0.0, help="Seconds of one contestant at one configuration, beyond the least rounds.")
+    ] = SECONDS,
     slow: Annotated[
         bool, typer.Option("--slow", help="Peers that take minutes a call, or days: PaddleSeg's DualTaskLoss.")
     ] = False,
-    fresh: Annotated[bool, typer.Option(help="Measure memory and first calls, in fresh processes.")] = True,
+    fresh: Annotated[
+        bool,
+        typer.Option(help="Measure memory and first calls, in fresh processes; the CPU only."),
+    ] = True,
     out: Annotated[Path | None, typer.Option(help="The results' file; default: benchmarks/results/.")] = None,
     page: Annotated[
         bool | None, typer.Option("--page/--no-page", help="Renew the device's page in docs/; default: after a whole run.")
@@ -64,7 +71,7 @@ def run(
 ) -> None:
     """Measures, writes the results, and renews the page after a whole run.
 
-    Without options: the target's configuration and others around it, three quarters of an hour.
+    Without options: the target's configuration and others around it, an hour.
     """
     pythons = _pythons(backend, device, torch_python, paddle_python)
     rows = _rows(loss)
@@ -73,12 +80,21 @@ def run(
     except ValueError as error:
         _refuse(str(error))
     whole = not (quick or size or batch or classes or dtype or loss or backend) and fresh
+    # Fewer would say less than the page that they replaced.
+    whole = whole and rounds >= ROUNDS and seconds >= SECONDS
+    fresh = fresh and device == "cpu"
     wanted = plan.Plan(rows, shapes, large, tuple(pythons), rounds, seconds, slow, fresh)
+    if not wanted.cells():
+        _refuse("nothing would be measured: none of these losses is measured in these dtypes")
     path = out or RESULTS / (f"{device}.json" if whole else "partial.json")
+    one = Run(wanted, pythons, device, _command(), console.print)
     try:
-        measured = Run(wanted, pythons, device, _command(), console.print).carry_out()
-    except WorkerError as error:
-        _refuse(str(error))
+        measured = one.carry_out()
+    except (WorkerError, KeyboardInterrupt) as error:
+        if one.results.timings:
+            results.write(one.results, RESULTS / "partial.json")
+            console.print(f"What was measured until then: {RESULTS / 'partial.json'}")
+        _refuse(str(error) or "interrupted")
     results.write(measured, path)
     # With the digits that the file has: the page can be made from it again.
     measured = results.read(path)
@@ -139,18 +155,24 @@ def _commit(pythons: dict[str, Path], rows: set[str]) -> None:
     for backend, python in pythons.items():
         with Worker(backend, python, "cpu", single=True) as worker:
             for row in [name for name in ROWS if name in rows]:
-                answers = [worker.ask(_question(row, None)) for _ in range(gate.ATTEMPTS)]
-                failed = [answer["error"] for answer in answers if "error" in answer]
-                if failed:
-                    _refuse(f"{backend} {row}: {failed[0]}")
-                limits.append(gate.agreed(backend, row, [answer["times"] for answer in answers]))
+                peer = gate.chosen(backend, row, _times(worker, row, None)).peer
+                # As the check measures: who else is called in between changes times.
+                limits.append(gate.agreed(backend, row, peer, [_times(worker, row, peer) for _ in range(gate.ATTEMPTS)]))
                 console.print(f"{backend} {row}: {limits[-1].speed:.3g} times as fast as {limits[-1].peer}")
     gate.write(limits)
     console.print(f"Limits: {gate.LIMITS}")
 
 
+def _times(worker: Worker, row: str, peer: str | None) -> Any:
+    answer = worker.ask(_question(row, peer))
+    if "error" in answer:
+        _refuse(f"{worker.backend} {row}: {answer['error']}")
+    return answer["times"]
+
+
 def _question(row: str, peer: str | None) -> dict[str, Any]:
     asked = {"do": "time", "row": row, "shape": GATE.as_json(), "rounds": gate.ROUNDS, "seconds": gate.SECONDS}
+    asked["least"] = gate.LEAST_ROUNDS
     return asked if peer is None else {**asked, "contestants": [peer]}
 
 
@@ -160,10 +182,18 @@ def _outcomes(pythons: dict[str, Path], rows: set[str]) -> list[gate.Outcome]:
     for backend, python in pythons.items():
         with Worker(backend, python, "cpu", single=True) as worker:
             for limit in [limit for limit in limits if limit.backend == backend]:
-                outcome = gate.judge(limit, lambda one: worker.ask(_question(one.row, one.peer)))
+                outcome = gate.judge(limit, lambda one: _asked(worker, one))
                 found.append(outcome)
                 console.print(_line(outcome))
     return found
+
+
+def _asked(worker: Worker, limit: gate.Limit) -> dict[str, Any]:
+    """A worker that dies fails one loss, and the others have a new one."""
+    try:
+        return worker.ask(_question(limit.row, limit.peer))
+    except WorkerError as error:
+        return {"error": str(error)}
 
 
 def _line(outcome: gate.Outcome) -> str:

@@ -59,11 +59,15 @@ class Field:
     def inputs(self, row: Row, shape: Shape) -> dict[str, Any]:
         """Tensors of a configuration."""
         if self.framework.device == "cpu":
-            return self.framework.tensors(arrays(row, shape, self.framework.name), shape.dtype)
+            return self.framework.tensors(self._drawn_for(row, shape), shape.dtype)
         # A device gets copies: the numbers themselves, drawn in a second, serve its times, its graphs and its memory.
         if self._drawn is None or self._drawn[0] != (row.name, shape):
-            self._drawn = ((row.name, shape), arrays(row, shape, self.framework.name))
+            self._drawn = ((row.name, shape), self._drawn_for(row, shape))
         return self.framework.tensors(self._drawn[1], shape.dtype)
+
+    def _drawn_for(self, row: Row, shape: Shape) -> dict[str, Any]:
+        """Without noise: a loss that needs some draws it, which is a part of a user's call."""
+        return {name: array for name, array in arrays(row, shape, self.framework.name).items() if name != "noise"}
 
     def step(self, name: str, row: Row, shape: Shape, inputs: Mapping[str, Any]) -> Callable[[], None]:
         """Forward and backward of a contestant, which leave a gradient on the logits."""

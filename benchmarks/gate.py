@@ -27,6 +27,8 @@ MARGIN = 0.7
 #: How often a loss is measured before it fails.
 ATTEMPTS = 3
 ROUNDS = 21
+#: The least that an interval of 95 % can be had from.
+LEAST_ROUNDS = 6
 SECONDS = 0.6
 #: A peer that takes longer is no yardstick: two minutes are for all losses.
 SLOWEST_PEER = 0.4
@@ -115,9 +117,8 @@ def chosen(backend: str, row: str, times: Mapping[str, list[float | None]]) -> L
     return Limit(backend, row, peer, median(ratios(times[peer], times[OURS])))
 
 
-def agreed(backend: str, row: str, measurements: Sequence[Mapping[str, list[float | None]]]) -> Limit:
-    """The middle limit of several measurements, all against the peer that the first one chose."""
-    peer = chosen(backend, row, measurements[0]).peer
+def agreed(backend: str, row: str, peer: str, measurements: Sequence[Mapping[str, list[float | None]]]) -> Limit:
+    """The middle limit of several measurements against a peer."""
     speeds = [median(ratios(times[peer], times[OURS])) for times in measurements if peer in times]
     return Limit(backend, row, peer, median(speeds))
 

@@ -87,6 +87,8 @@ class Results:
     backends: dict[str, dict[str, Any]] = field(default_factory=dict)
     checks: list[Check] = field(default_factory=list)
     timings: list[Timing] = field(default_factory=list)
+    #: Of us and the floor alone at the target's configuration, as at the largest ones, which are compared with it.
+    alone: list[Timing] = field(default_factory=list)
     memory: list[Memory] = field(default_factory=list)
     first_calls: list[FirstCall] = field(default_factory=list)
     #: Of graphs of an accelerator.
@@ -97,6 +99,10 @@ class Results:
     def timing(self, backend: str, row: str, shape: Shape) -> Timing | None:
         """The times of one configuration."""
         return next((t for t in self.timings if (t.backend, t.row, t.shape) == (backend, row, shape)), None)
+
+    def by_itself(self, backend: str, row: str, shape: Shape) -> Timing | None:
+        """The times of one configuration with nobody between our calls but the floor."""
+        return next((t for t in self.alone if (t.backend, t.row, t.shape) == (backend, row, shape)), None)
 
     def replay(self, backend: str, row: str, shape: Shape) -> Timing | None:
         """Those of its graphs."""
@@ -111,6 +117,7 @@ class Results:
 _LISTS: dict[str, type[Any]] = {
     "checks": Check,
     "timings": Timing,
+    "alone": Timing,
     "memory": Memory,
     "first_calls": FirstCall,
     "replays": Timing,

@@ -22,6 +22,8 @@ from benchmarks.workers import Worker, WorkerError, ask_fresh
 
 #: Seconds that a worker may take for an answer.
 LIMIT, LIMIT_SLOW = 900.0, 4 * 3600.0
+#: Rounds of everyone at the target's configuration, however slow: quartiles of three would say nothing.
+LEAST_AT_TARGET = 9
 #: Processes of which the middle first call counts: each has but one, and it may meet a busy moment.
 PROCESSES = 5
 Say = Callable[[str], None]
@@ -41,20 +43,24 @@ class Run:
 
     def carry_out(self) -> Results:
         """Everything of the plan."""
+        # All of them first: a framework that cannot start is found out before the other was measured for an hour.
         for backend in self._plan.backends:
             with Worker(backend, self._pythons[backend], self._device) as worker:
                 self._describe(worker)
+        for backend in self._plan.backends:
+            with Worker(backend, self._pythons[backend], self._device) as worker:
                 for row in self._plan.rows:
                     self._check(worker, row)
                 for _, row, shape, alone in [cell for cell in self._plan.cells() if cell[0] == backend]:
                     self._time(worker, row, shape, alone)
+                    if shape == TARGET and self._plan.large and not alone:
+                        self._baseline(worker, row)
                     if self._device != "cpu":
                         self._replay(worker, row, shape)
                         # An allocator's peak needs no process of its own.
                         self._memory(backend, row, shape, partial(self._answer, worker))
-            for row in self._plan.rows if self._plan.fresh else ():
-                if self._device == "cpu":
-                    self._memory(backend, row, TARGET, partial(self._asked_fresh, backend))
+            for row in self._plan.rows if self._plan.fresh and self._device == "cpu" else ():
+                self._memory(backend, row, TARGET, partial(self._asked_fresh, backend))
                 self._first_calls(backend, row)
         self.results.seconds = time.monotonic() - self._started
         return self.results
@@ -80,6 +86,8 @@ class Run:
     def _time(self, worker: Worker, row: Row, shape: Shape, alone: bool) -> None:
         question = {"do": "time", "row": row.name, "shape": shape.as_json(), "slow": self._plan.slow}
         question |= {"rounds": self._plan.rounds, "seconds": self._plan.seconds}
+        if shape == TARGET:
+            question["least"] = min(LEAST_AT_TARGET, self._plan.rounds)
         if alone:
             question["contestants"] = [OURS, *FLOORS]
         answer = self._asked(worker, question, f"{worker.backend} {row.name} {shape}")
@@ -91,6 +99,14 @@ class Run:
             self._gap(f"{worker.backend} {row.name} {shape}: {name}: {reason}")
         shown = [f"{name} {1000 * median(taken(times)):.1f} ms" for name, times in timing.times.items()]
         self._say(f"{worker.backend} {row.name} {shape}: " + ", ".join(shown))
+
+    def _baseline(self, worker: Worker, row: Row) -> None:
+        """What the largest configurations are compared with, where only we and the floor are measured."""
+        question = {"do": "time", "row": row.name, "shape": TARGET.as_json(), "contestants": [OURS, *FLOORS]}
+        question |= {"rounds": self._plan.rounds, "seconds": self._plan.seconds}
+        answer = self._asked(worker, question, f"{worker.backend} {row.name} {TARGET}, without peers")
+        if "error" not in answer:
+            self.results.alone.append(Timing(worker.backend, row.name, TARGET, answer["times"], answer["failures"]))
 
     def _replay(self, worker: Worker, row: Row, shape: Shape) -> None:
         """What waits for the device cannot be captured: that is no gap of the measurement."""
@@ -129,7 +145,10 @@ class Run:
         for name in [OURS, *peers]:
             question = {"do": "first_call", "row": row.name, "shape": TARGET.as_json(), "contestant": name}
             answers = [self._asked_fresh(backend, question) for _ in range(PROCESSES)]
-            answer = sorted(answers, key=lambda one: one.get("first") or 0.0)[PROCESSES // 2]
+            died = [one for one in answers if "error" in one]
+            good = sorted((one for one in answers if "error" not in one), key=lambda one: one["first"])
+            # One may die by chance; where most do, what the others say is not to be trusted.
+            answer = good[len(good) // 2] if len(good) > len(died) else died[0]
             failure = answer.get("error", "")
             if failure:
                 self._gap(f"{backend} {row.name}: first call of {name}: {failure}")

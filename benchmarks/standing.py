@@ -80,7 +80,7 @@ def speed(timing: Timing, only: str | None = None) -> Speed | None:
 def standing(results: Results, backend: str, row: str) -> Standing | None:
     """At the target's configuration; None where it was not measured."""
     timing = results.timing(backend, row, TARGET)
-    if timing is None or OURS not in timing.times:
+    if timing is None or not taken(timing.times.get(OURS, [])):
         return None
     found = Standing(backend, row, spread(taken(timing.times[OURS])))
     found.speed = judged_speed(results, backend, row, timing)
@@ -103,7 +103,9 @@ def standing(results: Results, backend: str, row: str) -> Standing | None:
 
 
 def judged_speed(results: Results, backend: str, row: str, timing: Timing) -> Speed | None:
-    """Torch's target is against the fastest peer, Paddle's against the reference."""
+    """Torch's target is against the fastest peer, Paddle's against the reference; None where ours was not measured."""
+    if not taken(timing.times.get(OURS, [])):
+        return None
     judged = speed(timing, REFERENCE if backend == "paddle" else None)
     if judged is not None or (backend, row) not in AT_SMALL_SIZE:
         return judged
@@ -156,9 +158,9 @@ def over_floor(timing: Timing, floor: str) -> Spread | None:
 
 
 def growth(results: Results, backend: str, row: str, shape: Shape) -> float | None:
-    """Our cost of one element of the logits at a configuration, over that at the target's."""
+    """Our cost of one element of the logits at a configuration, over that at the target's, both measured without peers."""
     channels = ROWS[row].channels
-    here, there = results.timing(backend, row, shape), results.timing(backend, row, TARGET)
+    here, there = results.timing(backend, row, shape), results.by_itself(backend, row, TARGET)
     if here is None or there is None or OURS not in here.times or OURS not in there.times:
         return None
     cost = median(taken(here.times[OURS])) / (shape.pixels * channels(shape))

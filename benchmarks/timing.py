@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import gc
+import random
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-#: Everyone is called at least so often, however slow.
+#: Everyone is called at least so often, however slow, unless more is asked for.
 LEAST_ROUNDS = 3
 #: Seconds between two contestants: threads that still spin after the work of the one before go to sleep.
 REST = 0.005
@@ -43,13 +44,19 @@ def by_events(step: Callable[[], Any], cuda: Any) -> Callable[[], float]:
 
 
 def interleave(
-    steps: Mapping[str, Callable[[], float]], *, anchor: str, rounds: int, seconds: float, rest: float = REST
+    steps: Mapping[str, Callable[[], float]],
+    *,
+    anchor: str,
+    rounds: int,
+    seconds: float,
+    least: int = LEAST_ROUNDS,
+    rest: float = REST,
 ) -> dict[str, list[float | None]]:
     """Seconds of each contestant in each round; None where it sat a round out.
 
-    A step does one call and returns its seconds. The order rotates from round to round. After `LEAST_ROUNDS` rounds a
-    contestant sits out once it has used `seconds` in all; the anchor, which ratios are formed with, takes part as long as
-    anyone does.
+    A step does one call and returns its seconds. Each round draws its order, the same in every run: who comes after whom
+    changes times, by the memory and the caches that the one before leaves. After `least` rounds a contestant sits out once
+    it has used `seconds` in all; the anchor, which ratios are formed with, takes part as long as anyone does.
     """
     if anchor not in steps:
         raise ValueError(f"anchor must be one of {sorted(steps)} (got {anchor!r})")
@@ -57,7 +64,7 @@ def interleave(
         raise ValueError(f"rounds must be at least 1 (got {rounds})")
     names = list(steps)
     times: dict[str, list[float | None]] = {name: [] for name in names}
-    used = dict.fromkeys(names, 0.0)
+    used, draw = dict.fromkeys(names, 0.0), random.Random(0)
     enabled = gc.isenabled()
     gc.collect()
     # What is there now stays: a collection between rounds looks at the rounds' own objects only.
@@ -65,12 +72,11 @@ def interleave(
     gc.disable()
     try:
         for turn in range(rounds):
-            playing = {name for name in names if turn < LEAST_ROUNDS or used[name] < seconds}
+            playing = {name for name in names if turn < least or used[name] < seconds}
             if not playing:
                 break
             playing.add(anchor)
-            start = turn % len(names)
-            for name in names[start:] + names[:start]:
+            for name in draw.sample(names, len(names)):
                 if name not in playing:
                     times[name].append(None)
                     continue

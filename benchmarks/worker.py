@@ -19,7 +19,7 @@ from benchmarks.contestants import TINY, Field
 from benchmarks.frameworks import load
 from benchmarks.names import FLOORS, OURS
 from benchmarks.rows import Row, Shape, row
-from benchmarks.timing import interleave
+from benchmarks.timing import LEAST_ROUNDS, interleave
 from unilossseg.backends import set_num_threads
 
 #: Calls after a first one, whose median it is compared with.
@@ -82,7 +82,8 @@ class Session:
         if waiting:
             failures[f"{OURS}, waiting"] = waiting
         timed = {name: self._field.timed(step, inputs, self._clock) for name, step in steps.items()}
-        times = interleave(timed, anchor=OURS, rounds=rounds, seconds=request["seconds"])
+        least = request.get("least", LEAST_ROUNDS)
+        times = interleave(timed, anchor=OURS, rounds=rounds, seconds=request["seconds"], least=least)
         return {"times": times, "failures": failures}
 
     def _names(

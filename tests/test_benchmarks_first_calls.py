@@ -54,6 +54,13 @@ def test_one_process_that_dies_does_not_count_and_most_are_a_gap(monkeypatch):
     assert all("it died" in gap for gap in found.gaps)
 
 
+def test_without_a_time_of_ours_nothing_is_asked_for(monkeypatch):
+    failed = {"times": {REFERENCE: [0.1] * 3}, "failures": {OURS: "it failed"}}
+    monkeypatch.setitem(ANSWERS, "time", failed)
+    found = first_calls(monkeypatch, [{"first": 0.02, "later": [0.01]}])
+    assert [call.contestant for call in found.first_calls] == [OURS]
+
+
 def test_memory_is_written_to_and_given_back():
     before = memory.read_status("VmRSS")
     try:

@@ -59,7 +59,7 @@ def test_limits_are_of_the_fastest_peer_that_is_not_slow():
 
 def test_a_limit_is_the_middle_of_several_measurements():
     measured = [{OURS: [1.0] * 3, "peer": [speed] * 3} for speed in (0.2, 0.3, 0.1)]
-    assert gate.agreed("torch", "DiceLoss", measured) == gate.Limit("torch", "DiceLoss", "peer", 0.2)
+    assert gate.agreed("torch", "DiceLoss", "peer", measured) == gate.Limit("torch", "DiceLoss", "peer", 0.2)
 
 
 def test_limits_survive_a_file_and_keep_the_others(tmp_path):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from benchmarks import marks, plan, targets
-from benchmarks.rows import ROWS, Shape, arrays, row
+from benchmarks.rows import ROWS, TARGET, Shape, arrays, row
 
 
 @pytest.mark.parametrize("name", ROWS)
@@ -54,6 +54,13 @@ def test_a_quick_plan_still_measures_the_slow_reference_at_a_small_size():
 def test_the_full_matrix_has_every_combination():
     shapes, _ = plan.selected(False, True, None, None, None, None)
     assert len(shapes) == 4 * 3 * 3 * 2
+
+
+@pytest.mark.parametrize("options", [(True, None), (False, [2, 19])], ids=["full", "two numbers of classes"])
+def test_every_row_is_measured_at_the_target_where_that_is_among_the_configurations(options):
+    full, classes = options
+    wanted = plan.Plan(plan.rows(()), *plan.selected(False, full, None, None, classes, None), ("torch",), 1, 1.0)
+    assert {one.name for _, one, shape, _ in wanted.cells() if shape == TARGET} == set(ROWS)
 
 
 def test_a_class_name_means_all_its_rows():

@@ -102,6 +102,9 @@ def test_the_slow_reference_is_taken_as_linear_in_pixels():
 def test_cost_growth():
     found = made_results()
     found.timings.append(results.Timing("torch", "DiceLoss", Shape(2, 19, 2048), {OURS: [1.6]}, {}))
+    assert standing.growth(found, "torch", "DiceLoss", Shape(2, 19, 2048)) is None
+    # Against our own time without peers, which is that of the largest configurations too.
+    found.alone.append(results.Timing("torch", "DiceLoss", TARGET, {OURS: [0.05] * 3, FLOOR: [0.01] * 3}, {}))
     assert standing.growth(found, "torch", "DiceLoss", Shape(2, 19, 2048)) == pytest.approx(2.0)
 
 

@@ -1,5 +1,7 @@
 """The benchmarks' own logic, with made-up numbers: statistics, rounds and memory."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -48,11 +50,15 @@ class Steps:
         self.steps = {name: lambda name=name: (self.calls.append(name), seconds[name])[1] for name in seconds}
 
 
-def test_everyone_is_called_once_a_round_in_rotated_order():
-    made = Steps(a=0.0, b=0.0, c=0.0)
-    times = timing.interleave(made.steps, anchor="a", rounds=3, seconds=1.0, rest=0.0)
-    assert made.calls == ["a", "b", "c", "b", "c", "a", "c", "a", "b"]
-    assert times == {"a": [0.0] * 3, "b": [0.0] * 3, "c": [0.0] * 3}
+def test_everyone_is_called_once_a_round_and_comes_after_everyone():
+    made, again = Steps(a=0.0, b=0.0, c=0.0), Steps(a=0.0, b=0.0, c=0.0)
+    times = timing.interleave(made.steps, anchor="a", rounds=30, seconds=1.0, rest=0.0)
+    assert times == {"a": [0.0] * 30, "b": [0.0] * 30, "c": [0.0] * 30}
+    assert all(sorted(made.calls[turn : turn + 3]) == ["a", "b", "c"] for turn in range(0, 90, 3))
+    followers = list(itertools.pairwise(made.calls))
+    assert all(followers.count(pair) > 5 for pair in itertools.permutations("abc", 2))
+    timing.interleave(again.steps, anchor="a", rounds=30, seconds=1.0, rest=0.0)
+    assert again.calls == made.calls
 
 
 def test_a_slow_contestant_sits_out_and_the_anchor_stays():
@@ -61,6 +67,12 @@ def test_a_slow_contestant_sits_out_and_the_anchor_stays():
     assert times["slow"] == [5.0] * 3 + [None] * 7
     assert times["ours"] == [1.0] * 10
     assert times["quick"] == [0.1] * 10
+
+
+def test_more_rounds_of_everyone_can_be_asked_for():
+    made = Steps(ours=1.0, slow=5.0)
+    times = timing.interleave(made.steps, anchor="ours", rounds=10, seconds=2.0, least=7, rest=0.0)
+    assert times == {"ours": [1.0] * 7, "slow": [5.0] * 7}
 
 
 def test_rounds_end_when_nobody_has_time_left():

@@ -39,16 +39,11 @@ def _dice(row: Row, shape: Shape, inputs: Inputs) -> Value:
     return value
 
 
-def _bce(row: Row, shape: Shape, inputs: Inputs) -> Value:
-    labels = inputs["labels"].astype(inputs["logits"].dtype)
-    return lambda logits: F.binary_cross_entropy_with_logits(logits, labels)
-
-
 _FUNCTIONAL: dict[str, tuple[Peer, ...]] = {
     "CrossEntropyLoss": (Peer("paddle cross_entropy", _cross_entropy),),
     "CrossEntropyLoss top-k": (Peer("paddle cross_entropy and topk", _top_k),),
     "DiceLoss": (Peer("paddle dice_loss", _dice, "one overlap of all classes together", ""),),
-    "BCELoss": (Peer("paddle binary_cross_entropy_with_logits", _bce),),
+    "BCELoss": (Peer("paddle binary_cross_entropy_with_logits", of_labels(F.binary_cross_entropy_with_logits)),),
     "L1Loss": (Peer("paddle l1_loss", of_labels(F.l1_loss)),),
     "MSELoss": (Peer("paddle mse_loss", of_labels(F.mse_loss)),),
 }

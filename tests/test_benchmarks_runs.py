@@ -1,0 +1,94 @@
+"""A whole run with made-up workers: what is asked in which order, and what stays when it cannot go on."""
+
+import sys
+
+import pytest
+from checks.made_up_worker import made_up
+from typer.testing import CliRunner
+
+from benchmarks import cli, plan, results, run
+from benchmarks.names import FLOORS, OURS
+from benchmarks.rows import TARGET, Shape
+from benchmarks.workers import WorkerError
+
+ANSWERS = {
+    "describe": {"versions": {"torch": "2"}, "threads": {"framework": 2, "kernels": 2}},
+    "check": {"checks": []},
+    "time": {"times": {OURS: [0.01] * 3, "a peer": [0.02] * 3}, "failures": {}},
+}
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """What the workers of both frameworks are asked."""
+    found = []
+    monkeypatch.setattr(run, "Worker", made_up(ANSWERS, "cpu", found))
+    return found
+
+
+def carried_out(wanted):
+    return run.Run(wanted, dict.fromkeys(wanted.backends), "cpu", "python -m benchmarks run", lambda _: None).carry_out()
+
+
+def test_every_framework_is_started_before_anything_is_measured(asked):
+    carried_out(plan.Plan(plan.rows(("DiceLoss",)), (Shape(1, 2, 32),), (), ("torch", "paddle"), 3, 1.0, fresh=False))
+    assert asked == ["describe", "describe", "check", "time", "check", "time"]
+
+
+def test_what_the_largest_are_compared_with_is_measured_as_they_are(monkeypatch):
+    questions = []
+
+    class Listening(made_up(ANSWERS, "cpu")):
+        def ask(self, question, limit=0.0):
+            questions.append(question)
+            return super().ask(question, limit)
+
+    monkeypatch.setattr(run, "Worker", Listening)
+    large = Shape(2, 19, 2048)
+    found = carried_out(plan.Plan(plan.rows(("DiceLoss",)), (TARGET,), (large,), ("torch",), 31, 1.0, fresh=False))
+    timed = [question for question in questions if question["do"] == "time"]
+    assert [(q["shape"]["size"], q.get("contestants"), q.get("least")) for q in timed] == [
+        (512, None, run.LEAST_AT_TARGET),
+        (512, [OURS, *FLOORS], None),
+        (2048, [OURS, *FLOORS], None),
+    ]
+    assert [timing.shape for timing in found.timings] == [TARGET, large]
+    assert [timing.shape for timing in found.alone] == [TARGET]
+
+
+@pytest.mark.parametrize("error", [WorkerError("the paddle worker died"), KeyboardInterrupt()], ids=["dead", "interrupted"])
+def test_what_was_measured_stays_where_a_run_ends_early(monkeypatch, tmp_path, error):
+    made = made_up(ANSWERS, "cpu")
+
+    class Ending(made):
+        def __init__(self, *arguments):
+            super().__init__(*arguments)
+            Ending.started = getattr(Ending, "started", 0) + 1
+            if Ending.started == 4:  # each framework was started once before, and torch has been measured
+                raise error
+
+    monkeypatch.setattr(run, "Worker", Ending)
+    monkeypatch.setattr(cli, "RESULTS", tmp_path)
+    elsewhere = ("--torch-python", sys.executable, "--paddle-python", sys.executable)
+    done = CliRunner().invoke(cli.app, ["run", "--quick", "--no-fresh", "--loss", "DiceLoss", *elsewhere])
+    assert done.exit_code == cli.CANNOT_RUN
+    assert [timing.backend for timing in results.read(tmp_path / "partial.json").timings] == ["torch"]
+
+
+@pytest.mark.parametrize("options", [("--rounds", "3"), ("--seconds", "0.1"), ("--no-fresh",), ("--loss", "DiceLoss")])
+def test_less_than_a_whole_run_leaves_the_page_and_its_results(asked, monkeypatch, tmp_path, options):
+    monkeypatch.setattr(cli, "RESULTS", tmp_path)
+    monkeypatch.setattr(run, "ask_fresh", lambda *_: {"error": "not in this test"})
+    monkeypatch.setattr(cli, "_renew", lambda _: pytest.fail("the page was renewed"))
+    elsewhere = ("--torch-python", sys.executable, "--paddle-python", sys.executable)
+    done = CliRunner().invoke(cli.app, ["run", *options, *elsewhere])
+    assert done.exit_code == cli.FINE, done.output
+    assert [file.name for file in tmp_path.iterdir()] == ["partial.json"]
+
+
+def test_an_empty_selection_is_refused(asked, tmp_path):
+    elsewhere = ("--torch-python", sys.executable, "--paddle-python", sys.executable)
+    done = CliRunner().invoke(cli.app, ["run", "--loss", "L1Loss", "--dtype", "bfloat16", *elsewhere])
+    assert done.exit_code == cli.CANNOT_RUN
+    assert "nothing would be measured" in done.stderr
+    assert asked == []
