@@ -1,5 +1,6 @@
 """The compiled operations: pyproject.toml cannot give a compiler its own flags."""
 
+import sysconfig
 from pathlib import Path
 
 from setuptools import Extension, setup
@@ -14,6 +15,8 @@ FLAGS = {
 }
 NATIVE = "backends/_native"
 LOOPS = "unilossseg.backends._loops"
+# Free-threaded Python has no limited API, which setuptools refuses to build for: NumPy does the work, and a call says so.
+FREE_THREADED = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
 
 
 class BuildLoops(build_ext):
@@ -35,7 +38,9 @@ class Wheel(bdist_wheel):
 
 
 setup(
-    ext_modules=[
+    ext_modules=[]
+    if FREE_THREADED
+    else [
         Extension(
             LOOPS,
             sources=[f"{NATIVE}/module.c"],
@@ -46,5 +51,5 @@ setup(
         )
     ],
     cmdclass={"build_ext": BuildLoops, "bdist_wheel": Wheel},
-    options={"bdist_wheel": {"py_limited_api": "cp311"}},
+    options={} if FREE_THREADED else {"bdist_wheel": {"py_limited_api": "cp311"}},
 )

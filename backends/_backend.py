@@ -32,14 +32,13 @@ from typing import Any, Protocol
 
 import array_api_compat
 
-from unilossseg.backends._fused import FusedOperations
+from unilossseg.backends._fused import FusedOperations, holds
 
 Array = Any
 Chunk = tuple[slice, slice]
 
 # Off the CPU a chunk only bounds the size of temporaries: large enough to fill an accelerator.
 LARGE_CHUNK = 1 << 26
-
 MOST_CONSTANTS = 256
 #: Rows of a strip: more than a neighbourhood reaches.
 LEAST_STRIP = 16
@@ -59,9 +58,7 @@ class Computation(Protocol):
         """The value, and what computes the gradient of an upstream one, and is called once; None: `fused` does."""
 
     def hand_over(self) -> tuple[Array, ...]:
-        """The call's arrays beside its logits, which it no longer has: a graph keeps them in the framework's way, and lets
-        them go when it is done.
-        """
+        """The call's arrays beside its logits, which it no longer has: a graph keeps them, as long as the framework says."""
 
     def holding(self, arrays: Sequence[Array]) -> Computation:
         """The same call with them again."""
@@ -88,6 +85,7 @@ class Backend(FusedOperations):
         self.name = name
         self.xp = namespace
         self._constants: dict[Any, Array] = {}
+        self._most_constants = MOST_CONSTANTS
 
     def __repr__(self) -> str:
         return f"<backend {self.name}>"
@@ -146,8 +144,10 @@ class Backend(FusedOperations):
         # Looked up once: another thread may clear them in between.
         found = self._constants.get(key)
         if found is None:
-            if len(self._constants) >= MOST_CONSTANTS:
+            if len(self._constants) >= self._most_constants:
                 self._constants = {key: kept for key, kept in list(self._constants.items()) if not self.readable(kept)}
+                # Not at each new one from then on, where none could be dropped.
+                self._most_constants = max(MOST_CONSTANTS, 2 * len(self._constants))
             found = self.xp.asarray(list(values), dtype=like.dtype, device=self.device(like))
             self._constants[key] = found
         return found
@@ -330,11 +330,11 @@ class Backend(FusedOperations):
         xp = self.xp
         if self.is_dtype(labels, "bool"):
             labels = xp.astype(labels, xp.int64)
-        if self.is_dtype(labels, "integral"):
-            limits = xp.iinfo(labels.dtype)
-            if not limits.min <= number <= limits.max:
-                return xp.ones_like(labels, dtype=xp.bool)
-        return xp.not_equal(labels, number)
+        whole = self.is_dtype(labels, "integral")
+        # Up to 256 even bfloat16 has all numbers.
+        if (whole or abs(number) > 256) and not holds((xp.iinfo if whole else xp.finfo)(labels.dtype), number, whole):
+            return xp.ones_like(labels, dtype=xp.bool)
+        return xp.not_equal(labels, number if whole else float(number))
 
     def split_labels(self, labels: Array, ignore_index: int) -> tuple[Array, Array]:
         """The class of integer labels in `index_dtype`, 0 where ignored; and a mask, False where ignored."""

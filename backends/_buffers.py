@@ -7,8 +7,10 @@ losses that wait for one backward pass, of a network's two heads or a MixedLoss,
 
 from __future__ import annotations
 
+import contextlib
 import math
 import mmap
+import os
 import threading
 from typing import Any
 
@@ -53,34 +55,54 @@ class Shelf:
 
     def _take(self, size: int) -> tuple[Array, int]:
         """Memory of at least `size` bytes, and of less than twice as many."""
-        if self._lock.acquire(blocking=False):
+        found = self._find(size)
+        if found is None:
+            raw = _fresh(size)
+            found = raw, raw.ctypes.data
+        # Only now: memory that nobody got is no reason to keep more. Of two threads here one may undo what the other did:
+        # the next call makes up for it.
+        self._limit = max(self._limit, 5 * size // 2)
+        return found
+
+    def _find(self, size: int) -> tuple[Array, int] | None:
+        lock = self._lock
+        if lock.acquire(blocking=False):
             try:
-                self._limit = max(self._limit, 5 * size // 2)
                 for at in range(len(self._kept) - 1, -1, -1):
                     if size <= self._kept[at][0].nbytes < 2 * size:
                         return self._kept.pop(at)
             finally:
-                self._lock.release()
-        raw = _fresh(size)
-        return raw, raw.ctypes.data
+                lock.release()
+        return None
 
     def put(self, raw: Array, address: int) -> None:
         """Keeps memory, and lets go of what has waited longest: after a change of sizes nobody asks for the old ones."""
-        if self._lock.acquire(blocking=False):
+        lock = self._lock
+        if lock.acquire(blocking=False):
             try:
                 self._kept.append((raw, address))
                 while self.kept > self._limit:
                     self._kept.pop(0)
             finally:
-                self._lock.release()
+                lock.release()
+
+    def renew_lock(self) -> None:
+        """In the child of a fork: a thread that held the lock is not there to release it."""
+        self._lock = threading.Lock()
 
 
 def _fresh(size: int) -> Array:
     """Where there are large pages, memory that begins with one: a fault for each of them, not for each of 512 small ones."""
     if size < LARGE_PAGE or not hasattr(mmap, "MADV_HUGEPAGE"):
         return np.empty(size, np.uint8)
-    raw = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    raw.madvise(mmap.MADV_HUGEPAGE)
+    try:
+        raw = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    except OSError:
+        # Where NumPy finds no memory either, it raises MemoryError.
+        return np.empty(size, np.uint8)
+    # A kernel may be built without large pages.
+    with contextlib.suppress(OSError):
+        raw.madvise(mmap.MADV_HUGEPAGE)
     return np.frombuffer(raw, np.uint8)
 
 
@@ -96,3 +118,5 @@ class _Memory:
 
 
 SHELF = Shelf()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=SHELF.renew_lock)

@@ -13,6 +13,15 @@ from typing import TYPE_CHECKING, Any
 Array = Any
 
 
+def holds(limits: Any, number: int, whole: bool) -> bool:
+    """Whether a dtype with these limits, its `iinfo` if of whole numbers, else its `finfo`, has this very number."""
+    if whole:
+        return bool(limits.min <= number <= limits.max)
+    # All whole numbers up to 2 / eps, and above multiples of a power of two: others it would round.
+    step = max(1, (1 << abs(number).bit_length()) // int(2 / limits.eps))
+    return abs(number) <= float(limits.max) and number % step == 0
+
+
 class FusedOperations:
     """The part of a backend that losses with a closed form are written with."""
 
@@ -183,10 +192,11 @@ class FusedOperations:
         Whole numbers, of int64 or float64.
         """
         xp = self.xp
+        # Before the cast, which makes -1 of the largest uint64.
+        mask = xp.ones_like(labels, dtype=xp.bool) if ignore_index is None else self.differs(labels, ignore_index)
         if self.is_dtype(labels, ("integral", "bool")):
             # Narrow ones wrap around in some frameworks' comparisons with larger numbers, wide unsigned ones know none.
             labels = xp.astype(labels, xp.int64, copy=False)
-        mask = xp.ones_like(labels, dtype=xp.bool) if ignore_index is None else self.differs(labels, ignore_index)
         # Not `>= limit`: soft labels are floats up to 1.
         masks = [xp.equal(labels, 1), xp.equal(labels, 0), ~((labels >= 0) & (labels <= most))]
         return xp.stack([self.count(mask), *(self.count(mask & which) for which in masks)])

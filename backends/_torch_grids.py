@@ -28,17 +28,22 @@ def fits(x: Array) -> bool:
     return x.dtype in FLOATS and x.ndim == 3 and x.shape[0] <= MOST_IMAGES and x.shape[1] <= MOST_CHANNELS
 
 
-def grid_of(x: Array) -> tuple[tuple[int, int], tuple[bool, int, int], int]:
+def grid_of(x: Array, *others: Array) -> tuple[tuple[int, int], tuple[bool, int, int], int]:
     """Programs for the pixels of each image; how wide their offsets are, their channels and pixels; and their warps.
 
-    A warp takes all channels of its pixels while 32 numbers a thread allow it: what goes over a warp's border takes time.
+    `others` are all arrays beside x that the kernel takes with strides of their own, (N, C, S) or (N, S): x may be a dense
+    copy of a piece where they are parts of whole images. A warp takes all channels of its pixels while 32 numbers a thread
+    allow it: what goes over a warp's border takes time.
     """
     images, channels, count = x.shape
     width = 1 << max(0, channels - 1).bit_length()
     block = _FEW_CHANNELS if width <= 4 else max(_LEAST_PIXELS, _WARP // width)
     warps = 4 if width <= 4 else max(1, width * block // _WARP)
-    # A gradient has the strides of its logits, or fewer gaps.
-    wide = channels * x.stride(1) + count * x.stride(2) >= _NARROW or channels * count >= _NARROW
+    wide = channels * count >= _NARROW
+    for array in (x, *others):
+        if not array.is_contiguous():
+            strides = array.stride()
+            wide |= count * strides[-1] + (channels * strides[1] if len(strides) == 3 else 0) >= _NARROW
     return (-(-count // block), images), (wide, width, block), warps
 
 

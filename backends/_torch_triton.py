@@ -169,9 +169,10 @@ class TritonBackend(OrderKernels):
         """One pass."""
         if not fits(x):
             return super().cross_entropy(x, index, weights, out)
-        (images, channels, count), (grid, tile, warps) = x.shape, grid_of(x)
+        images, channels, count = x.shape
         losses = torch.empty((images, count), dtype=torch.float32, device=x.device)
         slopes, a = room_for(x, weights, out), losses if weights is None else weights
+        grid, tile, warps = grid_of(x, index, a, slopes)
         launch(
             pixels.cross_entropy, grid, x, index, a, losses, slopes, channels, count,
             *x.stride(), *index.stride(), *a.stride(), *slopes.stride(), weights is not None, *tile, num_warps=warps,
@@ -184,9 +185,9 @@ class TritonBackend(OrderKernels):
         """One pass, which reads the labels as they are and writes nothing but the gradient."""
         if not (fits(x) and labels.dtype in INTEGERS and is_int64(ignore_index)):
             return None
-        (_, channels, count), (grid, tile, warps), labels = x.shape, grid_of(x), labels.contiguous()
-        parts = torch.empty(grid[0] * grid[1], dtype=torch.float64, device=x.device)
-        slopes, share = x if out is None else out, self._share(share, x, out)
+        (_, channels, count), labels, slopes = x.shape, labels.contiguous(), x if out is None else out
+        grid, tile, warps = grid_of(x, labels, slopes)
+        parts, share = torch.empty(grid[0] * grid[1], dtype=torch.float64, device=x.device), self._share(share, x, out)
         by_class = parts if weight is None else weight
         launch(
             pixels.plain_cross_entropy, grid, x, labels, by_class, share, parts, slopes, channels, count, ignore_index,
@@ -201,9 +202,10 @@ class TritonBackend(OrderKernels):
         """One pass."""
         if not fits(x):
             return super().relaxed_cross_entropy(x, near, weights, out)
-        (images, channels, count), (grid, tile, warps) = x.shape, grid_of(x)
+        images, channels, count = x.shape
         losses = torch.empty((images, count), dtype=torch.float32, device=x.device)
         slopes, a = room_for(x, weights, out), losses if weights is None else weights
+        grid, tile, warps = grid_of(x, near, a, slopes)
         # Rounded one by one: the gradient is the difference of two products, 0 where all classes are near.
         launch(
             pixels.relaxed_cross_entropy, grid, x, as_bytes(near), a, losses, slopes, channels, count,
@@ -216,7 +218,7 @@ class TritonBackend(OrderKernels):
         """One pass; a program sums up several blocks of pixels."""
         if not fits(x):
             return super().softmax_totals(x, index, weights)
-        (images, channels, count), (grid, tile, warps) = x.shape, grid_of(x)
+        (images, channels, count), (grid, tile, warps) = x.shape, grid_of(x, index, weights)
         # A power of 2, since a kernel is compiled for each.
         steps = min(64, 1 << max(0, (grid[0] * images // 1024).bit_length() - 1))
         programs = -(-grid[0] // steps)
@@ -232,8 +234,8 @@ class TritonBackend(OrderKernels):
         """One pass."""
         if not fits(x):
             return super().through_softmax(x, slope, weights, out)
-        (_, channels, count), (grid, tile, warps) = x.shape, grid_of(x)
         out, a = torch.empty_like(slope) if out is None else out, slope[:, 0, :] if weights is None else weights
+        (_, channels, count), (grid, tile, warps) = x.shape, grid_of(x, slope, a, out)
         launch(
             pixels.through_softmax, grid, x, slope, a, out, channels, count,
             *x.stride(), *slope.stride(), *a.stride(), *out.stride(), weights is not None, *tile, num_warps=warps,
@@ -246,8 +248,8 @@ class TritonBackend(OrderKernels):
         """One pass."""
         if not fits(x):
             return super().through_softmax_by_class(x, index, by_class, by_own, weights, out)
-        (_, channels, count), (grid, tile, warps) = x.shape, grid_of(x)
         out = torch.empty_like(x, dtype=torch.float32) if out is None else out
+        (_, channels, count), (grid, tile, warps) = x.shape, grid_of(x, index, weights, out)
         launch(
             pixels.through_softmax_by_class, grid,
             x, index, by_class.contiguous(), by_own.contiguous(), weights, out, channels, count,
@@ -305,5 +307,6 @@ class TritonBackend(OrderKernels):
         if gradient.dtype != torch.float32 or factor.ndim > 0 or not dense:
             return super().scaled(gradient, factor)
         size = gradient.numel()
-        launch(elements.scale, (-(-size // LONG_ROW),), gradient, factor, size, LONG_ROW)
+        # The upstream gradient is whatever autograd made of it: a sign that torch has only noted is not in the memory.
+        launch(elements.scale, (-(-size // LONG_ROW),), gradient, factor.resolve_neg(), size, LONG_ROW)
         return gradient

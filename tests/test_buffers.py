@@ -1,13 +1,18 @@
 """Memory that is used again."""
 
 import gc
+import mmap
 import threading
 
 import numpy as np
 import pytest
+from checks.forks import can_fork, of_a_child
 
 import unilossseg
-from unilossseg.backends._buffers import LARGE_PAGE, LEAST_BYTES, Shelf
+from unilossseg.backends import _buffers
+from unilossseg.backends._buffers import LARGE_PAGE, LEAST_BYTES, SHELF, Shelf
+
+large_pages = pytest.mark.skipif(not hasattr(mmap, "MADV_HUGEPAGE"), reason="this platform has no large pages to ask for")
 
 
 @pytest.fixture
@@ -55,6 +60,57 @@ def test_large_memory_is_whole_and_comes_back(shelf, size):
     del x
     assert shelf.kept == size
     assert address(shelf.empty((size,), np.uint8)) == place
+
+
+@large_pages
+def test_a_kernel_without_large_pages(shelf, monkeypatch):
+    class Refusing(mmap.mmap):
+        def madvise(self, *_):
+            raise OSError(22, "Invalid argument")
+
+    monkeypatch.setattr(_buffers.mmap, "mmap", Refusing)
+    x = shelf.empty((LARGE_PAGE,), np.uint8)
+    x[...] = 7
+    assert x.min() == 7
+    del x
+    assert shelf.kept == LARGE_PAGE
+
+
+def out_of_memory(*_, **__):
+    raise OSError(12, "Cannot allocate memory")
+
+
+@large_pages
+def test_memory_that_only_numpy_finds(shelf, monkeypatch):
+    monkeypatch.setattr(_buffers.mmap, "mmap", out_of_memory)
+    x = shelf.empty((LARGE_PAGE,), np.uint8)
+    assert x.nbytes == LARGE_PAGE
+    assert x.flags.writeable
+
+
+def test_memory_that_nobody_finds(shelf):
+    """More than a process can address. It is no reason to keep more afterwards."""
+    with pytest.raises(MemoryError):
+        shelf.empty((1 << 60,), np.uint8)
+    x = shelf.empty((LEAST_BYTES,), np.uint8)
+    others = [shelf.empty((LEAST_BYTES,), np.uint8) for _ in range(5)]
+    del x, others
+    gc.collect()
+    assert shelf.kept == 2 * LEAST_BYTES
+
+
+@can_fork
+def test_a_child_of_a_fork_keeps_memory_whoever_held_the_lock():
+    def kept():
+        x = SHELF.empty((LEAST_BYTES,), np.uint8)
+        place = address(x)
+        del x
+        # Not by a second array's address: the allocator may have given the same memory out again.
+        return place in [kept for _, kept in SHELF._kept]
+
+    assert kept()
+    with SHELF._lock:
+        assert of_a_child(kept)
 
 
 def test_no_more_is_kept_than_two_and_a_half_of_the_largest(shelf):

@@ -157,6 +157,15 @@ def test_another_dtype(name, i, dtype):
             called(name, given)
 
 
+@pytest.mark.parametrize(("name", "i"), ARGUMENTS)
+def test_a_dtype_that_names_the_order_of_bytes(name, i):
+    """The machine's own, which NumPy takes for the same dtype, and hands over in another format."""
+    given = arguments(name)
+    one = given[i]
+    one.array = one.array.view(one.array.dtype.newbyteorder("<" if sys.byteorder == "little" else ">"))
+    called(name, given)
+
+
 OTHER_SHAPES = ((), (S,), (N, S), (N, S + 1), (N, S - 1), (N + 1, S), (N, C, S), (N, C, S + 1), (N, C + 1, S), (N - 1, C, S))
 OTHER_SHAPES += ((N, 1, C, S), (N, C, 0), (N, 0), (0, S), (0,), (N, 0, S), (N, C, 1), (N, C, 2), (C, 1), (1, 1))
 

@@ -73,6 +73,20 @@ def test_the_other_order_of_bytes(row, dtype):
     assert_close(gradient, expected[1], tolerance)
 
 
+@pytest.mark.parametrize("row", ROWS, ids=named)
+def test_the_order_of_bytes_by_its_name(row):
+    """The machine's own, of a dtype that says so."""
+    driver, batch = ArrayDriver("numpy"), batch_of_row(row)
+    logits, labels, further = driver.inputs(batch, "float32")
+    order = "<" if sys.byteorder == "little" else ">"
+    named = {name: x.view(x.dtype.newbyteorder(order)) for name, x in further.items()}
+    logits_named, labels_named = (x.view(x.dtype.newbyteorder(order)) for x in (logits, labels))
+    value, gradient = driver.backward(driver.make(*row), logits_named, labels_named, None, named)
+    expected = driver.backward(driver.make(*row), logits, labels, None, further)
+    np.testing.assert_array_equal(driver.numpy(value), driver.numpy(expected[0]))
+    np.testing.assert_array_equal(gradient, expected[1])
+
+
 @pytest.mark.skipif(np.finfo(np.longdouble).nmant == np.finfo(np.float64).nmant, reason="longdouble is float64 here")
 def test_extended_precision_is_refused():
     with pytest.raises(

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from unilossseg._inputs import Checked
+from unilossseg._inputs import Checked, as_int64
 from unilossseg._pixels import flat, shape_of, upcast
 from unilossseg.backends import Array, Backend
 
@@ -80,8 +80,15 @@ class Call:
         ops, poison, pending = self.backend, self.checked.poison, self.checked.pending
         if pending is not None:
             pending.tally()
-        value = self.loss.compute(ops, upcast(ops, logits), self.checked.labels, **self.extras)
+        value = self.loss.compute(ops, upcast(ops, logits), self._formula_labels(), **self.extras)
         return value if poison is None else value * ops.xp.astype(poison, value.dtype)
+
+    def _formula_labels(self) -> Array:
+        """Class numbers as int64, whatever the caller brought or a kernel has made of them: a formula may look up with them
+        and calculate with them.
+        """
+        loss, labels = self.loss, self.checked.labels
+        return as_int64(self.backend, labels, getattr(loss, "ignore_index", None)) if loss.class_labels else labels
 
     @property
     def expected(self) -> float | None:

@@ -148,16 +148,28 @@ def check_range(
         return Checked(labels, seen=values, pending=where) if late else Checked(labels, where.tally(), values)
     found = kernel.checked_labels(values, ignore_index, limit, dense)
     if found is not None:
-        return Checked(*found)
-    xp = backend.xp
-    if backend.is_dtype(labels, ("integral", "bool")):
-        labels = xp.astype(labels, xp.int64)
-    wrong = _out_of_range(backend, labels, limit, ignore_index)
+        safe, *others = found
+        # The kernel's are detached. Those that want a gradient are numbers, with which nothing is looked up.
+        return Checked(labels if backend.wants_gradient(labels) else safe, *others)
+    xp, ignored = backend.xp, ignore_index
+    if ignored is not None and ignored < 0 and backend.is_dtype(labels, "unsigned integer"):
+        # No label is it, and none may look like it once it is cast: the largest uint64 becomes -1.
+        ignored = None
+    labels = as_int64(backend, labels, ignored)
+    wrong = _out_of_range(backend, labels, limit, ignored)
     safe = xp.where(wrong, xp.zeros_like(labels), labels)
     return Checked(safe, poison=backend.nan_if(xp.any(wrong)))
 
 
+def as_int64(ops: Backend, labels: Array, ignore_index: int | None) -> Array:
+    """Whole numbers as int64, but where one is ignored that only a uint64 holds; floats as they are."""
+    if ops.is_dtype(labels, ("integral", "bool")) and (ignore_index is None or ignore_index < 2**63):
+        return ops.cast(labels, ops.xp.int64)
+    return labels
+
+
 def _out_of_range(ops: Backend, values: Array, limit: int, ignore_index: int | None) -> Array:
+    given = values
     if ops.is_dtype(values, ("integral", "bool")):
         # Narrow ones wrap around in some frameworks' comparisons with larger numbers, wide unsigned ones know none.
         values = ops.xp.astype(values, ops.xp.int64, copy=False)
@@ -166,7 +178,8 @@ def _out_of_range(ops: Backend, values: Array, limit: int, ignore_index: int | N
     if ops.is_dtype(values, "real floating"):
         wrong = wrong | ops.xp.isnan(values)
     if ignore_index is not None and not 0 <= ignore_index < limit:
-        wrong = wrong & differs(ops, values, ignore_index)
+        # Not the cast ones, where the largest uint64 is -1.
+        wrong = wrong & differs(ops, given, ignore_index)
     return wrong
 
 

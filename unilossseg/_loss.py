@@ -109,7 +109,9 @@ class Loss:
         logits
             float32 or float64, (N, C, *S).
         labels
-            Checked labels: for class labels int64, (N, *S).
+            Checked labels: for class labels int64, (N, *S), whichever integers came, or bool (uint64 stays where
+            `ignore_index` is beyond int64). Floats that `check_labels` lets through stay floats; where `class_labels` is
+            False, labels are as it returns them.
 
         Returns
         -------

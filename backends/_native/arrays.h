@@ -16,7 +16,8 @@ typedef struct {
 
 static int kind_of(const Py_buffer *view) {
     const char *format = view->format ? view->format : "B";
-    if (*format == '@') format++;
+    /* NumPy writes the machine's own order out for a dtype that names it; '=' it writes for memory that is not aligned. */
+    if (*format == '@' || *format == (PY_BIG_ENDIAN ? '>' : '<')) format++;
     if (format[0] == '\0' || format[1] != '\0') return 0;
     Py_ssize_t size = view->itemsize;
     switch (*format) {

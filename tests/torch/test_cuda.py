@@ -245,11 +245,13 @@ def test_a_graph_replays_the_same_after_many_constants():
 
 def test_images_of_new_sizes_do_not_wait():
     losses = [torch_losses.MSELoss(), torch_losses.L1Loss(), torch_losses.CrossEntropyLoss(avg_non_ignore=False)]
+    losses += [torch_losses.DiceLoss(), torch_losses.DiceLoss(weight=[1.0, 2.0, 3.0], variant="corrected")]
     first = torch.randn(1, 3, 8, 8, device="cuda", requires_grad=True)
-    others = [torch.randn(1, 3, 8, width, device="cuda", requires_grad=True) for width in range(9, 14)]
+    sizes = [*((1, width) for width in range(9, 14)), (2, 8), (5, 8), (3, 9)]
+    others = [torch.randn(images, 3, 8, width, device="cuda", requires_grad=True) for images, width in sizes]
     for loss in losses:
         for logits in (first, *others):
-            dense = not isinstance(loss, torch_losses.CrossEntropyLoss)
+            dense = isinstance(loss, torch_losses.MSELoss | torch_losses.L1Loss)
             labels = torch.zeros_like(logits) if dense else torch.zeros_like(logits[:, 0], dtype=torch.int64)
             with contextlib.nullcontext() if logits is first else waiting_is_an_error():
                 loss(logits, labels).backward()

@@ -116,3 +116,20 @@ def test_constants_on_a_device_are_never_dropped(monkeypatch, readable):
         backend.constant((float(number),), like)
     assert (backend.constant((1.0, 2.0), like) is first) == (not readable)
     assert (len(backend._constants) < 300) == readable
+
+
+def test_constants_on_a_device_are_looked_through_seldom(monkeypatch):
+    """None of them can be dropped: to look for some at each new one would take time that grows with their square."""
+    backend, like, looked = adapter.TorchBackend("torch", adapter.xp), torch.zeros(0), []
+    monkeypatch.setattr(adapter.TorchBackend, "readable", lambda self, x: looked.append(x))
+    for number in range(3000):
+        backend.constant((float(number),), like)
+    assert len(backend._constants) == 3000
+    assert 0 < len(looked) <= 2 * 3000
+
+
+def test_readable_constants_are_dropped_at_the_same_number_again():
+    backend, like = adapter.TorchBackend("torch", adapter.xp), torch.zeros(0)
+    for number in range(3000):
+        backend.constant((float(number),), like)
+        assert len(backend._constants) <= 256

@@ -6,10 +6,12 @@ Closed forms run in torch's own namespace, as on a device, while every operation
 import numpy as np
 import pytest
 import torch
-from checks.cases import ROWS, named
+from checks.cases import BCE, ROWS, batch_of_row, named
 from checks.devices import accelerator  # noqa: F401  a fixture
 from checks.host_reads import HostAccessError, check_two_steps
 from checks.torch_host_reads import no_host  # noqa: F401  a fixture
+
+from unilossseg.backends import get_backend
 
 
 @pytest.mark.parametrize("row", ROWS, ids=named)
@@ -18,6 +20,22 @@ from checks.torch_host_reads import no_host  # noqa: F401  a fixture
 def test_no_value_is_read_and_none_written_after_the_first_call(driver, accelerator, no_host, row, way, dtype):  # noqa: F811
     check_two_steps(driver, no_host, row, way, dtype)
     assert accelerator == []
+
+
+# Weights of each image belong to one size of batch.
+@pytest.mark.parametrize(
+    "row", [row for row in ROWS if row[0] != BCE or not isinstance(row[1].get("weight"), list)], ids=named
+)
+@pytest.mark.parametrize("way", ["closed", "plain"])
+def test_a_batch_of_a_new_size_writes_nothing(driver, accelerator, no_host, monkeypatch, row, way):  # noqa: F811
+    monkeypatch.setattr(get_backend(driver.name), "_constants", {})
+    loss, batch = driver.make(*row), batch_of_row(row)
+    for images in (2, 1):
+        further = {name: x[:images] for name, x in batch.further.items()}
+        part = batch.changed(logits=batch.logits[:images], labels=batch.labels[:images], further=further)
+        logits, labels, further = driver.inputs(part, "float32")
+        with getattr(driver, way)():
+            no_host(lambda given=(logits, labels, None, further): driver.backward(loss, *given), writing=images == 2)
 
 
 @pytest.mark.parametrize(

@@ -107,8 +107,10 @@ class DiceLoss(Loss):
         images, channels = shape_of(like)
         weight = self.weight if self.weight is not None else (1.0,) * channels
         whole = sum(weight) if self.variant == "corrected" and self.weight is not None else channels
-        share = tuple(w / (whole * images) if whole else 0.0 for w in weight)
-        return keep_where(ops, xp.any(pixels.valid), ops.constant(share, like)[None, :])
+        # The number of images is no part of the constant: a device would wait for a new one with each size of batch.
+        share = ops.constant(tuple(w / whole if whole else 0.0 for w in weight), like)
+        # Not `/`: where Paddle traces a program it rounds a Python number beside an operator to float32.
+        return keep_where(ops, xp.any(pixels.valid), xp.divide(share, images)[None, :])
 
     def closed_form(  # type: ignore[override]
         self,

@@ -12,6 +12,7 @@ from checks.cases import (
     DICE,
     DUAL,
     HINGE,
+    L1,
     LOVASZ,
     OHEM,
     PLAIN_ROWS,
@@ -153,6 +154,50 @@ def test_an_ignored_label_that_the_dtype_cannot_hold(driver, row, ignore_index, 
     else:
         options = {**options, "ignore_index": ignore_index}
     check(driver, (name, options), batch)
+
+
+@pytest.mark.parametrize("way", ["closed", "plain"])
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+def test_an_ignored_number_that_floats_round(driver, dtype, way):
+    """No label is it then, and none is ignored. Powers of two are among what every dtype has, if it reaches as far."""
+    driver.has(dtype)
+    for power in (11, 24, 31, 53, 64):
+        numbers = np.array([[[2.0**power, 1.0, 0.5, -3.0]]])
+        with np.errstate(over="ignore"):
+            labels = driver.array(numbers, dtype)
+        held = driver.numpy(labels).astype("float64")
+        for ignored in (2**power, 2**power - 1, 2**power + 1):
+            logits = driver.array(np.zeros(numbers.shape), dtype)
+            with getattr(driver, way)():
+                made = driver.make(L1, {"ignore_index": ignored, "reduction": "sum"})
+                _, gradient = driver.backward(made, logits, labels, None, {})
+            kept = [x != ignored for x in held.ravel().tolist()]
+            np.testing.assert_array_equal(driver.numpy(gradient).ravel() != 0, kept, f"{ignored} of {held.ravel()}")
+
+
+@pytest.mark.parametrize("validate", [None, False])
+@pytest.mark.parametrize("loss", [CE, DICE, LOVASZ, OHEM])
+def test_the_largest_label_of_all(driver, loss, validate):
+    """As an int64 it would be -1. A message may name it as the float64 next to it."""
+    if driver.name == "paddle":
+        pytest.skip("Paddle has no uint64")
+    batch, largest = batch_for(loss, ignored=0.0), 2**64 - 1
+    labels = batch.labels.astype("uint64")
+    labels.ravel()[::7] = largest
+    given = batch.changed(labels=labels)
+    value, gradient = driver.value_and_gradient(driver.make(loss, {"ignore_index": largest, "validate": validate}), given)
+    signed = np.where(labels == largest, -1, batch.labels)
+    found = driver.value_and_gradient(driver.make(loss, {"ignore_index": -1}), batch.changed(labels=signed))
+    assert_close(value, found[0], EXACT)
+    assert_close(gradient, found[1], EXACT)
+    other = driver.make(loss, {"ignore_index": -1, "validate": validate})
+    if validate is False:
+        assert np.isnan(driver.value(other, given))
+    else:
+        with pytest.raises(
+            ValueError, match=r"labels hold 1844674407370955161[56] at \(0, 0, 0\), expected a class in .* ignore_index -1"
+        ):
+            driver.value(other, given)
 
 
 @every_class_loss

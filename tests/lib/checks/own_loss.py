@@ -31,6 +31,23 @@ class FocalLoss(unilossseg.Loss):
         return average(ops, keep_where(ops, pixels.valid, focus * losses)) / (average(ops, valid) + 1e-8)
 
 
+@dataclass(eq=False)
+class CodedLoss(unilossseg.Loss):
+    """The mean of z[y] (200 y + 1): looks up with labels as they come, and calculates with them."""
+
+    def compute(self, ops, logits, labels):
+        assert labels.dtype == ops.xp.int64
+        picked = ops.xp.take_along_axis(logits, labels[:, None, ...], axis=1)[:, 0, ...]
+        return average(ops, picked * ops.xp.astype(labels * 200 + 1, logits.dtype))
+
+    @staticmethod
+    def exact(batch):
+        """Value and gradient."""
+        code = (batch.labels * 200.0 + 1) / batch.labels.size
+        gradient = (batch.labels[:, None, ...] == np.arange(batch.logits.shape[1])[:, None, None]) * code[:, None, ...]
+        return np.sum(batch.logits * gradient), gradient
+
+
 def exact(batch, gamma):
     """Value and gradient, pixel by pixel."""
     total, count, gradient = 0.0, 0, np.zeros(batch.logits.shape)
@@ -75,6 +92,18 @@ def test_dtypes(driver, dtype):
     assert_close(driver.value(loss, batch, dtype), value, 1e-5)
     if driver.autograd:
         assert_close(driver.value_and_gradient(loss, batch, dtype)[1], gradient, 1e-2)
+
+
+@pytest.mark.parametrize("dtype", ["bool", "uint8", "int8", "int16", "int32", "int64"])
+@pytest.mark.parametrize("validate", [None, False])
+def test_labels_of_any_whole_numbers_come_as_int64(driver, dtype, validate):
+    batch = batch_for(CE, ignored=0.0)
+    batch = batch.changed(labels=batch.labels % 2 if dtype == "bool" else batch.labels)
+    logits, labels, _ = driver.inputs(batch.changed(labels=batch.labels.astype(dtype)), "float64")
+    loss, (value, gradient) = CodedLoss(validate=validate), CodedLoss.exact(batch)
+    assert_close(driver.numpy(loss(logits, labels)), value, 1e-12)
+    if driver.autograd:
+        assert_close(driver.backward(loss, logits, labels, None, {})[1], gradient, 1e-12)
 
 
 def test_it_is_checked_like_any_other(driver):

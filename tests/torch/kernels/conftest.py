@@ -57,6 +57,6 @@ def accelerator(monkeypatch):
         double = {"torch.float64"}
         monkeypatch.setattr(TorchBackend, "kernel", lambda self, x: self if str(x.dtype) in double else KERNELS)
         monkeypatch.setattr(TorchBackend, "readable", lambda self, x: False)
-        monkeypatch.setattr(TorchBackend, "to_kernel", lambda self, x, packed=False: x.detach())
+        monkeypatch.setattr(TorchBackend, "to_kernel", lambda self, x, packed=False: x.detach().resolve_neg())
     monkeypatch.setattr(TorchBackend, "read", lambda self, x: reads.append(x) or original(self, x))
     return reads

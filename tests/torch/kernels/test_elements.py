@@ -124,6 +124,13 @@ def test_scaled(rng, no_fallback, factor, shape):
     same(x, before * np.float32(factor))
 
 
+def test_scaled_by_a_number_whose_sign_torch_has_only_noted(rng, no_fallback):
+    number = torch._neg_view(DRIVER.array(np.asarray(2, np.float32)))
+    x = DRIVER.array(rng.normal(size=(1, 3, 5)).astype(np.float32))
+    before = DRIVER.numpy(x).copy()
+    same(KERNELS.scaled(x, number), -2 * before)
+
+
 @pytest.mark.parametrize("factor", [1.0, 2.0, float("nan")])
 @pytest.mark.parametrize("kind", ["channels last", "part", "half", "per element", "double number"])
 def test_scaled_gradients_of_other_kinds(rng, factor, kind):

@@ -23,6 +23,8 @@ from checks.cases import (
 from checks.compare import assert_close, reference_of, scale_of
 from checks.host_reads import check_two_steps
 from checks.kernels import DEVICE, EPS, KERNELS, LEAST, STEP
+from checks.own_loss import CodedLoss
+from checks.torch_driver import TorchDriver
 from checks.torch_host_reads import no_host  # noqa: F401  a fixture
 
 from unilossseg.backends import _torch_triton, _torch_triton_order
@@ -150,6 +152,25 @@ def test_a_factor_before_the_backward_pass(driver, accelerator, row, dtype, fact
     assert accelerator == []
 
 
+@every_loss
+@halves
+def test_signs_that_torch_has_only_noted(driver, accelerator, row, dtype):
+    """They are not in the memory that kernels read: of the inputs, and of the upstream gradient."""
+    batch = batch_of_row(row, seed=3)
+    logits, labels, further = driver.inputs(batch, dtype)
+    upstream = torch.full((), 0.5, device=DEVICE)
+
+    def noted(x):
+        return torch._neg_view(-x) if x.is_floating_point() else x
+
+    wanted = driver.backward(driver.make(*row), logits, labels, upstream, further)
+    given = noted(logits), noted(labels), noted(upstream), {name: noted(x) for name, x in further.items()}
+    found = driver.backward(driver.make(*row), *given)
+    assert given[0].is_neg()
+    for one, other in zip(found, wanted, strict=True):
+        np.testing.assert_array_equal(driver.numpy(one), driver.numpy(other))
+
+
 @every_class_loss
 @pytest.mark.parametrize(("number", "dtype"), [(-1, "float32"), (3, "bfloat16"), (2**33, "float32")])
 def test_a_label_out_of_range_makes_value_and_gradient_nan(driver, accelerator, row, dtype, number):
@@ -180,6 +201,46 @@ def test_other_numbers_for_ignored_pixels(driver, accelerator, name, ignored):
     if name == L1 and ignored == 2**40:
         batch.labels[batch.labels == ignored] = 0.5
     check(driver, row, batch, "float32")
+
+
+@pytest.mark.parametrize("dtype", ["bool", "uint8", "int16", "int32", "int64"])
+def test_a_loss_of_ones_own_gets_wide_labels(driver, accelerator, dtype):
+    """Narrow ones are for the kernels."""
+    batch = batch_for(CE, ignored=0.0)
+    batch = batch.changed(labels=batch.labels % 2 if dtype == "bool" else batch.labels)
+    logits, labels, _ = driver.inputs(batch.changed(labels=batch.labels.astype(dtype)), "float32")
+    value, gradient = driver.backward(CodedLoss(), logits, labels, None, {})
+    exact_value, exact = CodedLoss.exact(batch)
+    assert_close(driver.numpy(value), exact_value, 1e-5)
+    assert_close(driver.numpy(gradient), exact, 1e-5)
+
+
+def soft_labels(driver, of_logits):
+    """Value and gradients of a call whose labels, up to both ends of their range, want one."""
+    rng = np.random.default_rng(6)
+    logits, numbers = rng.normal(size=(2, 3, 4, 5)), rng.uniform(size=(2, 3, 4, 5))
+    numbers[0, 0, 0, :2] = 0, 1
+    x, labels = driver.array(logits, "float32").requires_grad_(of_logits), driver.leaf(numbers, "float32")
+    with pytest.warns(UserWarning, match="^BCELoss: labels, or pixel weights, want a gradient"):
+        value = driver.make(BCE, {})(x, labels)
+    value.backward()
+    return [driver.numpy(found) for found in (value, labels.grad, *[x.grad] * of_logits)]
+
+
+@pytest.mark.parametrize("of_logits", [False, True])
+def test_labels_that_want_a_gradient_get_that_of_the_formula(driver, request, of_logits):
+    wanted = soft_labels(TorchDriver(), of_logits)
+    request.getfixturevalue("accelerator")
+    for found, exact in zip(soft_labels(driver, of_logits), wanted, strict=True):
+        assert np.any(exact)
+        assert_close(found, exact, 1e-6)
+
+
+def test_labels_out_of_range_that_want_a_gradient_make_the_value_nan(driver, accelerator):
+    labels = driver.leaf(np.array([[[0.5, 1.5]]]), "float32")
+    with driver.plain():
+        value = driver.make(BCE, {})(driver.array(np.zeros((1, 1, 2)), "float32"), labels)
+    assert np.isnan(driver.numpy(value))
 
 
 @every_class_loss
@@ -218,6 +279,17 @@ def test_a_logit_that_is_not_a_number(driver, accelerator, row):
 def test_the_host_reads_no_value(driver, accelerator, no_host, row, dtype):  # noqa: F811
     check_two_steps(driver, no_host, row, "closed", dtype)
     assert accelerator == []
+
+
+@pytest.mark.skipif(DEVICE != "cpu", reason="test_cuda.py asks the device itself")
+def test_a_batch_of_a_new_size_writes_nothing(driver, accelerator, no_host, monkeypatch):  # noqa: F811
+    monkeypatch.setattr(KERNELS, "_constants", {})
+    loss, batch = driver.make(DICE, {}), batch_for(DICE)
+    for images in (2, 1):
+        logits, labels, _ = driver.inputs(
+            batch.changed(logits=batch.logits[:images], labels=batch.labels[:images]), "float32"
+        )
+        no_host(lambda given=(logits, labels): driver.backward(loss, *given, None, {}), writing=images == 2)
 
 
 def test_float64_goes_to_torch(driver, accelerator, launched):

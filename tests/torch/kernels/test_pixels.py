@@ -3,8 +3,6 @@
 import numpy as np
 import pytest
 import torch
-import triton
-import triton.language as tl
 from checks import plain_loops as plain
 from checks.kernels import (
     DRIVER,
@@ -20,7 +18,6 @@ from checks.kernels import (
     same,
     sum_of,
 )
-from triton.runtime import interpreter
 
 from unilossseg.backends import _torch_triton
 from unilossseg.backends import _triton_softmax as pixels
@@ -212,8 +209,8 @@ def test_offsets_of_more_than_32_bits(rng, monkeypatch):
     """Their kernels are others; here they are taken for small arrays."""
     original = _torch_triton.grid_of
 
-    def wide(x):
-        grid, (_, *tile), warps = original(x)
+    def wide(*arrays):
+        grid, (_, *tile), warps = original(*arrays)
         return grid, (True, *tile), warps
 
     monkeypatch.setattr(_torch_triton, "grid_of", wide)
@@ -225,39 +222,6 @@ def test_offsets_of_more_than_32_bits(rng, monkeypatch):
     test_relaxed_cross_entropy(rng, size, "float32", "part", "room")
     test_through_softmax(rng, size, "float32", "part", True, "another")
     test_through_softmax_by_class(rng, size, "float32", "part", True)
-
-
-def test_offsets_are_wide_where_an_image_has_2_to_the_31_numbers():
-    for wide, shape, strides in (
-        (True, (1, 2, 2**30), (2**31, 2**30, 1)),
-        # The last programs reach beyond the end.
-        (True, (1, 1, 2**31 - 2**15), (2**31, 2**31, 1)),
-        (False, (1, 2, 2**30 - 2**17), (2**31, 1, 0)),
-        (True, (1, 1, 4), (2**31, 1, 2**29)),
-        (True, (1, 4, 1), (2**31, 2**29, 1)),
-    ):
-        assert _torch_triton.grid_of(torch.empty_strided(shape, strides, device="meta"))[1][0] == wide
-
-
-@triton.jit
-def places_of(out, exists, count, WIDE: tl.constexpr, BLOCK: tl.constexpr):
-    """What a program takes for its pixels."""
-    _, s, there = pixels.pixel_block(count, WIDE, BLOCK)
-    tl.store(out + tl.arange(0, BLOCK), s)
-    tl.store(exists + tl.arange(0, BLOCK), there.to(tl.int8))
-
-
-@pytest.mark.skipif(not INTERPRETED, reason="only an interpreter can be told which of so many programs it runs")
-def test_the_last_pixels_of_a_wide_image_have_their_places(monkeypatch):
-    block, last = 512, 2**31 // 512
-    kind = type(interpreter.interpreter_builder)
-    original = kind.set_grid_idx
-    monkeypatch.setattr(kind, "set_grid_dim", lambda self, *length: setattr(self, "grid_dim", (last + 1, 1, 1)))
-    monkeypatch.setattr(kind, "set_grid_idx", lambda self, x, y, z: original(self, x + last, y, z))
-    out, exists = torch.zeros(block, dtype=torch.int64), torch.zeros(block, dtype=torch.int8)
-    places_of[(1,)](out, exists, 2**31 + 5, True, block)
-    assert out.tolist() == list(range(2**31, 2**31 + block))
-    assert exists.sum() == 5
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4, 5, 32, 33, 64, 512, 513, 1000, 1024])
