@@ -102,8 +102,8 @@ class Run:
 
     def _baseline(self, worker: Worker, row: Row) -> None:
         """What the largest configurations are compared with, where only we and the floor are measured."""
-        question = {"do": "time", "row": row.name, "shape": TARGET.as_json(), "contestants": [OURS, *FLOORS]}
-        question |= {"rounds": self._plan.rounds, "seconds": self._plan.seconds}
+        question: dict[str, Any] = {"do": "time", "row": row.name, "shape": TARGET.as_json()}
+        question |= {"rounds": self._plan.rounds, "seconds": self._plan.seconds, "contestants": [OURS, *FLOORS]}
         answer = self._asked(worker, question, f"{worker.backend} {row.name} {TARGET}, without peers")
         if "error" not in answer:
             self.results.alone.append(Timing(worker.backend, row.name, TARGET, answer["times"], answer["failures"]))
