@@ -11,6 +11,10 @@ _TRACED = tuple(filter(None, (paddle.static.Variable, getattr(getattr(paddle, "p
 _ARRAYS = (paddle.Tensor, *_TRACED)
 
 
+# Paddle 2's places are equal to none, not even to themselves of another tensor: one of each kind stands for all.
+_PLACES: dict[str, Any] | None = {} if paddle.__version__.startswith("2.") else None
+
+
 def is_traced(x: Any) -> bool:
     """Whether x stands for a tensor of a program that is being built."""
     return not isinstance(x, paddle.Tensor) and isinstance(x, _TRACED)
@@ -23,4 +27,6 @@ def is_array(x: Any) -> bool:
 
 def place_of(x: Any) -> Any:
     """Where x lies; None, "where the program runs", for what is traced."""
-    return None if is_traced(x) else x.place
+    if is_traced(x):
+        return None
+    return x.place if _PLACES is None else _PLACES.setdefault(str(x.place), x.place)

@@ -104,8 +104,8 @@ class TorchBackend(Backend):
         return x.detach()
 
     def wants_gradient(self, x: Array) -> bool:
-        """As a leaf or as computed from one."""
-        return bool(x.requires_grad) and torch.is_grad_enabled()
+        """As a leaf or as computed from one; or in forward mode."""
+        return (bool(x.requires_grad) and torch.is_grad_enabled()) or _has_tangent(x)
 
     def custom_gradient(self, call: Computation, x: Array) -> Array:
         """An autograd.Function, or the bare value where no gradient is wanted."""
@@ -131,6 +131,10 @@ class TorchBackend(Backend):
             return None
         if x.is_cpu:
             return _NUMPY
+        if x.is_mps:
+            raise TypeError(
+                "PyTorch's mps device has no float64, in which a loss adds up: move logits and labels to the CPU, .cpu()"
+            )
         # The kernels compute in float32.
         return self if not x.is_cuda or x.dtype == torch.float64 else _on_gpu()
 

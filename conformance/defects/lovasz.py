@@ -103,10 +103,10 @@ def lovasz_all_means_present(patches: Patches) -> None:
 def lovasz_listed_twice_counted_once(patches: Patches) -> None:
     """A class that is listed twice counts once."""
 
-    def once(listed: Any) -> Any:
-        return listed if listed is None else tuple(dict.fromkeys(listed))
+    def once(classes: Any) -> Any:
+        return classes if isinstance(classes, str) else tuple(dict.fromkeys(classes))
 
-    changes.attribute(patches, LovaszSoftmaxLoss, "_shares", "listed", once)
+    changes.attribute(patches, LovaszSoftmaxLoss, "_shares", "classes", once)
 
 
 @defect("LovaszSoftmaxLoss")

@@ -14,6 +14,7 @@ from checks.compare import assert_close, reference_of
 from paddle import nn
 
 import unilossseg
+from unilossseg.backends import _paddle_tracing
 from unilossseg.paddle import CrossEntropyLoss, DiceLoss, EdgeAttentionLoss, MixedLoss, PaddleLoss
 
 every_loss = pytest.mark.parametrize("row", PLAIN_ROWS, ids=named)
@@ -229,18 +230,37 @@ print("done")
     assert done.stdout.endswith("done\n")
 
 
+class LearnedLayer(nn.Layer):
+    def __init__(self):
+        super().__init__()
+        self.scale = self.create_parameter([1])
+
+    def forward(self, logits, labels):
+        return (logits * self.scale).sum()
+
+
 def test_a_mixed_loss_registers_layers_beside_functions():
-    class Learned(nn.Layer):
-        def __init__(self):
-            super().__init__()
-            self.scale = self.create_parameter([1])
-
-        def forward(self, logits, labels):
-            return (logits * self.scale).sum()
-
     def one(logits, labels):
         return logits.sum()
 
-    assert len(MixedLoss([Learned(), one], coef=1).parameters()) == 1
-    assert len(MixedLoss([Learned(), CrossEntropyLoss()], coef=1).parameters()) == 1
+    assert len(MixedLoss([LearnedLayer(), one], coef=1).parameters()) == 1
+    assert len(MixedLoss([LearnedLayer(), CrossEntropyLoss()], coef=1).parameters()) == 1
     assert list(MixedLoss([one, one], coef=1).sublayers()) == []
+
+
+def test_losses_that_are_set_later_are_found_too():
+    mixed = MixedLoss([CrossEntropyLoss(), DiceLoss()], coef=1)
+    for losses, count in (([LearnedLayer(), LearnedLayer()], 2), ([LearnedLayer(), lambda z, y: z.mean()], 1)):
+        mixed.losses = losses
+        assert list(mixed.losses) == losses
+        assert len(mixed.parameters()) == count
+    mixed.losses = (CrossEntropyLoss(), DiceLoss())
+    assert mixed.parameters() == []
+    assert [type(child).__name__ for child in mixed.losses] == ["CrossEntropyLoss", "DiceLoss"]
+
+
+def test_places_that_are_equal_to_none_are_one_object(monkeypatch):
+    monkeypatch.setattr(_paddle_tracing, "_PLACES", {})
+    x, y = paddle.ones([2]), paddle.zeros([2])
+    assert _paddle_tracing.place_of(x) is _paddle_tracing.place_of(y)
+    assert str(_paddle_tracing.place_of(x)) == str(x.place)

@@ -43,3 +43,13 @@ def test_fake_tensors(driver, row):
     with mode:
         value = driver.call(driver.make(*row), fake.pop("logits"), fake.pop("labels"), fake)
     assert value.shape == ()
+
+
+def test_a_device_without_float64_says_so(driver, monkeypatch):
+    class Elsewhere(torch.Tensor):
+        is_cpu = False
+        is_mps = True
+
+    logits = torch.zeros(1, 2, 3).as_subclass(Elsewhere)
+    with pytest.raises(TypeError, match=r"mps device has no float64.*to the CPU"):
+        driver.make("DiceLoss", {})(logits, torch.zeros(1, 3, dtype=torch.int64).as_subclass(Elsewhere))

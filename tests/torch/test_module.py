@@ -236,3 +236,24 @@ def test_edge_loss_of_a_network_with_two_heads():
 def test_an_edge_loss_is_named_in_its_error():
     with pytest.raises(TypeError, match=f"^{EDGE}: logits must be the pair"):
         EdgeAttentionLoss()(torch.zeros(1, 2, 3), torch.zeros(1, 3, dtype=torch.int64))
+
+
+def test_losses_that_are_set_later_are_found_too():
+    class TorchLearned(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.scale = nn.Parameter(torch.ones(()))
+
+        def forward(self, logits, labels):
+            return self.scale * logits.mean()
+
+    mixed = MixedLoss([CrossEntropyLoss(), DiceLoss()], coef=1)
+    for losses, count in (([TorchLearned(), TorchLearned()], 2), ([TorchLearned(), lambda z, y: z.mean()], 1)):
+        mixed.losses = losses
+        assert list(mixed.losses) == losses
+        assert len(list(mixed.parameters())) == count
+        sum(mixed(torch.ones(1, 2, 3), torch.zeros(1, 3, dtype=torch.int64))).backward()
+        assert all(parameter.grad is not None for parameter in mixed.parameters())
+    mixed.losses = (CrossEntropyLoss(), DiceLoss())
+    assert list(mixed.parameters()) == []
+    assert [type(child).__name__ for child in mixed.losses] == ["CrossEntropyLoss", "DiceLoss"]

@@ -94,6 +94,21 @@ def test_the_tangent_of_an_upstream_gradient(driver):
     assert_close(tangent.numpy(), 3 * gradient.numpy(), 1e-12)
 
 
+# torch's own rules for it are scripted.
+@pytest.mark.filterwarnings("ignore:`torch.jit.script:DeprecationWarning")
+@pytest.mark.parametrize("name", ["MSELoss", "BCELoss"])
+def test_the_tangent_of_labels(driver, name):
+    batch = batch_for(name)
+    logits, labels = driver.array(batch.logits), torch.rand(batch.logits.shape, dtype=torch.float64)
+    loss, direction = driver.make(name, {}), torch.randn(labels.shape, dtype=torch.float64)
+    leaf = labels.clone().requires_grad_()
+    with pytest.warns(UserWarning, match="want a gradient"):
+        (gradient,) = torch.autograd.grad(loss(logits, leaf), leaf)
+    with forward_ad.dual_level(), pytest.warns(UserWarning, match="want a gradient"):
+        tangent = forward_ad.unpack_dual(loss(logits, forward_ad.make_dual(labels, direction))).tangent
+    assert_close(tangent.numpy(), (gradient * direction).sum().numpy(), 1e-12)
+
+
 @pytest.mark.parametrize("name", [CE, DICE])
 def test_vmap(driver, name):
     batches = [batch_for(name, seed=seed) for seed in range(3)]

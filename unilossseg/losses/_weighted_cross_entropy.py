@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from unilossseg._loss import Loss
 from unilossseg._pixels import (
@@ -30,6 +30,18 @@ class WeightedCrossEntropy(Loss):
     """
 
     packed_logits = defers = True
+    #: Whether a subclass has weights of its own, with which pixels count even where no class weights are given.
+    weighs: ClassVar[bool] = False
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Looks whether it weighs pixels by itself."""
+        super().__init_subclass__(**options)
+        cls.weighs = cls.class_weight is not WeightedCrossEntropy.class_weight
+
+    @property
+    def is_weighted(self) -> bool:
+        """Whether pixels may have other weights than 1."""
+        return self.weighs or getattr(self, "weight", None) is not None
 
     def needs_losses(self) -> bool:
         """Whether the weights depend on the pixels' losses; if not, one pass over the logits is enough."""

@@ -81,7 +81,7 @@ class BootstrappedCrossEntropyLoss(WeightedCrossEntropy):
         xp = ops.xp
         w = self.class_weight(ops, pixels, losses)
         # Without weights they are the losses, which are 0 where ignored.
-        hardness = losses if self.weight is None else w * losses
+        hardness = w * losses if self.is_weighted else losses
         images, count = shape_of(losses)
         hard = (hardness > self.loss_th) | xp.isnan(hardness)
         corrected = self.variant == "corrected"

@@ -152,7 +152,7 @@ class CrossEntropyLoss(WeightedCrossEntropy):
         xp = ops.xp
         semantic = inputs.get("semantic_weights")
         every = self.top_k_percent_pixels == 1
-        if every and self.weight is None and semantic is None:
+        if every and not self.is_weighted and semantic is None:
             counted = self._counted(ops, losses, pixels)
             return spread(ops, pixels.valid, losses, self._denominator(counted, size_of(losses), numbers_like(ops, counted)))
         w = self.class_weight(ops, pixels, losses)
@@ -164,7 +164,7 @@ class CrossEntropyLoss(WeightedCrossEntropy):
             whole = self._denominator(counted, size_of(w), numbers_like(ops, counted))
             return ops.elementwise(lambda weights: weights / whole, scaled)
         # Without weights they are the losses, which are 0 where ignored.
-        hardness = losses if self.weight is None and semantic is None else scaled * losses
+        hardness = losses if not self.is_weighted and semantic is None else scaled * losses
         return self._hardest(ops, hardness, scaled, w, pixels)
 
     def _counted(self, ops: Backend, w: Array, pixels: PixelLabels) -> Array:
@@ -172,7 +172,7 @@ class CrossEntropyLoss(WeightedCrossEntropy):
         xp = ops.xp
         if not self.avg_non_ignore:
             return xp.multiply(xp.ones((), dtype=w.dtype, device=ops.device(w)), size_of(w))
-        if self.weight is not None:
+        if self.is_weighted:
             return total(ops, w)
         return xp.astype(ops.count(pixels.valid), w.dtype)
 
@@ -237,7 +237,7 @@ class CrossEntropyLoss(WeightedCrossEntropy):
         xp = ops.xp
         row, shape = (1, -1), shape_of(hardness)
         share = np.float32(self.top_k_percent_pixels)
-        weighted = self.avg_non_ignore and self.weight is not None
+        weighted = self.avg_non_ignore and self.is_weighted
         if self.variant == "corrected":
             valid = xp.reshape(pixels.valid, row)
             some = xp.astype(ops.count(valid, axis=-1, keepdims=True), xp.float32)
@@ -249,8 +249,9 @@ class CrossEntropyLoss(WeightedCrossEntropy):
         kept = max(1, int(share * np.float32(size_of(hardness))))
         chosen = xp.reshape(top_k_mask(ops, xp.reshape(hardness, row), kept), shape)
         if weighted:
-            # The reference looks up the weight of class 0 for an ignored pixel.
-            w = class_values(ops, ops.constant(tuple(self.weight), scaled), pixels.index)  # type: ignore[arg-type]
+            if not self.weighs:
+                # The reference looks up the weight of class 0 for an ignored pixel.
+                w = class_values(ops, ops.constant(tuple(self.weight), scaled), pixels.index)  # type: ignore[arg-type]
             counted = total(ops, keep_where(ops, chosen, w))
         else:
             counted = xp.astype(ops.count(chosen), w.dtype)

@@ -82,19 +82,21 @@ class LovaszSoftmaxLoss(Loss):
     def __post_init__(self) -> None:
         """Checks the parameters."""
         super().__post_init__()
-        self.listed: tuple[int, ...] | None = None
-        if isinstance(self.classes, str) or not isinstance(self.classes, list | tuple):
-            if self.classes not in ("present", "all"):
-                raise (ValueError if isinstance(self.classes, str) else TypeError)(
-                    f"{self.name}: classes must be 'present', 'all' or a list of class numbers (got {self.classes!r})"
-                )
-        else:
-            if not self.classes:
-                raise ValueError(f"{self.name}: classes must be 'present', 'all' or a list of class numbers (got none)")
-            self.listed = tuple(
-                _errors.integer(self.name, f"classes[{at}]", c, at_least=0) for at, c in enumerate(self.classes)
-            )
+        self._listed()
         _errors.variant(self.name, self.variant)
+
+    def _listed(self) -> tuple[int, ...] | None:
+        """The class numbers, None for 'present' and 'all'; looked at in each call, since they may be set anew."""
+        classes = self.classes
+        if isinstance(classes, str) or not isinstance(classes, list | tuple):
+            if classes not in ("present", "all"):
+                raise (ValueError if isinstance(classes, str) else TypeError)(
+                    f"{self.name}: classes must be 'present', 'all' or a list of class numbers (got {classes!r})"
+                )
+            return None
+        if not classes:
+            raise ValueError(f"{self.name}: classes must be 'present', 'all' or a list of class numbers (got none)")
+        return tuple(_errors.integer(self.name, f"classes[{at}]", c, at_least=0) for at, c in enumerate(classes))
 
     def class_limit(self, channels: int, dense: bool) -> int:
         """One channel is a binary problem."""
@@ -103,7 +105,7 @@ class LovaszSoftmaxLoss(Loss):
     def check_channels(self, channels: int) -> None:
         """Listed classes must have a channel."""
         first, end = (1, 2) if self._is_binary(channels) else (0, channels)
-        for number in self.listed or ():
+        for number in self._listed() or ():
             if not first <= number < end:
                 raise ValueError(
                     f"{self.name}: classes name {number} and logits have {channels} channels: "
@@ -127,7 +129,7 @@ class LovaszSoftmaxLoss(Loss):
             present = xp.astype(present, like.dtype)
             return ratio(ops, present, xp.sum(present) + xp.zeros_like(present))
         offset = 1 if self._is_binary(channels) else 0
-        numbers = self.listed or tuple(range(offset, channels + offset))
+        numbers = self._listed() or tuple(range(offset, channels + offset))
         shares = tuple(numbers.count(c + offset) / len(numbers) for c in range(channels))
         return keep_where(ops, xp.any(pixels.valid), ops.constant(shares, like))
 

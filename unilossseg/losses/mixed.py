@@ -66,12 +66,17 @@ class MixedLoss(Loss):
             raise TypeError(
                 f"{self.name}: losses must be a list of losses (got {self.losses!r} that is a {type(self.losses).__name__})"
             )
-        self.losses = self._kept(list(self.losses))
+        self.losses = list(self.losses)
         if len(self.losses) == 0:
             raise ValueError(f"{self.name}: losses must be a list of at least one loss (got none)")
         for at, loss in enumerate(self.losses):
             if not callable(loss) or isinstance(loss, type):
                 raise TypeError(f"{self.name}: losses[{at}] must be a loss (got {loss!r} that is a {type(loss).__name__})")
+        self.coef = self._coefficients()
+        _errors.choice(self.name, "reduction", self.reduction, ("list", "sum"))
+
+    def _coefficients(self) -> list[float]:
+        """One number for each loss; looked at in each call, since they may be set anew."""
         if isinstance(self.coef, list | tuple):
             coef = [_errors.number(self.name, f"coef[{at}]", c) for at, c in enumerate(self.coef)]
         else:
@@ -80,11 +85,14 @@ class MixedLoss(Loss):
             raise ValueError(
                 f"{self.name}: coef has {len(coef)} entries and losses {len(self.losses)}: expected one number per loss"
             )
-        self.coef = coef
-        _errors.choice(self.name, "reduction", self.reduction, ("list", "sum"))
+        return coef
 
     def __repr__(self) -> str:
         return f"{self.name}(losses={list(self.losses)!r}, coef={self.coef!r}, reduction={self.reduction!r})"
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Losses of later are kept as those of the constructor are."""
+        super().__setattr__(name, self._kept(list(value)) if name == "losses" and isinstance(value, list | tuple) else value)
 
     def _kept(self, losses: list[Any]) -> Any:
         """How a framework's face keeps them."""
@@ -95,6 +103,10 @@ class MixedLoss(Loss):
         reached: in a list of its own, or beside one that holds functions too.
         """
         layers = {str(at): loss for at, loss in enumerate(losses) if isinstance(loss, layer)}
+        # What an earlier list left there.
+        for name in ("losses", "layers_among_losses"):
+            if hasattr(self, name) and isinstance(getattr(self, name), layer):
+                delattr(self, name)
         if len(layers) == len(losses):
             return as_list(losses)
         if layers:
@@ -106,7 +118,7 @@ class MixedLoss(Loss):
         self._check_inputs(inputs)
         values = [
             _times(loss(logits, labels, **self._inputs_of(loss, validate, inputs)), coef)
-            for loss, coef in zip(self.losses, self.coef, strict=True)  # type: ignore[arg-type]
+            for loss, coef in zip(self.losses, self._coefficients(), strict=True)
         ]
         return values if self.reduction == "list" else functools.reduce(operator.add, _flattened(values))
 
@@ -144,7 +156,7 @@ class MixedLoss(Loss):
         """The list or the sum, and the gradient of the sum."""
         self._check_inputs(inputs)
         values, gradient = [], None
-        for loss, coef in zip(self.losses, self.coef, strict=True):  # type: ignore[arg-type]
+        for loss, coef in zip(self.losses, self._coefficients(), strict=True):
             if not isinstance(loss, Loss):
                 raise TypeError(
                     f"{self.name}: value_and_grad needs losses that are unilossseg.Loss (got a {type(loss).__name__})"

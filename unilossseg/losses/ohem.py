@@ -29,7 +29,7 @@ class OhemSelection(WeightedCrossEntropy):
     def pixel_weights(self, ops: Backend, losses: Array, pixels: PixelLabels, **inputs: Array) -> Array:
         """1 / denominator for the kept pixels."""
         kept = self.kept(ops, losses, pixels)
-        w = self.class_weight(ops, pixels, losses) if getattr(self, "weight", None) is not None else None
+        w = self.class_weight(ops, pixels, losses) if self.is_weighted else None
         if self.variant == "corrected" and w is not None:
             counted = total(ops, keep_where(ops, kept, w))
             return keep_where(ops, kept, w * ratio(ops, ops.xp.ones_like(counted), counted))

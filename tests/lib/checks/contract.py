@@ -124,6 +124,32 @@ def test_weights_that_are_set_later_count_as_if_given(driver, name, options, kin
         driver.value(loss, batch)
 
 
+def test_classes_that_are_set_later_count_as_if_given(driver):
+    batch = batch_for(LOVASZ)
+    loss = driver.make(LOVASZ, {})
+    for classes in ("all", [1, 2], (0,), "present"):
+        loss.classes = classes
+        exact, _ = reference_of(LOVASZ, {"classes": classes}, batch)
+        assert_close(driver.value(loss, batch), exact, 1e-12)
+    loss.classes = [7]
+    with pytest.raises(ValueError, match="classes name 7 and logits have"):
+        driver.value(loss, batch)
+    loss.classes = "none"
+    with pytest.raises(ValueError, match="classes must be 'present', 'all' or a list of class numbers"):
+        driver.value(loss, batch)
+
+
+def test_coefficients_that_are_set_later_count_as_if_given(driver):
+    parts, batch = [(CE, {}), (DICE, {"smooth": 1.0})], batch_for(CE)
+    loss = driver.make(MIXED, {"losses": parts, "coef": [0.5, 3]})
+    exact = [float(reference_of(*part, batch)[0]) for part in parts]
+    loss.coef = 0.25
+    assert_close([float(value) for value in driver.value(loss, batch)], [0.25 * value for value in exact], 1e-12)
+    loss.coef = [1.0]
+    with pytest.raises(ValueError, match="coef has 1 entries and losses 2"):
+        driver.value(loss, batch)
+
+
 def test_integer_class_weights_work(driver):
     loss = driver.make(CE, {"weight": np.array([1, 2, 3])})
     exact, _ = reference_of(CE, {"weight": [1, 2, 3]}, batch_for(CE))

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from checks.cases import CE, Batch, batch_for
-from checks.compare import assert_close
+from checks.cases import BOOT, CE, OHEM, Batch, batch_for
+from checks.compare import assert_close, reference_of
 
 import unilossseg
 from unilossseg.building import as_weights, average, keep_where, pixel_cross_entropy, split_labels
@@ -104,6 +104,27 @@ def test_labels_of_any_whole_numbers_come_as_int64(driver, dtype, validate):
     assert_close(driver.numpy(loss(logits, labels)), value, 1e-12)
     if driver.autograd:
         assert_close(driver.backward(loss, logits, labels, None, {})[1], gradient, 1e-12)
+
+
+class ByClass:
+    """Weights of its own, which the parameter `weight` has no part in: 1, 2, 3, ..."""
+
+    def class_weight(self, ops, pixels, like):
+        mask = super().class_weight(ops, pixels, like)
+        return mask * (1 + ops.xp.astype(pixels.index, mask.dtype))
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [(CE, {}), (CE, {"top_k_percent_pixels": 0.5}), (BOOT, {"min_K": 3, "loss_th": 0.1}), (OHEM, {"min_kept": 2})],
+)
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_a_subclass_with_class_weights_of_its_own(driver, name, options, dtype):
+    batch = batch_for(name)
+    kind = type("Mine", (ByClass, getattr(driver.losses, name)), {})
+    weight = tuple(float(c + 1) for c in range(batch.logits.shape[1]))
+    exact, _ = reference_of(name, {**options, "weight": weight}, batch)
+    assert_close(driver.value(kind(**options), batch, dtype), exact, 1e-12 if dtype == "float64" else 1e-5)
 
 
 def test_it_is_checked_like_any_other(driver):
