@@ -4,7 +4,8 @@ Everything that is not an exception works. The conformance run, its workers, the
 the README ask this module; nobody else says what a backend cannot do. A new exception is an entry of `EXCEPTIONS`:
 
 - *unsupported*: the backend has no such thing. It is not tried, and it is never counted as a pass.
-- *expected failure*: it is tried and must fail. Where it passes, the run fails until the entry is removed.
+- *expected failure*: it is tried and must fail, with the words by which it `shows`. Where it passes, the run fails until the
+  entry is removed.
 
 An exception holds until its expiry date. From then on `unilossseg capabilities --check`, and with it the project's own
 tests, fail until somebody has looked again and has renewed or removed it; a run warns, since whoever has an installed
@@ -94,6 +95,9 @@ class Exemption:
         The losses that it is about; empty: all.
     cases
         A part of the ids of the cases that it is about; empty: all.
+    shows
+        Words of the error, or of what is said of a crash, by which an expected failure shows: any other is none. Empty: any
+        error, but of a probe none that it raises itself, which is how it finds wrong numbers.
     """
 
     backends: tuple[str, ...]
@@ -105,6 +109,7 @@ class Exemption:
     versions: tuple[str, ...] = ()
     losses: tuple[str, ...] = ()
     cases: str = ""
+    shows: str = ""
 
     def __post_init__(self) -> None:
         unknown = [name for name in self.features if name not in FEATURES]
@@ -144,11 +149,13 @@ class Exemption:
     def from_json(cls, said: Mapping[str, Any]) -> Exemption:
         """From a worker's greeting; raises KeyError, TypeError or ValueError on anything else."""
         lists = {name: tuple(map(str, said[name])) for name in ("backends", "features", "versions", "losses")}
-        words = {name: str(said[name]) for name in ("reason", "link", "cases")}
+        words = {name: str(said[name]) for name in ("reason", "link", "cases", "shows")}
         return cls(**lists, **words, kind=said["kind"], expires=date.fromisoformat(said["expires"]))  # type: ignore[arg-type]
 
 
 _LIMITS = "docs/precision.md"
+#: What Paddle says of an operation whose derivative it cannot differentiate; releases differ in the rest of the sentence.
+_NO_SECOND = "doesn't have any grad"
 _PADDLE = ("paddle",)
 #: Releases of Paddle appear every few months; what a namespace has not got hardly ever changes.
 _SOON, _LATER = date(2027, 6, 1), date(2027, 12, 1)
@@ -193,6 +200,7 @@ EXCEPTIONS: tuple[Exemption, ...] = (
         "Paddle crashes in a second `backward` through a custom gradient: compute the loss inside `plain_formula()`",
         _LIMITS,
         _SOON,
+        shows="the process ended with exit status",
     ),
     Exemption(
         _PADDLE,
@@ -202,6 +210,7 @@ EXCEPTIONS: tuple[Exemption, ...] = (
         "`plain_formula()`",
         _LIMITS,
         _SOON,
+        shows="asked for with create_graph=True",
     ),
     Exemption(
         _PADDLE,
@@ -211,6 +220,7 @@ EXCEPTIONS: tuple[Exemption, ...] = (
         _LIMITS,
         _SOON,
         versions=("2.6.",),
+        shows=_NO_SECOND,
     ),
     Exemption(
         _PADDLE,
@@ -221,6 +231,7 @@ EXCEPTIONS: tuple[Exemption, ...] = (
         _SOON,
         versions=("3.",),
         losses=("BCELoss", "DualTaskLoss"),
+        shows=_NO_SECOND,
     ),
     Exemption(
         _PADDLE,
@@ -238,6 +249,7 @@ EXCEPTIONS: tuple[Exemption, ...] = (
         _LIMITS,
         _SOON,
         versions=("2.6.",),
+        shows="ProbeError: 1 + 0.1 is 1.100000",
     ),
 )
 

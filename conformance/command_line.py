@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import sys
 import traceback
 from collections.abc import Iterator
@@ -24,19 +25,66 @@ class Guarded(TyperGroup):
     def main(self, *arguments: Any, **options: Any) -> Any:
         """Runs a command; an unforeseen error ends it with a traceback, a line, and the exit code of a refusal."""
         _replace_what_stdout_cannot_hold()
-        try:
-            return super().main(*arguments, **options)
-        except Exception as error:
-            # Python's own exit code would be 1: "different", "does not conform".
-            traceback.print_exc()
-            typer.echo(f"unilossseg: ended by an unforeseen {type(error).__name__}: the command says nothing", err=True)
-            raise SystemExit(CANNOT) from None
+        with _readers_may_leave():
+            try:
+                return super().main(*arguments, **options)
+            except Exception as error:
+                # Python's own exit code would be 1: "different", "does not conform".
+                traceback.print_exc()
+                typer.echo(f"unilossseg: ended by an unforeseen {type(error).__name__}: the command says nothing", err=True)
+                raise SystemExit(CANNOT) from None
 
 
 def _replace_what_stdout_cannot_hold() -> None:
     """A mark such as ✓ must not end a command on a terminal, or in a file, whose encoding lacks it."""
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
         sys.stdout.reconfigure(errors="replace")
+
+
+class _Pipe(io.FileIO):
+    """What a reader may close before all is said, as `head` does: the rest goes nowhere, and the command goes on."""
+
+    def write(self, data: Any, /) -> int:
+        try:
+            return super().write(data)
+        except BrokenPipeError:
+            # The descriptor too: what is still in a buffer when Python exits must not fail there.
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self.fileno())
+            os.close(nowhere)
+            return super().write(data)
+
+
+@contextlib.contextmanager
+def _readers_may_leave() -> Iterator[None]:
+    """Without it typer and rich end a command whose reader has gone with exit code 1: "different", "does not conform"."""
+    kept = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = map(_of_a_pipe, kept)
+    try:
+        yield
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:
+                # What a full disk did not take has been an error when it was said.
+                with contextlib.suppress(OSError, ValueError):
+                    stream.flush()
+        sys.stdout, sys.stderr = kept
+
+
+def _of_a_pipe(stream: Any) -> Any:
+    """The same stream on a `_Pipe`; as it is where it is a terminal, or no file of the system."""
+    if not isinstance(stream, io.TextIOWrapper):
+        return stream
+    try:
+        # A terminal has no reader who leaves, and that of Windows is no file.
+        if stream.isatty():
+            return stream
+        stream.flush()
+        raw = _Pipe(stream.fileno(), "wb", closefd=False)
+    except (OSError, ValueError):
+        return stream
+    buffered = io.BufferedWriter(raw)
+    return io.TextIOWrapper(buffered, stream.encoding, stream.errors, line_buffering=stream.line_buffering)
 
 
 def number(given: float) -> float:

@@ -9,6 +9,7 @@ from typing import Any
 from unilossseg.conformance import capabilities
 from unilossseg.conformance.capabilities import Exemption
 from unilossseg.conformance.cases import Case
+from unilossseg.conformance.protocol import PLAIN_FORMULA
 from unilossseg.conformance.verdict import CONFORM, DIFFERS, ERRORED, EXPECTED, UNSUPPORTED, Verdict
 
 
@@ -42,6 +43,10 @@ class Known:
         """Whether the backend can compute the case in any mode."""
         return any(self.unsupported(case, mode) is None for mode in self.modes)
 
+    def owes_gradient(self, mode: str) -> bool:
+        """Whether a mode must give one: without an autograd a plain formula gives a value alone."""
+        return mode != PLAIN_FORMULA or self.differentiates
+
     def unsupported(self, case: Case, mode: str) -> Verdict | None:
         """The verdict on what the backend cannot be asked; None: it can."""
         entry = self._find(case, mode, capabilities.UNSUPPORTED)
@@ -53,7 +58,7 @@ class Known:
         return None
 
     def settled(self, case: Case, mode: str, verdict: Verdict) -> Verdict:
-        """The verdict, unless a failure is expected: then a failure is that, and a result that conforms is the failure."""
+        """The verdict; a failure that is expected and shows as declared is that, and to conform is then the failure."""
         entry = self._find(case, mode, capabilities.EXPECTED_FAILURE)
         if entry is None:
             return verdict
@@ -62,6 +67,8 @@ class Known:
         if verdict.status == CONFORM:
             message = f"conforms, and was expected to fail ({entry.reason}): remove the exception from the capability table"
             return replace(verdict, status=DIFFERS, message=message, link=entry.link)
+        if entry.shows not in verdict.message:
+            return verdict
         return replace(verdict, status=EXPECTED, message=f"{entry.reason}: {verdict.message}", link=entry.link)
 
     def _overdue(self, entry: Exemption) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -117,22 +117,28 @@ def _drawn(facts: Facts, draws: np.random.Generator) -> dict[str, Array]:
 
 
 # ---------------------------------------------------------------------------------------------------- verdicts
-def failures(checked: Case, facts: Facts, outcomes: Mapping[str, Outcome], truth: Truth, exact: bool) -> list[str]:
-    """What is wrong with a backend's outcomes, a sentence each; `exact`: float64 formulas keep all of float64's digits."""
+def failures(
+    checked: Case, facts: Facts, outcomes: Mapping[str, Outcome], truth: Truth, exact: bool, due: Collection[str]
+) -> list[str]:
+    """What is wrong with a backend's outcomes, a sentence each.
+
+    `exact`: float64 formulas keep all of float64's digits. `due`: the modes that must give a gradient.
+    """
     found = []
     for mode, outcome in outcomes.items():
         if outcome.error or outcome.value is None:
             found.append(f"{mode}: {outcome.error or 'the worker sent no value'}")
         else:
-            found += [f"{mode}: {line}" for line in _of_mode(checked, facts, outcome, truth, exact)]
+            found += [f"{mode}: {line}" for line in _of_mode(checked, facts, outcome, truth, exact, mode in due)]
     if not found and checked.dtype == "float64":
         closed, plain = outcomes.get(CLOSED_FORM), outcomes.get(PLAIN_FORMULA)
         if facts.closed_form and closed is not None and plain is not None:
-            found += disagreements("closed form", closed, "plain formula", plain, FORMULAS if exact else ROUNDED_SCALARS)
+            bound = FORMULAS if exact else ROUNDED_SCALARS
+            found += disagreements("closed form", closed, "plain formula", plain, bound, due=PLAIN_FORMULA in due)
     return found
 
 
-def _of_mode(checked: Case, facts: Facts, outcome: Outcome, truth: Truth, exact: bool) -> Iterator[str]:
+def _of_mode(checked: Case, facts: Facts, outcome: Outcome, truth: Truth, exact: bool, due: bool) -> Iterator[str]:
     work = "float64" if checked.dtype == "float64" else "float32"
     value, gradient = outcome.value, outcome.gradient
     assert value is not None
@@ -145,6 +151,8 @@ def _of_mode(checked: Case, facts: Facts, outcome: Outcome, truth: Truth, exact:
     scale = max(1.0, _largest(truth.value))
     yield from _off("value", value, truth.value, np.full(value.shape, relative * scale), scale, "the formula in float64")
     if gradient is None:
+        if due:
+            yield "there is no gradient"
         return
     if gradient.shape != truth.gradient.shape or outcome.gradient_dtype != checked.dtype:
         yield (
@@ -175,12 +183,14 @@ def _ignored(checked: Case, facts: Facts, gradient: Array) -> Iterator[str]:
         yield f"gradient is {gradient[place]!r} at the ignored pixel {place}, expected exactly 0"
 
 
-def disagreements(first: str, one: Outcome, second: str, other: Outcome, relative: float) -> list[str]:
-    """Where two outcomes of the same case in float64 differ."""
+def disagreements(first: str, one: Outcome, second: str, other: Outcome, relative: float, *, due: bool = True) -> list[str]:
+    """Where two outcomes of the same case in float64 differ; `due`: whether both must have a gradient."""
     found = []
     for part in ("value", "gradient"):
         got, wanted = getattr(one, part), getattr(other, part)
         if got is None or wanted is None:
+            if due or part == "value":
+                found += [f"{name}: there is no {part}" for name, x in ((first, got), (second, wanted)) if x is None]
             continue
         if got.shape != wanted.shape:
             found.append(f"{part} has shape {got.shape} by the {first} and {wanted.shape} by the {second}")

@@ -17,7 +17,7 @@ from unilossseg.conformance.known import Known
 from unilossseg.conformance.own_loss import Facts, Truth
 from unilossseg.conformance.pool import Worker, WorkerError
 from unilossseg.conformance.protocol import PLAIN_FORMULA, Outcome, read_arrays
-from unilossseg.conformance.run import Prepared, judged, outcomes_of
+from unilossseg.conformance.run import NoRoomError, Prepared, judged, outcomes_of
 from unilossseg.conformance.verdict import Verdict
 
 
@@ -90,6 +90,8 @@ class Session:
             raise
         if "refused" in said:
             raise WorkerError(str(said["refused"]))
+        if "no_room" in said:
+            raise NoRoomError(self.folder, said["no_room"])
         return said
 
     def close(self) -> None:

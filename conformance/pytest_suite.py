@@ -286,7 +286,8 @@ class LossItem(_OwnItem):
         outcomes = session.outcomes(case)
         wanted = {mode: outcomes[mode] for mode in known.modes if mode not in skipped and _computed(mode, known, facts)}
         exact = capabilities.supports(self.backend, capabilities.EXACT_SCALARS, known.version)
-        lines = own_loss.failures(case, facts, wanted, truth, exact)
+        due = {mode for mode in wanted if known.owes_gradient(mode)}
+        lines = own_loss.failures(case, facts, wanted, truth, exact, due)
         if lines:
             self.fail(lines)
 

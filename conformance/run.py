@@ -33,11 +33,11 @@ Report = Callable[[Result], None]
 
 
 class NoRoomError(Exception):
-    """The inputs of a case have no place to wait for their workers: nothing can be said of it."""
+    """The inputs of a case, or its results, find no room in temporary files: nothing can be said of it."""
 
-    def __init__(self, folder: Path, error: OSError) -> None:
+    def __init__(self, folder: Path, reason: object) -> None:
         super().__init__(
-            f"temporary files: cannot be written to {folder.parent} ({error.strerror or error}), expected a folder with "
+            f"temporary files: cannot be written to {folder.parent} ({reason}), expected a folder with "
             "room: make some there, or name another folder in TMPDIR"
         )
 
@@ -62,7 +62,7 @@ class Prepared:
                     write_arrays(path, self.case.arrays, dtypes)
                 except OSError as error:
                     path.unlink(missing_ok=True)
-                    raise NoRoomError(self.folder, error) from None
+                    raise NoRoomError(self.folder, error.strerror or error) from None
         return {
             "number": self.number,
             "case": self.case.id,
@@ -125,7 +125,7 @@ def run(
     RefusedError
         Where a worker's framework is not what its name says or cannot use the device, or its package is not this one.
     NoRoomError
-        Where inputs cannot be written into temporary files.
+        Where inputs or results cannot be written into temporary files.
     """
     started, clock = now(), time.monotonic()
     absent = {name: remedy for name, (_, remedy) in KNOWN.items() if not is_installed(name) and name not in backends}
@@ -244,7 +244,12 @@ class _Session:
 
 
 def outcomes_of(path: Path, reply: Mapping[str, Any], modes: Sequence[str]) -> dict[str, Outcome]:
-    """What a worker wrote for a case, whose file goes; what cannot be read is an error in every mode."""
+    """What a worker wrote for a case, whose file goes; what cannot be read is an error in every mode.
+
+    Raises NoRoomError where the worker could not write.
+    """
+    if "no_room" in reply:
+        raise NoRoomError(path.parent, reply["no_room"])
     try:
         return read_outcomes(path, reply["outcomes"])
     except Exception as error:  # whatever a broken worker may have written
@@ -261,5 +266,5 @@ def judged(item: Prepared, known: Known, outcomes: Mapping[str, Outcome]) -> Ite
             yield mode, unsupported, 0.0
             continue
         outcome = outcomes.get(mode, Outcome(error="the worker left this mode out"))
-        verdict = judge(item.case, outcome, item.reference(), native_of(mode, outcomes))
+        verdict = judge(item.case, outcome, item.reference(), native_of(mode, outcomes), known.owes_gradient(mode))
         yield mode, known.settled(item.case, mode, verdict), outcome.seconds

@@ -89,21 +89,23 @@ class Verdict:
         return max((part.ratio for part in (self.value, self.gradient) if part is not None), default=None)
 
 
-def judge(case: Case, outcome: Outcome, reference: Reference, native: tuple[str, Outcome] | None = None) -> Verdict:
+def judge(
+    case: Case, outcome: Outcome, reference: Reference, native: tuple[str, Outcome] | None = None, due: bool = True
+) -> Verdict:
     """Exact checks first; then errors against their bounds and the native ones; then the recording, if there is one.
 
-    `native`: the name of a native implementation and what it got.
+    `native`: the name of a native implementation and what it got. `due`: whether the mode must give a gradient.
     """
-    found = _judged(case, outcome, reference, native)
+    found = _judged(case, outcome, reference, native, due)
     return found if found.status != DIFFERS else replace(found, maps=_maps(case, outcome, reference))
 
 
-def _judged(case: Case, outcome: Outcome, reference: Reference, native: tuple[str, Outcome] | None) -> Verdict:
+def _judged(case: Case, outcome: Outcome, reference: Reference, native: tuple[str, Outcome] | None, due: bool) -> Verdict:
     if outcome.error:
         return Verdict(ERRORED, outcome.error)
     if outcome.value is None:
         return Verdict(ERRORED, "the worker sent no value")
-    broken = next(_exact(case, outcome, reference), None)
+    broken = next(_exact(case, outcome, reference, due), None)
     if broken:
         return Verdict(DIFFERS, broken)
     value = _compare_value(case, outcome.value, reference.value)
@@ -140,7 +142,7 @@ def _gradient_ratio(case: Case, got: Array, native: Array | None, wanted: Array)
     return ratio(case.dtype, got, native, wanted, scale=scale, allowance=allowance, either_way=undecided(case))
 
 
-def _exact(case: Case, outcome: Outcome, reference: Reference) -> Iterator[str]:
+def _exact(case: Case, outcome: Outcome, reference: Reference, due: bool) -> Iterator[str]:
     """What must hold to the letter, before any number is compared with a tolerance."""
     work = "float64" if case.dtype == "float64" else "float32"
     value, gradient = outcome.value, outcome.gradient
@@ -150,7 +152,11 @@ def _exact(case: Case, outcome: Outcome, reference: Reference) -> Iterator[str]:
     if outcome.value_dtype != work:
         yield f"value has dtype {outcome.value_dtype}, expected {work}"
     yield from _finite("value", value, reference.value, work)
+    if np.all(case.ignored()) and np.any(value != 0):
+        yield f"value is {value.ravel()[0]!r} where all pixels are ignored, expected exactly 0"
     if gradient is None:
+        if due:
+            yield "there is no gradient"
         return
     if gradient.shape != reference.gradient.shape:
         yield f"gradient has shape {gradient.shape}, expected {reference.gradient.shape}"
@@ -161,8 +167,6 @@ def _exact(case: Case, outcome: Outcome, reference: Reference) -> Iterator[str]:
     if np.any(astray):
         index = _first(astray)
         yield f"gradient is {gradient[index]!r} at the ignored pixel {index}, expected exactly 0"
-    if np.all(case.ignored()) and np.any(value != 0):
-        yield f"value is {value.ravel()[0]!r} where all pixels are ignored, expected exactly 0"
 
 
 def _finite(name: str, got: Array, wanted: Array, dtype: str) -> Iterator[str]:

@@ -7,6 +7,7 @@ none of them.
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import platform
 import sys
@@ -19,6 +20,9 @@ import numpy as np
 from unilossseg.conformance.replies import own_stdout, say
 
 Answer = Callable[[Any, dict[str, Any]], dict[str, Any]]
+
+#: A disk is full, or one's share of it is.
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 
 def main(answer: Answer | None = None) -> int:
@@ -74,6 +78,18 @@ def _greeting(name: str, framework: Any) -> dict[str, Any]:
 
 
 def _answer(framework: Any, request: dict[str, Any]) -> dict[str, Any]:
+    """The reply; where results find no room, that alone: it says nothing about the backend, and ends the run."""
+    try:
+        return _computed(framework, request)
+    except OSError as error:
+        # Not what a loss raises, which is an outcome.
+        if error.errno not in _NO_ROOM:
+            raise
+        Path(request["output"]).unlink(missing_ok=True)
+        return {"number": request["number"], "outcomes": {}, "no_room": error.strerror}
+
+
+def _computed(framework: Any, request: dict[str, Any]) -> dict[str, Any]:
     from unilossseg.conformance.protocol import read_arrays, write_outcomes
 
     if "facts" in request or "differences" in request:

@@ -1,5 +1,6 @@
 """The capability table: it is the one truth, the README shows it, exceptions expire, and what it says is tried."""
 
+import io
 import json
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date, timedelta
@@ -106,7 +107,7 @@ def test_an_exception_that_says_nothing_is_refused(changes, message):
 
 
 def test_an_exception_travels_as_json():
-    entry = exemption(versions=("2.",), losses=("DiceLoss",), cases="plain")
+    entry = exemption(versions=("2.",), losses=("DiceLoss",), cases="plain", shows="off")
     assert Exemption.from_json(json.loads(json.dumps(entry.as_json()))) == entry
 
 
@@ -174,6 +175,15 @@ def test_a_failure_that_is_expected_is_neither_a_pass_nor_a_failure(with_excepti
     settled = known.settled(case, "closed form", Verdict(status, "as it is"))
     assert (settled.status, settled.message) == (EXPECTED, "a made-up reason: as it is")
     assert known.settled(case, "plain formula", Verdict(status, "as it is")) == Verdict(status, "as it is")
+
+
+def test_another_failure_than_the_expected_one_stands(with_exception):
+    with_exception(losses=("DiceLoss",), shows="as it is")
+    known = Known("numpy", "numpy", "2", ("float32",), ("closed form",))
+    (case,) = cases.selected(["DiceLoss"], "paddleseg/plain/float32")
+    assert known.settled(case, "closed form", Verdict(DIFFERS, "as it is")).status == EXPECTED
+    assert known.settled(case, "closed form", Verdict(DIFFERS, "another")) == Verdict(DIFFERS, "another")
+    assert "remove the exception" in known.settled(case, "closed form", Verdict(CONFORM)).message
 
 
 @pytest.mark.parametrize("features", [("closed form",), ("backward twice",)], ids=["tried here", "tried by a probe"])
@@ -252,6 +262,55 @@ def test_a_process_that_dies_is_a_failure_of_what_it_tried(monkeypatch):
     monkeypatch.setattr(probes, "_tried", lambda backend, wanted: ("1.0", dict.fromkeys(list(wanted)[:1], ""), "it crashed"))
     found = probes.check("numpy")
     assert found == ["numpy 1.0: zero-copy gradient (DiceLoss) should work and fails: it crashed"]
+
+
+@pytest.mark.parametrize(
+    ("shows", "failure", "expected"),
+    [
+        ("", "RuntimeError: no derivative", True),
+        ("", "the process ended with exit status -11", True),
+        ("", "ProbeError: the gradient is off by 0.5", False),
+        ("", "ProbeError: there is no gradient", False),
+        ("no derivative", "RuntimeError: no derivative", True),
+        ("no derivative", "RuntimeError: no memory", False),
+        ("no derivative", "the process ended with exit status -11", False),
+        ("no derivative", "ProbeError: the gradient is off by 0.5", False),
+        ("exit status", "the process ended with exit status -11", True),
+        ("ProbeError: 1 + 0.1 is", "ProbeError: 1 + 0.1 is 1.1000000014901161", True),
+    ],
+)
+def test_an_expected_failure_must_be_the_one_that_is_declared(with_exception, shows, failure, expected):
+    with_exception(features=("exact scalars",), shows=shows)
+    said = probes._surprise("numpy", "2.0", "exact scalars", "DiceLoss", failure)
+    where = "numpy 2.0: exact scalars (DiceLoss)"
+    assert said == ("" if expected else f"{where} fails, and not as expected (a made-up reason): {failure}")
+
+
+@pytest.mark.parametrize("version", ["2.6.2", "3.3.1"])
+def test_numbers_that_are_wrong_without_a_word_are_no_expected_failure(monkeypatch, version):
+    wrong = "ProbeError: the gradient is off by 0.5"
+    monkeypatch.setattr(probes, "_tried", lambda backend, wanted: (version, dict.fromkeys(wanted, wrong), ""))
+    found = probes.check("paddle")
+    assert all(line.endswith(wrong) for line in found)
+    tried = [feature for feature in probes.PROBES if find("paddle", (feature,), kind=UNSUPPORTED) is None]
+    assert len(found) == sum(len(probes.LOSSES) if feature in probes._BY_LOSS else 1 for feature in tried)
+
+
+def test_every_expected_failure_of_the_table_says_how_it_shows():
+    assert all(entry.shows for entry in EXCEPTIONS if entry.kind == EXPECTED_FAILURE)
+
+
+def test_a_probe_tells_all_of_an_error(monkeypatch, capsys):
+    """Paddle puts the place in its own code below what a closed form says."""
+
+    def fails(trial):
+        raise OSError("(External) what it is\n\nAt:\n  paddle.py(1): backward\n (at /paddle/node.cc:1)")
+
+    monkeypatch.setitem(probes.PROBES, "exact scalars", fails)
+    monkeypatch.setattr("sys.stdin", io.StringIO('["exact scalars", "DiceLoss"]\n'))
+    probes.main("numpy")
+    _, tried = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert tried["failure"] == "OSError: (External) what it is At: paddle.py(1): backward (at /paddle/node.cc:1)"
 
 
 def test_the_check_command_tells_what_was_tried():

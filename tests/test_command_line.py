@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import typer
@@ -18,6 +19,7 @@ from unilossseg.conformance.command_line import Guarded, number
 from unilossseg.conformance.parity import commands as parity
 from unilossseg.conformance.pool import LONGEST_WAIT, RefusedError
 from unilossseg.conformance.run import NoRoomError
+from unilossseg.conformance.verdict import DIFFERS, Verdict
 
 ONE = ("--loss", "L1Loss", "-k", "plain/float32", "--backend", "numpy")
 
@@ -67,6 +69,71 @@ def test_exit_codes_pass_the_guard(code):
 
     assert CliRunner().invoke(app, ["one"]).exit_code == code
     assert CliRunner().invoke(app, ["other"]).exit_code == 130
+
+
+# --- a reader that leaves ---------------------------------------------------------------------------------------------
+
+
+def left(folder, *arguments, lines=0, error=False):
+    """The command line, whose reader leaves after some lines: the exit code, and what else it says."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "unilossseg", *map(str, arguments)],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONUNBUFFERED": ""},
+    )
+    pipe, other = (process.stderr, process.stdout) if error else (process.stdout, process.stderr)
+    try:
+        # After no line the reader has left long before the command says anything.
+        for _ in range(lines):
+            pipe.readline()
+        pipe.close()
+        return process.wait(120), other.read()
+    finally:
+        process.kill()
+        other.close()
+
+
+@pytest.fixture
+def same(tmp_path):
+    """A loss's record."""
+    loss = ("unilossseg:DiceLoss", "--framework", "numpy", "--shape", "2,3,4,5")
+    assert unilossseg("record", *loss, "--out", tmp_path / "a.uls").exit_code == 0
+    return tmp_path
+
+
+def test_records_agree_whoever_reads_it(same):
+    assert apart(same, "compare", "a.uls", "a.uls").returncode == 0
+    assert left(same, "compare", "a.uls", "a.uls", "--html", "page.html") == (0, b"")
+    # What comes after the output is done as well.
+    assert "values and gradients agree" in (same / "page.html").read_text(encoding="utf-8")
+    assert left(same, "compare", "a.uls", "a.uls", lines=1) == (0, b"")
+    assert left(same, "compare", "a.uls", "missing.uls", error=True) == (2, b"")
+
+
+@pytest.mark.parametrize("command", [("diff", "a", "b"), ("diff", "--json", "a", "b"), ("trend", "a", "b")])
+def test_tables_and_json_that_nobody_reads_change_no_exit_code(records, command):
+    assert left(records, "conformance", *command) == (0, b"")
+
+
+@pytest.mark.parametrize("options", [(), ("--json",)])
+@pytest.mark.parametrize("code", [0, 1])
+def test_a_reader_that_leaves_after_one_line(tmp_path, options, code):
+    """More results than a pipe holds, so that the command still writes when its reader leaves."""
+    case = plain_cases()[0]
+    first = result(case)
+    many = [replace(first, case=replace(case, id=f"{case.id}-{number}")) for number in range(400)]
+    bad = [replace(one, verdict=Verdict(DIFFERS, "planted " * 100)) for one in many]
+    for name, found in (("a", many if code else []), ("b", bad if code else many)):
+        path = tmp_path / f"{name}.jsonl"
+        path.write_text(made([first, *found]).record(), encoding="utf-8")
+    assert left(tmp_path, "conformance", "diff", *options, "a.jsonl", "b.jsonl", lines=1) == (code, b"")
+
+
+def test_a_run_that_nobody_reads_writes_its_files(tmp_path):
+    assert left(tmp_path, "conformance", "run", *ONE, "--out", "out") == (0, b"")
+    assert (tmp_path / "out" / "results.jsonl").exists()
 
 
 # --- what a terminal lacks --------------------------------------------------------------------------------------------

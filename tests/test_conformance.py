@@ -1,11 +1,13 @@
 """The conformance run: what it reports, what it refuses, and that it notices what it is there to notice."""
 
+import errno
 import json
 import os
 import re
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,9 +16,10 @@ from typer.testing import CliRunner
 
 from unilossseg import __main__, __version__
 from unilossseg.backends import KNOWN
-from unilossseg.conformance import cases, cli, results
+from unilossseg.conformance import cases, cli, results, worker
+from unilossseg.conformance.frameworks import FRAMEWORKS
 from unilossseg.conformance.reports import files, page, reader
-from unilossseg.conformance.run import run
+from unilossseg.conformance.run import NoRoomError, Prepared, outcomes_of, run
 from unilossseg.conformance.verdict import CONFORM, DIFFERS, ERRORED, UNSUPPORTED
 
 # As few cases as the question allows: each run starts at least one process.
@@ -256,6 +259,43 @@ def test_a_worker_that_talks_nonsense_is_errored(tmp_path, worker_with, rubbish)
     done = command(tmp_path, "--backend", "numpy", *ONE)
     assert done.exit_code == 1
     errored(tmp_path, "L1Loss")
+
+
+def test_a_disk_that_is_full_for_a_worker_ends_the_run(tmp_path, worker_with):
+    worker_with("""
+        import errno
+        from unilossseg.conformance import protocol
+        def full(path, outcomes):
+            path.write_bytes(b"half of it")
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        protocol.write_outcomes = full
+    """)
+    done = command(tmp_path / "out", "--backend", "numpy", "--backend", "strict", *ONE)
+    assert done.exit_code == 2, done.output
+    assert done.stderr.startswith("unilossseg: temporary files: cannot be written to ")
+    assert f"({os.strerror(errno.ENOSPC)}), expected a folder with room: make some there" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no device that is always full")
+def test_a_worker_tells_that_its_disk_is_full_and_leaves_no_half_of_a_result(tmp_path):
+    item = Prepared(0, cases.selected(["L1Loss"], "plain/float32")[0], tmp_path)
+    request, output = item.request("numpy"), item.output("numpy")
+    output.symlink_to("/dev/full")
+    reply = worker._answer(FRAMEWORKS["numpy"]("numpy"), request)
+    assert reply == {"number": 0, "outcomes": {}, "no_room": os.strerror(errno.ENOSPC)}
+    assert not os.path.lexists(output)
+    assert Path("/dev/full").exists()
+    with pytest.raises(NoRoomError, match="cannot be written to"):
+        outcomes_of(output, reply, ["closed form"])
+
+
+def test_another_error_of_a_file_is_no_full_disk(tmp_path):
+    item = Prepared(0, cases.selected(["L1Loss"], "plain/float32")[0], tmp_path)
+    request = {**item.request("numpy"), "output": str(tmp_path / "no such folder" / "0.npz")}
+    with pytest.raises(FileNotFoundError):
+        worker._answer(FRAMEWORKS["numpy"]("numpy"), request)
 
 
 def test_a_worker_that_answers_another_question_is_errored(tmp_path, worker_with):

@@ -10,7 +10,8 @@ import pytest
 
 from unilossseg import LOSSES
 from unilossseg.conformance import cases, generated, margins, recordings, verdict
-from unilossseg.conformance.protocol import Outcome, read_outcomes, write_outcomes
+from unilossseg.conformance.known import Known
+from unilossseg.conformance.protocol import MODES, Outcome, read_outcomes, write_outcomes
 from unilossseg.conformance.reference import value_and_gradient
 from unilossseg.conformance.verdict import CONFORM, DIFFERS, ERRORED, Reference, judge
 
@@ -58,6 +59,8 @@ def spoil(case, outcome, what):
         gradient[worst] = np.nan
     elif what == "inf":
         return replace(outcome, value=np.asarray(np.float32(np.inf)))
+    elif what == "no gradient":
+        return replace(outcome, gradient=None, gradient_dtype="")
     elif what == "value":
         return replace(outcome, value=outcome.value * np.float32(1 + 2e-6))
     elif what == "value shape":
@@ -78,6 +81,7 @@ def spoil(case, outcome, what):
         ("ignored", "expected exactly 0"),
         ("nan", "NaN in one alone"),
         ("inf", "+Inf in one alone"),
+        ("no gradient", "there is no gradient"),
         ("value", "value is off by"),
         ("value shape", "value has shape (1,), expected ()"),
         ("value dtype", "value has dtype float64, expected float32"),
@@ -90,6 +94,20 @@ def test_what_is_wrong_differs(case, what, said):
     found = judge(case, spoil(case, outcome, what), reference)
     assert found.status == DIFFERS
     assert said in found.message
+
+
+def test_a_gradient_that_is_not_due_may_be_missing(case):
+    outcome, reference = exact(case)
+    found = judge(case, spoil(case, outcome, "no gradient"), reference, due=False)
+    assert (found.status, found.gradient) == (CONFORM, None)
+    off = spoil(case, spoil(case, outcome, "value"), "no gradient")
+    assert judge(case, off, reference, due=False).status == DIFFERS
+
+
+@pytest.mark.parametrize("differentiates", [True, False])
+def test_a_gradient_is_due_but_of_plain_formulas_without_an_autograd(differentiates):
+    known = Known("numpy", differentiates=differentiates)
+    assert [known.owes_gradient(mode) for mode in MODES] == [True, differentiates, True]
 
 
 def test_a_nan_of_the_reference_excuses_no_other_entry():
@@ -131,6 +149,8 @@ def test_an_all_ignored_batch_must_be_exactly_0():
         assert judge(case, outcome, reference).status == CONFORM
         nearly = replace(outcome, value=np.full_like(outcome.value, 1e-20))
         assert "where all pixels are ignored" in judge(case, nearly, reference).message
+        alone = replace(nearly, gradient=None, gradient_dtype="")
+        assert "where all pixels are ignored" in judge(case, alone, reference, due=False).message
 
 
 def test_a_recording_is_compared_with_too():

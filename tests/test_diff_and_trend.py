@@ -5,10 +5,12 @@ import math
 import xml.etree.ElementTree as ET
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from checks.conformance_cli import unilossseg
 from checks.stored_runs import made, plain_cases, result, stored
 
+from unilossseg.conformance.ratios import Ratio
 from unilossseg.conformance.reports import diff, trend
 from unilossseg.conformance.verdict import DIFFERS, EXPECTED, UNSUPPORTED, Verdict
 
@@ -43,6 +45,11 @@ def gradient_at(results, at, share):
     """The gradient's error takes up a share of its bound."""
     part = results[at].verdict.gradient
     return spoiled(results, at, replace(results[at].verdict, gradient=replace(part, error=part.bound * share)))
+
+
+def changed(results, at, **parts):
+    """Parts of the verdict are others."""
+    return spoiled(results, at, replace(results[at].verdict, **parts))
 
 
 def infinite(results):
@@ -88,7 +95,7 @@ def test_what_became_of_a_result(good, write, member, before, after, code):
     said = json.loads(done.stdout)
     assert said["regression"] is bool(code)
     lists = ("new_failures", "fixed", "still_failing", "no_longer_supported", "fails_as_declared", "grown")
-    lists += ("added", "removed")
+    lists += ("less_checked", "added", "removed")
     assert [name for name in lists if said[name]] == [member]
     assert said[member][0]["case"] == good[1].case.id
     assert said[member][0]["repeat"].endswith("--backend numpy")
@@ -139,6 +146,128 @@ def test_growth_far_below_the_bound_and_from_nothing(good):
     found = diff.compare(zero, large)
     assert math.isinf(found.grown[0].factor)
     assert json.loads(diff.to_json(found, ("a", "b")))["grown"][0]["factor"] is None
+
+
+# --- less is checked --------------------------------------------------------------------------------------------------
+
+
+def with_native(result, name, **changes):
+    """A result whose errors were compared with native ones."""
+    found = Ratio(1e-8, 1e-8, 1.0, 1.0, **{"factor": 2.0, "allowance": 1e-7, "level": "pass", **changes})
+    parts = {quantity: replace(getattr(result.verdict, quantity), native=found) for quantity in ("value", "gradient")}
+    return replace(result, verdict=replace(result.verdict, native=name, **parts))
+
+
+def test_a_larger_bound_hides_no_error_that_grew(good, write):
+    one = gradient_at(good, 0, 0.3)
+    part = one[0].verdict.gradient
+    two = changed(one, 0, gradient=replace(part, error=3 * part.error, bound=10 * part.bound))
+    done = conformance("diff", write("a", one), write("b", two), "--json")
+    assert done.exit_code == 1
+    said = json.loads(done.stdout)
+    (grown,), (less,) = said["grown"], said["less_checked"]
+    assert grown["factor"] == pytest.approx(3, rel=1e-3)
+    assert grown["ratio"] == pytest.approx([0.3, 0.09], rel=1e-3)
+    assert grown["bound"] == pytest.approx([part.bound, 10 * part.bound], rel=1e-3)
+    assert (less["case"], less["what"], less["quantity"]) == (good[0].case.id, "bound", "gradient")
+    assert [less["before"], less["after"]] == grown["bound"]
+    shown = " ".join(conformance("diff", write("a", one), write("b", two)).stdout.split())
+    assert "✗ less is checked" in shown
+    assert "gradient's error may be 1.91e-05 of its scale, before 1.91e-06" in shown
+    assert "A regression." in shown
+    # The bound alone is a regression, and a smaller one is none: the error is what it was.
+    found = diff.compare(stored(one), stored(changed(one, 0, gradient=replace(part, bound=10 * part.bound))))
+    assert (found.grown, found.regressed) == ([], True)
+    found = diff.compare(stored(one), stored(changed(one, 0, gradient=replace(part, bound=0.4 * part.bound))))
+    assert not found.regressed
+
+
+@pytest.mark.parametrize("quantity", ["value", "gradient"])
+def test_what_is_not_compared_any_more(good, quantity):
+    found = diff.compare(stored(good), stored(changed(good, 1, **{quantity: None})))
+    assert [(less.what, less.quantity, less.result.case.id) for less in found.less] == [("part", quantity, good[1].case.id)]
+    assert found.regressed
+    assert diff.line(found.less[0]).endswith(f"the {quantity} is not compared any more")
+    assert not diff.compare(stored(changed(good, 1, **{quantity: None})), stored(good)).regressed
+    # What fails in its form has no numbers, and is a failure.
+    found = diff.compare(stored(good), stored(spoiled(good, 1, BAD)))
+    assert (found.less, len(found.failures)) == ([], 1)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "worse"),
+    [
+        ("torch.nn.functional.x", "plain formula", True),
+        ("torch.nn.functional.x", "", True),
+        ("plain formula", "", True),
+        ("plain formula", "torch.nn.functional.x", False),
+        ("torch.nn.functional.x", "torch.nn.functional.x", False),
+        ("", "plain formula", False),
+    ],
+)
+def test_a_native_comparison_that_is_lost(good, before, after, worse):
+    one, two = ([with_native(good[0], name) if name else good[0], *good[1:]] for name in (before, after))
+    found = diff.compare(stored(one), stored(two))
+    assert found.regressed is worse
+    assert [less.quantity for less in found.less] == (["value", "gradient"] if worse else [])
+    for less in found.less:
+        assert less.words == f"{less.quantity}'s errors are compared with {after or 'nothing native'}, before with {before}"
+
+
+@pytest.mark.parametrize(("limit", "value"), [("factor", 5.0), ("allowance", 2e-7)])
+def test_native_errors_that_may_be_exceeded_by_more(good, limit, value):
+    one, two = ([with_native(good[0], "plain formula", **changes), *good[1:]] for changes in ({}, {limit: value}))
+    found = diff.compare(stored(one), stored(two))
+    assert {less.what for less in found.less} == {f"native {limit}"}
+    assert f"{value:.3g}" in found.less[0].words
+    assert not diff.compare(stored(two), stored(one)).regressed
+
+
+@pytest.mark.parametrize(
+    ("field", "changes"),
+    [
+        ("parameters", {"parameters": {"planted": 1}}),
+        ("inputs", {"arrays": {"logits": np.zeros((1, 2), np.float32), "labels": np.zeros((1, 2), np.float32)}}),
+        ("layout", {"layout": "non_contiguous"}),
+        ("chunk", {"chunk": 7}),
+    ],
+)
+def test_another_case_of_the_same_name(good, write, field, changes):
+    name = good[-1].case.id
+    two = [replace(one, case=replace(one.case, **changes)) if one.case.id == name else one for one in good]
+    done = conformance("diff", write("a", good), write("b", two), "--json")
+    assert done.exit_code == 1
+    # Once, not for every backend.
+    (less,) = json.loads(done.stdout)["less_checked"]
+    assert (less["case"], less["what"], less["quantity"]) == (name, "case", field)
+    assert less["before"] != less["after"]
+    assert diff.line(diff.compare(stored(good), stored(two)).less[0]).startswith(
+        f"{name}: another case of that name: {field}"
+    )
+    # Other words for what it is there for make no other case.
+    told = [replace(one, case=replace(one.case, condition="in other words")) for one in good]
+    assert not diff.compare(stored(good), stored(told)).regressed
+
+
+def test_bounds_of_other_entries_are_no_larger_bounds():
+    case = plain_cases("L1Loss", dtype="bfloat16")[0]
+    one = result(case)
+    part = replace(one.verdict.gradient, index=(0,), expected=1e-3, error=1.2e-3, bound=4e-3)
+
+    def against(**changes):
+        runs = [[replace(one, verdict=replace(one.verdict, gradient=x))] for x in (part, replace(part, **changes))]
+        return diff.compare(*map(stored, runs))
+
+    # At a larger entry its rounding may be larger, as much as the entry, and so may its error.
+    assert not against(index=(1,), expected=1e-2, error=2e-2, bound=3.9e-2).regressed
+    found = against(index=(1,), expected=1e-2, error=2.3e-2, bound=5e-2)
+    assert ([less.what for less in found.less], len(found.grown)) == (["bound"], 0)
+    found = against(index=(1,), expected=1e-2, error=4.8e-2, bound=5e-2)
+    assert found.grown[0].factor == pytest.approx(4)
+    # A smaller entry has a smaller bound: the error has come nearer to it.
+    assert against(index=(1,), expected=1e-4, error=9e-4, bound=1e-3).grown[0].factor == pytest.approx(3)
+    # The same entry has the same bound.
+    assert [less.what for less in against(bound=4.1e-3).less] == ["bound"]
 
 
 def test_new_troubles_and_the_environment(good, write):

@@ -13,6 +13,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from unilossseg import __version__
 from unilossseg.conformance.parity import commands, compare, network, photographs, plan, processes
 from unilossseg.conformance.parity.training import Trained
 
@@ -171,6 +172,28 @@ def test_an_error_in_a_worker_is_reported_with_its_traceback(tmp_path, python_th
     output = refused(tmp_path / "out", "--worker", f"torch={failing}", "--worker", f"paddle={failing}")
     assert "Traceback" in output
     assert "RuntimeError: no device" in output
+
+
+@both
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        (
+            "import unilossseg; unilossseg.__version__ = '99.0'",
+            "{python} has unilossseg 99.0 and this is {version}: install the same version there: ",
+        ),
+        (
+            "from unilossseg.conformance import environment; environment.sources = lambda: 'others'",
+            "{python} has other files of unilossseg {version} than this: a run would judge two packages as one. ",
+        ),
+    ],
+    ids=["another version", "other files"],
+)
+def test_a_worker_with_another_package_is_refused(tmp_path, python_that, code, said):
+    other = python_that(code)
+    output = refused(tmp_path / "out", "--worker", f"torch={other}")
+    assert f"the torch worker is refused: {said.format(python=other, version=__version__)}" in output
+    assert "-m pip install 'unilossseg" in output
 
 
 def test_a_worker_that_hangs_is_ended(tmp_path, python_that, monkeypatch):

@@ -67,6 +67,27 @@ def test_a_worker_that_crashes_fails_one_case_and_the_next_gets_another(of_backe
     assert "last words" in of_backends.stdout
 
 
+def test_a_disk_that_is_full_fails_every_case_in_a_line(users_folder, tmp_path):
+    (tmp_path / "sitecustomize.py").write_text(
+        "import errno, sys\n"
+        "if 'unilossseg.conformance.worker' in sys.orig_argv:\n"
+        "    from unilossseg.conformance import protocol\n"
+        "    def full(path, outcomes):\n"
+        "        raise OSError(errno.EDQUOT, 'your share of it is used up')\n"
+        "    protocol.write_outcomes = full\n"
+    )
+    losses = ["--unilossseg-loss=DiceLoss", "--unilossseg-loss=own:Squares"]
+    chosen = [*losses, "--unilossseg-backend=numpy", "-k", "Squares/plain/float64 or Dice and paddleseg/plain/float32"]
+    done = run_pytest(users_folder, "-v", *chosen, PYTHONPATH=str(tmp_path))
+    assert outcomes(done) == {
+        "unilossseg[numpy]::own:Squares/plain/float64": "FAILED",
+        "unilossseg[numpy]::DiceLoss/paddleseg/plain/float32": "FAILED",
+    }
+    said = [line for line in done.stdout.splitlines() if line.startswith("  temporary files: cannot be written to ")]
+    assert len(said) == 2
+    assert all("(your share of it is used up), expected a folder with room" in line for line in said)
+
+
 def test_a_failure_that_a_backend_expects(of_backends):
     found = of_backend(of_backends, "mine:KNOWN_TO_BREAK")
     assert found["DiceLoss/paddleseg/plain/float64"] == "XFAIL"

@@ -37,6 +37,19 @@ def of_losses(users_folder):
     )
 
 
+def test_a_closed_form_without_a_gradient_fails(users_folder, tmp_path):
+    code = "value, _ = super().closed_form(*arguments, **others)\n        return value, None"
+    (tmp_path / "lacking.py").write_text(
+        "from own import Squares\n\n\nclass NoGradient(Squares):\n"
+        f"    def closed_form(self, *arguments, **others):\n        {code}\n"
+    )
+    chosen = ["--unilossseg-loss=lacking:NoGradient", "--unilossseg-backend=numpy", "-k", "plain/float64"]
+    done = run_pytest(users_folder, "-v", *chosen, PYTHONPATH=str(tmp_path))
+    assert outcomes(done) == {"unilossseg[numpy]::lacking:NoGradient/plain/float64": "FAILED"}
+    assert "  closed form: there is no gradient\n" in done.stdout
+    assert "plain formula: " not in done.stdout
+
+
 #: What is wrong with each, and what is said to be expected.
 NO_LOSSES = {
     "Missing": ("AttributeError: module 'own' has no attribute 'Missing'", "expected package.module:NAME"),

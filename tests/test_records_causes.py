@@ -7,10 +7,13 @@ import pytest
 from checks.diagnosis import CASES, check, explained, of, recorded
 
 from unilossseg import BCELoss, CrossEntropyLoss, DiceLoss
+from unilossseg.conformance.cases import rounded
+from unilossseg.conformance.records.causes_precision import hypotheses
 from unilossseg.conformance.records.comparison import compare
 from unilossseg.conformance.records.diagnosis import UNKNOWN, diagnose
-from unilossseg.conformance.records.evidence import Evidence, Prediction
+from unilossseg.conformance.records.evidence import Evidence, Prediction, sides
 from unilossseg.conformance.records.evidence import explained as share
+from unilossseg.conformance.records.inputs import Recipe, generated
 from unilossseg.conformance.records.record import Record, RecordedCase, Stored
 
 PLAIN = {"plain": CASES["plain"]}
@@ -72,6 +75,49 @@ def test_what_only_plays_a_part_does_not_give_the_numbers():
     assert part.evidence == "DiceLoss, computed with smooth=1.0, comes nearer to the candidate's numbers"
     (whole,) = explained(reference, recorded(of(DiceLoss(smooth=1.0)), PLAIN))
     assert whole.evidence == "DiceLoss, computed with smooth=1.0, gives the candidate's numbers"
+
+
+# ------------------------------------------------------------------------------------------------ numbers of a half type
+def l1(weighted=lambda z: 1.0):
+    """The mean distance from fixed numbers, and its gradient, perhaps with a weight for each element."""
+
+    def function(logits, labels):
+        apart = logits - np.random.default_rng(1).normal(size=logits.shape)
+        weights = weighted(logits)
+        return (weights * np.abs(apart)).mean(), weights * np.sign(apart) / logits.size
+
+    return function
+
+
+@pytest.mark.parametrize("spread", [0.2, 0.02])
+def test_powers_of_two_are_no_sign_of_bfloat16(spread):
+    """8192 elements: every entry of an L1 gradient is 2**-13 or -2**-13, which any half type holds."""
+    cases = generated(Recipe((2, 4, 32, 32)), ["plain"])
+    reference = recorded(l1(lambda z: 1 + spread * np.random.default_rng(2).uniform(-1, 1, z.shape)), cases)
+    candidate = recorded(l1(), cases)
+    assert {*np.abs(candidate.cases[0].gradient.wide()).ravel()} == {2.0**-13}
+    for found in (*explained(reference, candidate), *explained(candidate, reference)):
+        assert "was computed or accumulated in" not in found.title
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize("quantity", ["value", "gradient"])
+def test_few_numbers_are_a_sign_of_a_half_type_that_gives_them(dtype, quantity):
+    """1000 elements: a gradient of 0.001, which a half type rounds; and a value, which is a single number anyway."""
+    cases = generated(Recipe((2, 5, 10, 10)), ["plain"])
+
+    def halved(logits, labels):
+        found = dict(zip(("value", "gradient"), l1()(logits, labels), strict=True))
+        found[quantity] = rounded(np.asarray(found[quantity]), dtype).astype(np.float64)
+        return found["value"], found["gradient"]
+
+    reference, candidate = recorded(l1(), cases), recorded(halved, cases)
+    (verdict,) = compare(reference, candidate)
+    case = Evidence.of(verdict, 255)
+    (cause,) = [one for one in hypotheses(*sides(reference, candidate), None) if f"in {dtype}" in one.title]
+    assert cause.score(case) == 0.9
+    assert cause.score(case.flipped) == 0.0
+    assert f"every number of the {{other}}'s {quantity} is one of {dtype}" in cause.describe([case])
 
 
 # ------------------------------------------------------------------------------------------------ arguments that are stated

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -150,12 +151,50 @@ def test_where_no_finite_number_was_compared_a_note_says_so(project, value, grad
         note = f"note: no finite number of the {quantity} was compared"
         assert (f"{quantity:<9} no finite number" in said) == (quantity in noted)
         assert said.count(note) == (len(made.cases) if quantity in noted else 0)
-    last = (
-        "nothing changed, as far as there were finite numbers to compare"
-        if noted
-        else "nothing changed: values and gradients"
-    )
-    assert said.splitlines()[-1].startswith(last)
+
+
+FINITE = "nothing changed, as far as there were finite numbers to compare"
+
+
+@pytest.mark.parametrize(
+    ("value", "gradient", "summary"),
+    [
+        (1.0, 1.0, "nothing changed: values and gradients agree in 5 cases"),
+        (1.0, None, "nothing changed: values agree in 5 cases; no gradient was compared"),
+        (1.0, np.nan, f"{FINITE}: values agree in 5 cases; no gradient was compared"),
+        (np.inf, 1.0, f"{FINITE}: no value was compared; gradients agree in 5 cases"),
+        (np.nan, np.nan, f"{FINITE}: there were none in 5 cases"),
+        (np.nan, None, f"{FINITE}: there were none in 5 cases"),
+    ],
+)
+def test_nobody_says_that_what_was_not_compared_agrees(project, value, gradient, summary):
+    made = recorded(lambda z, y: (value, None if gradient is None else np.full_like(z, gradient)))
+    file.write(project / "ref.uls", made)
+    said = run("compare", "ref.uls", "ref.uls", "--html", "page.html", "--json", "page.json")
+    assert said.splitlines()[-1] == summary
+    found = json.loads((project / "page.json").read_text())
+    assert found["summary"] == summary
+    page = (project / "page.html").read_text()
+    head, colon, rest = summary.partition(":")
+    assert f"<strong>✓ {head.capitalize()}{colon}</strong>{rest}." in page
+    assert ("agree" in page) == ("agree" in summary)
+    numbers = [("value", value), *([] if gradient is None else [("gradient", gradient)])]
+    for quantity, number in numbers:
+        finite = bool(np.isfinite(number))
+        for case in found["cases"]:
+            assert (case[quantity]["compared"], case[quantity]["same"]) == (finite, True)
+            assert ({"worst", "error", "bound"} <= set(case[quantity])) == finite
+            assert finite or set(case[quantity]) == {"same", "compared"}
+    missing = sum(not np.isfinite(number) for _, number in numbers)
+    assert page.count("not compared</span>") == page.count(">no finite number</td>") == missing * len(made.cases)
+
+
+def test_a_summary_counts_the_cases_where_something_was_compared(project):
+    made = recorded(lambda z, y: (1.0, np.ones_like(z)))
+    some = [replace(case, gradient=None) if place < 2 else case for place, case in enumerate(made.cases)]
+    file.write(project / "ref.uls", replace(made, cases=tuple(some)))
+    last = "nothing changed: values agree in 5 cases; gradients agree in the 3 of 5 cases where they were compared"
+    assert run("compare", "ref.uls", "ref.uls").splitlines()[-1] == last
 
 
 def test_one_finite_number_is_enough_to_be_compared():

@@ -16,6 +16,7 @@ from unilossseg.conformance.cases import all_cases, selected
 from unilossseg.conformance.defects import DEFECTS, Defect, PlantingError, dice, hard_pixels, loops, lovasz, planted
 from unilossseg.conformance.defects._changes import NUMPY
 from unilossseg.conformance.frameworks import FRAMEWORKS
+from unilossseg.conformance.known import Known
 from unilossseg.conformance.protocol import PLAIN_FORMULA
 from unilossseg.conformance.run import Prepared
 from unilossseg.conformance.selftest import Trial, _trial
@@ -141,8 +142,8 @@ def test_a_copy_without_its_change_conforms(name, tmp_path, monkeypatch):
     # Labels are counted on the way in float32 alone.
     for number, case in enumerate(selected([loss], "float32" if name.startswith("counting") else "float64")):
         item = Prepared(number, case, tmp_path)
-        for outcome in numpy.run(item.request("numpy"), dict(case.arrays)).values():
-            verdict = judge(case, outcome, item.reference())
+        for mode, outcome in numpy.run(item.request("numpy"), dict(case.arrays)).items():
+            verdict = judge(case, outcome, item.reference(), due=mode != PLAIN_FORMULA)
             assert verdict.status == CONFORM, (case.id, verdict.message)
 
 
@@ -205,13 +206,20 @@ def test_a_suite_that_always_says_no_fails(monkeypatch):
 
 
 def test_a_suite_that_looks_at_values_alone_fails(monkeypatch):
-    def blind(case, outcome, reference, native):
-        return judge(case, outcome, reference, native) if outcome.gradient is None else Verdict(CONFORM)
+    def blind(case, outcome, reference, native, due):
+        return judge(case, outcome, reference, native, due) if outcome.gradient is None else Verdict(CONFORM)
 
     monkeypatch.setattr("unilossseg.conformance.run.judge", blind)
     done = command(*FEW, "-k", "l1-s")
     assert done.exit_code == 1
     assert "not seen: l1-sign in L1Loss" in done.stdout
+
+
+def test_a_suite_that_asks_for_no_gradient_fails(monkeypatch):
+    monkeypatch.setattr(Known, "owes_gradient", lambda self, mode: False)
+    done = command(*FEW, "-k", "no-gradient")
+    assert done.exit_code == 1
+    assert "not seen: no-gradient in L1Loss" in done.stdout
 
 
 def test_an_exception_is_no_sight():

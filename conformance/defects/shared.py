@@ -46,6 +46,13 @@ def _calls(patches: Patches, change: Any) -> None:
     patches.wrap(_call.Call, "fused", make)
 
 
+@defect("DiceLoss", "L1Loss")
+def no_gradient(patches: Patches) -> None:
+    """The closed form gives its value and no gradient."""
+    for loss in (DiceLoss, L1Loss):
+        changes.gradient(patches, loss, lambda *_: None)
+
+
 @defect(*_CLASSES, "RelaxBoundaryLoss")
 def labels_shifted(patches: Patches) -> None:
     """Every class is taken for the one before it."""
@@ -274,6 +281,7 @@ def unsigned_labels_wrap(patches: Patches) -> None:
 
         return wrong
 
+    changes.without_loops(patches, "plain_cross_entropy")
     patches.everywhere(_pixels, "split_labels", change)
 
 

@@ -12,7 +12,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from unilossseg.conformance.pool import STARTUP_SECONDS, TAIL, WorkerError
+from unilossseg.conformance.interpreters import disagreement
+from unilossseg.conformance.pool import STARTUP_SECONDS, TAIL, RefusedError, WorkerError
 
 #: How the threads of several workers are kept from fighting for the same cores.
 _THREADS = "OMP_NUM_THREADS"
@@ -27,7 +28,7 @@ class AbsentError(WorkerError):
 
 class _Process:
     def __init__(self, backend: str, python: str, folder: Path, heard: queue.Queue[tuple[str, str | None]]) -> None:
-        self.backend, self.heard = backend, heard
+        self.backend, self.python, self.heard = backend, python, heard
         self.errors = folder / f"{backend}.stderr"
         self.greeting: dict[str, Any] | None = None
         self.done = False
@@ -85,7 +86,7 @@ def train(pythons: Mapping[str, str], folder: Path, timeout: float, report: Repo
     Returns
     -------
     What each worker said about itself. Raises WorkerError if one crashed, hung or failed, AbsentError if its Python lacks
-    the framework.
+    the framework, RefusedError if it has another package than this.
     """
     heard: queue.Queue[tuple[str, str | None]] = queue.Queue()
     running: dict[str, _Process] = {}
@@ -128,6 +129,10 @@ def _listen(
     if "failed" in message:
         raise WorkerError(f"the {backend} worker failed:\n{message['failed']}".rstrip())
     if "ready" in message:
+        # Of this environment's workers too: they do not look into the folder that the command may have been started from.
+        refused = disagreement(message["ready"], process.python)
+        if refused:
+            raise RefusedError(f"the {backend} worker is refused: {refused}")
         process.greeting = message["ready"]
     process.done = bool(message.get("done"))
     if "loss" in message:

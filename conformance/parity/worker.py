@@ -18,6 +18,7 @@ import numpy as np
 
 import unilossseg
 from unilossseg.backends import BackendNotInstalledError, get_backend
+from unilossseg.conformance import environment
 from unilossseg.conformance.replies import own_stdout, say
 
 
@@ -52,6 +53,7 @@ def _work(backend: str, folder: Path, replies: TextIO) -> None:
         "python": platform.python_version(),
         "numpy": np.__version__,
         "unilossseg": unilossseg.__version__,
+        "sources": environment.sources(),
     }
     say(replies, {"ready": greeting})
     for dtype in job["dtypes"]:

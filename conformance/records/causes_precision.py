@@ -21,6 +21,11 @@ CAPS = {
     "where torch's BCELoss clips": 100.0,
 }
 _HALVES = (("bfloat16", EPS_BFLOAT16), ("float16", EPS16))
+#: Numbers that are all the same but for their powers of two, as the gradients of an L1 loss, are numbers of a half type by
+#: chance. Of so many that are not, none is.
+_TELLING_MANTISSAS = 8
+#: How many steps of a half type the reference, rounded, may be away from fewer: a sum is rounded at every addition.
+_STEPS = {"value": 8.0, "gradient": 1.0}
 #: What TF32 keeps of a number that it multiplies.
 _EPS_TF32 = 2.0**-10
 
@@ -33,7 +38,7 @@ def hypotheses(given: Side, other: Side, model: Model | None) -> Iterator[Hypoth
             f"the {{other}} was computed or accumulated in {name}",
             "Convert the logits to float32 before the loss, or keep the loss out of autocast; sums and means above all.",
             lambda case, name=name, eps=eps: _held_by(case, name, eps),  # type: ignore[misc]
-            lambda cases, name=name: _held_words(cases, name),  # type: ignore[misc]
+            lambda cases, name=name, eps=eps: _held_words(cases, name, eps),  # type: ignore[misc]
             order=6,
         )
         if model is not None:
@@ -73,10 +78,30 @@ def _held_by(case: Evidence, name: str, eps: float) -> float | None:
     apart = distance(case.given.value, case.other.value), distance(case.given.gradient, case.other.gradient)
     if max(apart) > 64 * eps:
         return 0.0
-    held = [_holds(name, x) for x in (case.other.value, case.other.gradient)]
-    before = [_holds(name, x) for x in (case.given.value, case.given.gradient)]
-    # A coarser bfloat16 is a float16 too, in its range.
-    return 0.9 if any(now and not was for now, was in zip(held, before, strict=True)) else 0.0
+    return 0.9 if _held(case, name, eps) else 0.0
+
+
+def _held(case: Evidence, name: str, eps: float) -> list[str]:
+    """The quantities of the one that are numbers of a half type, and not by chance; those of the other are not."""
+    quantities = (
+        ("value", case.given.value, case.other.value),
+        ("gradient", case.given.gradient, case.other.gradient),
+    )
+    return [
+        word
+        for word, given, other in quantities
+        # A coarser bfloat16 is a float16 too, in its range.
+        if _holds(name, other) and not _holds(name, given) and _telling(word, given, other, name, eps)
+    ]
+
+
+def _telling(word: str, given: Floats | None, other: Floats | None, name: str, eps: float) -> bool:
+    """Whether numbers that a half type holds say that it was used."""
+    if other is None or given is None:
+        return False
+    if np.unique(np.frexp(np.abs(other[other != 0]))[0]).size >= _TELLING_MANTISSAS:
+        return True
+    return distance(rounded(given, name).astype(np.float64), other) <= _STEPS[word] * eps
 
 
 def _holds(name: str, numbers: Floats | None) -> bool:
@@ -86,9 +111,9 @@ def _holds(name: str, numbers: Floats | None) -> bool:
         return bool((rounded(numbers, name).astype(np.float64) == numbers).all())
 
 
-def _held_words(cases: Sequence[Evidence], name: str) -> str:
+def _held_words(cases: Sequence[Evidence], name: str, eps: float) -> str:
     case = cases[0]
-    what = [word for word, x in (("value", case.other.value), ("gradient", case.other.gradient)) if _holds(name, x)]
+    what = _held(case, name, eps)
     return (
         f"every number of the {{other}}'s {' and '.join(what) or 'value'} is one of {name}, not so in the {{given}}; "
         f"they differ by {_noise(case):.2g} of the scale"

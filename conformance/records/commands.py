@@ -259,22 +259,15 @@ def _lines(comparison: Any) -> list[str]:
             f"    evidence: {explanation.evidence}",
             f"    remedy: {explanation.remedy}",
         ]
-    count = sum(not verdict.same for verdict in comparison.verdicts)
-    total = len(comparison.verdicts)
-    said = f"different: {count} of" if count else "nothing changed: values and gradients agree in"
-    if not count and not all(part.compared for verdict in comparison.verdicts for part in verdict.parts):
-        said = "nothing changed, as far as there were finite numbers to compare, in"
     for quantity, share in (("values", comparison.allowance.value), ("gradients", comparison.allowance.gradient)):
         if share is not None:
             lines += ["", f"allowed by the user for {quantity}: {share:g} of the scale"]
-    return [*lines, "", f"{said} {total} case{'' if total == 1 else 's'}"]
+    return [*lines, "", comparison.summary]
 
 
 def _part(part: Any) -> str:
-    if part.structure:
-        return f"{part.quantity:<9} {part.structure}"
-    if not part.compared:
-        return f"{part.quantity:<9} no finite number"
+    if part.no_numbers:
+        return f"{part.quantity:<9} {part.no_numbers}"
     where = f" at {part.index}" if part.index else ""
     return (
         f"{part.quantity:<9} error {part.error:.2e} of {part.bound:.2e} allowed; rtol {part.rtol:.2e} or atol "

@@ -41,6 +41,11 @@ class Part:
     candidate: float = 0.0
 
     @property
+    def no_numbers(self) -> str:
+        """Why there are none, for every reader the same words; empty: there are."""
+        return self.structure or ("" if self.compared else "no finite number")
+
+    @property
     def ratio(self) -> float:
         """The error as a share of its bound."""
         if self.structure:

@@ -41,6 +41,33 @@ class Comparison:
         """Whether nothing changed in any case."""
         return all(verdict.same for verdict in self.verdicts)
 
+    @property
+    def summary(self) -> str:
+        """What the terminal, the page and the JSON say of it, claiming no agreement of what was not compared."""
+        total, different = len(self.verdicts), sum(not verdict.same for verdict in self.verdicts)
+        if different:
+            return f"different: {different} of {_cases(total)}"
+        values = sum(verdict.value.compared for verdict in self.verdicts)
+        gradients = sum(verdict.gradient is not None and verdict.gradient.compared for verdict in self.verdicts)
+        finite = all(part.compared for verdict in self.verdicts for part in verdict.parts)
+        head = "nothing changed" if finite else "nothing changed, as far as there were finite numbers to compare"
+        if values == gradients == total:
+            return f"{head}: values and gradients agree in {_cases(total)}"
+        if not values and not gradients:
+            return f"{head}: there were none in {_cases(total)}"
+        return f"{head}: {_agreement('value', values, total)}; {_agreement('gradient', gradients, total)}"
+
+
+def _cases(count: int) -> str:
+    return f"{count} case{'' if count == 1 else 's'}"
+
+
+def _agreement(quantity: str, count: int, total: int) -> str:
+    if not count:
+        return f"no {quantity} was compared"
+    where = _cases(total) if count == total else f"the {count} of {_cases(total)} where they were compared"
+    return f"{quantity}s agree in {where}"
+
 
 def to_json(comparison: Comparison) -> str:
     """The comparison as JSON: infinities and NaN, which JSON lacks, are words."""
@@ -48,6 +75,7 @@ def to_json(comparison: Comparison) -> str:
         "schema": SCHEMA,
         "unilossseg": __version__,
         "same": comparison.same,
+        "summary": comparison.summary,
         "allowed_by_the_user": {"value": comparison.allowance.value, "gradient": comparison.allowance.gradient},
         "reference": _record(comparison.reference),
         "candidate": _record(comparison.candidate),
@@ -93,8 +121,12 @@ def _case(verdict: Verdict) -> dict[str, Any]:
 def _part(part: Part) -> dict[str, Any]:
     if part.structure:
         return {"same": False, "structure": part.structure}
+    if not part.compared:
+        # No error of 0, and no place of the worst entry, where there was no number.
+        return {"same": part.same, "compared": False}
     return {
         "same": part.same,
+        "compared": True,
         "error": part.error,
         "bound": part.bound,
         "scale": part.scale,
@@ -128,7 +160,6 @@ def render(comparison: Comparison) -> str:
             kwargs=[json.dumps(record.kwargs) for record in records],
             environment=environment,
             thresholds={name: threshold for name, threshold in THRESHOLDS.items() if name in dtypes},
-            different=sum(not verdict.same for verdict in comparison.verdicts),
         )
     )
     return page

@@ -50,10 +50,10 @@ def diff(
         float, typer.Option(min=1.0, metavar="X", help="An error has grown if it is more than X times as large,")
     ] = 2.0,
     floor: Annotated[
-        float, typer.Option(min=0.0, max=1.0, metavar="SHARE", help="and takes up more than this share of what is allowed.")
+        float, typer.Option(min=0.0, max=1.0, metavar="SHARE", help="and takes up more than this share of what both allow.")
     ] = 0.5,
 ) -> None:
-    """Says what changed from run A to run B: new failures, what is fixed, added, removed, and errors that grew."""
+    """Says what changed from run A to run B: new failures, what is fixed, added, removed, checked less, errors that grew."""
     if factor != factor or floor != floor:  # NaN is below nothing
         refuse("--factor and --floor must be numbers")
     one, other = _read(before), _read(after)

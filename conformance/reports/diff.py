@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from unilossseg.conformance.reports import less_checked
+from unilossseg.conformance.reports.less_checked import Less
 from unilossseg.conformance.reports.model import Part, ResultLine, StoredRun
 from unilossseg.conformance.verdict import CONFORM, EXPECTED, UNSUPPORTED
 
@@ -30,17 +32,14 @@ _VERSIONS = (
 
 @dataclass(frozen=True)
 class Growth:
-    """An error of a result that conforms in both runs and has come much nearer to its bound."""
+    """An error of a result that conforms in both runs and has become much larger."""
 
     result: ResultLine
     quantity: str
-    before: float
-    after: float
-
-    @property
-    def factor(self) -> float:
-        """How much it grew."""
-        return self.after / self.before if self.before else math.inf
+    before: Part
+    after: Part
+    #: How much it grew; infinite where it was exactly 0.
+    factor: float
 
 
 @dataclass(frozen=True)
@@ -58,6 +57,8 @@ class Difference:
     #: Conformed before and fails now, as the capability table declares: a declaration makes no number right.
     declared: list[ResultLine]
     grown: list[Growth]
+    #: Of what both runs have, what B holds less strictly: that it conforms says less than before.
+    less: list[Less]
     added: list[ResultLine]
     removed: list[ResultLine]
     troubles: list[str]
@@ -66,7 +67,7 @@ class Difference:
     @property
     def regressed(self) -> bool:
         """Whether anything is worse than before. What was removed is told and is no regression by itself."""
-        return bool(self.failures or self.given_up or self.declared or self.grown or self.troubles)
+        return bool(self.failures or self.given_up or self.declared or self.grown or self.less or self.troubles)
 
     def versions(self) -> list[tuple[str, str, str]]:
         """What changed in the environment: what, before, after."""
@@ -88,8 +89,9 @@ def compare(before: StoredRun, after: StoredRun, factor: float = 2.0, floor: flo
     Parameters
     ----------
     factor, floor
-        An error has grown where its share of the bound is more than `factor` times what it was, and above `floor`: far below
-        the bound a rounding error more or less is a large factor and no matter.
+        An error has grown where it is more than `factor` times what it was, and more than `floor` of what is allowed: far
+        below the bound a rounding error more or less is a large factor and no matter. Where run B allows more than run A,
+        it is what run A allowed: a larger bound must not hide the error that it makes room for.
     """
     old = {result.key: result for result in before.results}
     new = {result.key: result for result in after.results}
@@ -104,6 +106,7 @@ def compare(before: StoredRun, after: StoredRun, factor: float = 2.0, floor: flo
         given_up=[two for one, two in pairs if one.status != UNSUPPORTED and two.status == UNSUPPORTED],
         declared=[two for one, two in pairs if one.status == CONFORM and two.status == EXPECTED],
         grown=[growth for one, two in pairs for growth in _growths(one, two, factor, floor)],
+        less=less_checked.found(pairs),
         added=added,
         removed=[result for key, result in old.items() if key not in new],
         troubles=[trouble for trouble in after.troubles if trouble not in before.troubles],
@@ -118,8 +121,17 @@ def _growths(one: ResultLine, two: ResultLine, factor: float, floor: float) -> l
         ("value", one.value, two.value),
         ("gradient", one.gradient, two.gradient),
     ]
-    pairs = [(name, was.ratio, now.ratio) for name, was, now in parts if was is not None and now is not None]
-    return [Growth(two, name, was, now) for name, was, now in pairs if now > floor and now > factor * was]
+    grown = []
+    for name, was, now in parts:
+        if was is None or now is None:
+            continue
+        room = less_checked.room(two.case, name, was, now)
+        allowed = min(now.bound, was.bound * room) if was.bound else now.bound
+        # Where entries have bounds of their own, and the worst is another one now, the shares are what can be compared.
+        equal = was.error if less_checked.one_bound(two.case, name, was, now) else was.ratio * allowed
+        if now.error > floor * allowed and now.error > factor * equal:
+            grown.append(Growth(two, name, was, now, now.error / equal if equal else math.inf))
+    return grown
 
 
 def to_json(difference: Difference, names: Sequence[str]) -> str:
@@ -136,6 +148,7 @@ def to_json(difference: Difference, names: Sequence[str]) -> str:
         "no_longer_supported": [_result(result) for result in difference.given_up],
         "fails_as_declared": [_result(result) for result in difference.declared],
         "grown": [_growth(growth) for growth in difference.grown],
+        "less_checked": [_less(less) for less in difference.less],
         "added": [_result(result) for result in difference.added],
         "removed": [_result(result) for result in difference.removed],
         "new_troubles": difference.troubles,
@@ -167,9 +180,26 @@ def _result(result: ResultLine) -> dict[str, Any]:
 
 
 def _growth(growth: Growth) -> dict[str, Any]:
-    # JSON has no infinity: an error that was exactly 0 grew by no factor.
-    factor = growth.factor if math.isfinite(growth.factor) else None
-    return {**_result(growth.result), "quantity": growth.quantity, "ratio": [growth.before, growth.after], "factor": factor}
+    parts = growth.before, growth.after
+    return {
+        **_result(growth.result),
+        "quantity": growth.quantity,
+        "ratio": [part.ratio for part in parts],
+        "error": [part.error for part in parts],
+        "bound": [_number(part.bound) for part in parts],
+        # An error that was exactly 0 grew by no factor.
+        "factor": growth.factor if math.isfinite(growth.factor) else None,
+    }
+
+
+def _less(less: Less) -> dict[str, Any]:
+    before, after = (_number(x) if isinstance(x, float) else x for x in (less.before, less.after))
+    return {**_result(less.result), "what": less.what, "quantity": less.quantity, "before": before, "after": after}
+
+
+def _number(number: float) -> float | str:
+    """JSON has no infinity: it is written as a word, as in a record."""
+    return number if math.isfinite(number) else str(number)
 
 
 #: What a table shows: the heading, the member, whether it is a regression.
@@ -178,6 +208,7 @@ SECTIONS: tuple[tuple[str, str, bool], ...] = (
     ("no longer supported", "given_up", True),
     ("fail as declared now", "declared", True),
     ("errors that grew", "grown", True),
+    ("less is checked", "less", True),
     ("new troubles of the run", "troubles", True),
     ("fixed", "fixed", False),
     ("failing in both", "still_bad", False),
@@ -186,10 +217,19 @@ SECTIONS: tuple[tuple[str, str, bool], ...] = (
 )
 
 
-def line(item: ResultLine | Growth | str) -> str:
+def line(item: ResultLine | Growth | Less | str) -> str:
     """One of a section's items in words."""
     if isinstance(item, str):
         return item
     if isinstance(item, Growth):
-        return f"{item.result.title}: {item.quantity}'s error from {item.before:.3g} to {item.after:.3g} of what is allowed"
+        return f"{item.result.title}: {item.quantity}'s error from {_sizes(item.before, item.after)}"
+    if isinstance(item, Less):
+        return f"{item.result.case.id if item.what == 'case' else item.result.title}: {item.words}"
     return f"{item.title}: {item.status}" + (f": {item.first_line}" if item.is_bad or item.status == EXPECTED else "")
+
+
+def _sizes(was: Part, now: Part) -> str:
+    if was.bound == now.bound:
+        return f"{was.ratio:.3g} to {now.ratio:.3g} of what is allowed"
+    # Shares of two bounds say nothing about the errors.
+    return f"{was.error:.3g} to {now.error:.3g} of its scale; allowed was {was.bound:.3g} and is {now.bound:.3g}"
