@@ -185,7 +185,7 @@ def _ignored(checked: Case, facts: Facts, gradient: Array) -> Iterator[str]:
 
 def disagreements(first: str, one: Outcome, second: str, other: Outcome, relative: float, *, due: bool = True) -> list[str]:
     """Where two outcomes of the same case in float64 differ; `due`: whether both must have a gradient."""
-    found = []
+    found: list[str] = []
     for part in ("value", "gradient"):
         got, wanted = getattr(one, part), getattr(other, part)
         if got is None or wanted is None:
