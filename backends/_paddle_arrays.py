@@ -13,7 +13,6 @@ import paddle
 
 from unilossseg.backends._paddle_dtypes import FLOATS, NARROW, bool, int32, int64, result_type
 from unilossseg.backends._paddle_elementwise import (
-    OLD,
     Array,
     Flag,
     astype,
@@ -28,6 +27,7 @@ from unilossseg.backends._paddle_elementwise import (
     zeros_like,
 )
 from unilossseg.backends._paddle_tracing import is_traced, place_of
+from unilossseg.backends._paddle_version import OLD
 
 Axes = int | tuple[int, ...] | None
 _STABLE: dict[str, Any] = {"stable": True} if "stable" in inspect.signature(paddle.argsort).parameters else {}

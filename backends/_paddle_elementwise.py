@@ -31,16 +31,14 @@ from unilossseg.backends._paddle_dtypes import (
     result_type,
 )
 from unilossseg.backends._paddle_tracing import is_array, is_traced, place_of
+from unilossseg.backends._paddle_version import OLD, VERSION
 
 HALF = (float16, bfloat16)
 Array = Any  # a paddle.Tensor: Paddle 2 ships no types
 Flag = builtins.bool  # `bool` is a dtype here
 
-_VERSION = tuple(int(part) for part in paddle.__version__.split(".")[:2])
-# Paddle 2 has no kernels for arrays without elements, and loses NaN in max and min.
-OLD = _VERSION < (3, 0)
 # Paddle 2's gradient of `where` multiplies by 0 instead of selecting, so that inf becomes NaN; 3.3 selects.
-_WHERE_LEAKS = _VERSION < (3, 3)
+_WHERE_LEAKS = VERSION < (3, 3)
 
 
 # ---- helpers

@@ -6,13 +6,15 @@ from typing import Any
 
 import paddle
 
+from unilossseg.backends._paddle_version import OLD
+
 # They have a shape and a dtype, no place and no memory.
 _TRACED = tuple(filter(None, (paddle.static.Variable, getattr(getattr(paddle, "pir", None), "Value", None))))
 _ARRAYS = (paddle.Tensor, *_TRACED)
 
 
 # Paddle 2's places are equal to none, not even to themselves of another tensor: one of each kind stands for all.
-_PLACES: dict[str, Any] | None = {} if paddle.__version__.startswith("2.") else None
+_PLACES: dict[str, Any] | None = {} if OLD else None
 
 
 def is_traced(x: Any) -> bool:

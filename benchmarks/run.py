@@ -84,8 +84,7 @@ class Run:
                 self._gap(f"{worker.backend} {row.name}: {found['contestant']} cannot be run: {found['reason']}")
 
     def _time(self, worker: Worker, row: Row, shape: Shape, alone: bool) -> None:
-        question = {"do": "time", "row": row.name, "shape": shape.as_json(), "slow": self._plan.slow}
-        question |= {"rounds": self._plan.rounds, "seconds": self._plan.seconds}
+        question = self._rounds_of("time", row, shape, slow=self._plan.slow)
         if shape == TARGET:
             question["least"] = min(LEAST_AT_TARGET, self._plan.rounds)
         if alone:
@@ -102,17 +101,16 @@ class Run:
 
     def _baseline(self, worker: Worker, row: Row) -> None:
         """What the largest configurations are compared with, where only we and the floor are measured."""
-        question: dict[str, Any] = {"do": "time", "row": row.name, "shape": TARGET.as_json()}
-        question |= {"rounds": self._plan.rounds, "seconds": self._plan.seconds, "contestants": [OURS, *FLOORS]}
+        question = self._rounds_of("time", row, TARGET, contestants=[OURS, *FLOORS])
         answer = self._asked(worker, question, f"{worker.backend} {row.name} {TARGET}, without peers")
         if "error" not in answer:
             self.results.alone.append(Timing(worker.backend, row.name, TARGET, answer["times"], answer["failures"]))
 
     def _replay(self, worker: Worker, row: Row, shape: Shape) -> None:
         """What waits for the device cannot be captured: that is no gap of the measurement."""
-        question: dict[str, Any] = {"do": "replays", "row": row.name, "shape": shape.as_json()}
-        question |= {"rounds": self._plan.rounds, "seconds": self._plan.seconds}
-        answer = self._asked(worker, question, f"{worker.backend} {row.name} {shape}, captured")
+        answer = self._asked(
+            worker, self._rounds_of("replays", row, shape), f"{worker.backend} {row.name} {shape}, captured"
+        )
         if "error" in answer:
             return
         self.results.replays.append(Timing(worker.backend, row.name, shape, answer["times"], answer["failures"]))
@@ -160,6 +158,11 @@ class Run:
                 )
 
     # ------------------------------------------------------------------------------------------------ asking
+    def _rounds_of(self, do: str, row: Row, shape: Shape, **more: Any) -> dict[str, Any]:
+        """A question about times, in the plan's rounds."""
+        rounds = {"rounds": self._plan.rounds, "seconds": self._plan.seconds}
+        return {"do": do, "row": row.name, "shape": shape.as_json(), **rounds, **more}
+
     def _asked(self, worker: Worker, question: dict[str, Any], what: str) -> dict[str, Any]:
         answer = self._answer(worker, question)
         if "error" in answer:

@@ -117,12 +117,8 @@ def compare(before: StoredRun, after: StoredRun, factor: float = 2.0, floor: flo
 def _growths(one: ResultLine, two: ResultLine, factor: float, floor: float) -> list[Growth]:
     if not one.status == two.status == CONFORM:
         return []
-    parts: list[tuple[str, Part | None, Part | None]] = [
-        ("value", one.value, two.value),
-        ("gradient", one.gradient, two.gradient),
-    ]
     grown = []
-    for name, was, now in parts:
+    for (name, was), (_, now) in zip(one.quantities, two.quantities, strict=True):
         if was is None or now is None:
             continue
         room = less_checked.room(two.case, name, was, now)

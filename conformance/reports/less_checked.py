@@ -52,7 +52,7 @@ def found(pairs: Iterable[Pair]) -> list[Less]:
         if two.case.id not in changes:
             changes[two.case.id] = list(_of_the_case(one, two))
             less += changes[two.case.id]
-        for (quantity, was), (_, now) in zip(_quantities(one), _quantities(two), strict=True):
+        for (quantity, was), (_, now) in zip(one.quantities, two.quantities, strict=True):
             if was is None:
                 continue
             if now is not None:
@@ -101,10 +101,6 @@ def _told(case: CaseLine) -> dict[str, str]:
         "chunk": str(case.chunk),
         "origin": case.origin,
     }
-
-
-def _quantities(result: ResultLine) -> tuple[tuple[str, Part | None], ...]:
-    return ("value", result.value), ("gradient", result.gradient)
 
 
 def _of_the_bounds(two: ResultLine, quantity: str, was: Part, now: Part) -> Iterator[Less]:

@@ -82,7 +82,12 @@ class ResultLine:
     @property
     def parts(self) -> list[tuple[str, Part]]:
         """What was compared."""
-        return [(name, part) for name, part in (("value", self.value), ("gradient", self.gradient)) if part is not None]
+        return [(name, part) for name, part in self.quantities if part is not None]
+
+    @property
+    def quantities(self) -> tuple[tuple[str, Part | None], ...]:
+        """The same, with None for what was not."""
+        return ("value", self.value), ("gradient", self.gradient)
 
     @property
     def ratio(self) -> float | None:
