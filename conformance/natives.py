@@ -62,7 +62,11 @@ def _cross_entropy(
         return None
     weight = parameters.get("weight")
     counted = np.ones(int(valid.sum())) if weight is None else np.asarray(weight)[labels[valid]]
-    whole = counted.sum() if parameters.get("avg_non_ignore", True) else float(labels.size)
+    whole = counted.sum()
+    if not parameters.get("avg_non_ignore", True):
+        # What an ignored pixel counts then.
+        is_class = weight is not None and 0 <= ignored < len(weight)
+        whole += (labels.size - valid.sum()) * (np.asarray(weight)[ignored] if is_class else 1.0)
     # From a division by the sum of the weights to the formula's; 1 in float32 wherever many pixels count.
     factor = float(counted.sum() / (whole + _EPS * labels.size))
     given = None if weight is None else native.number(np.asarray(weight))

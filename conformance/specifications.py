@@ -108,6 +108,11 @@ _ALL = (
             Option("top-k of a hundred", {"top_k_percent_pixels": 0.29}, {"sizes": (5, 10)}),
             Option("mean over all", {"avg_non_ignore": False, "weight": WEIGHT}),
             Option("top-k, mean over all", {"avg_non_ignore": False, "weight": WEIGHT, "top_k_percent_pixels": 0.4}),
+            Option("mean over all, a class ignored", {"avg_non_ignore": False, "weight": WEIGHT, "ignore_index": 1}),
+            Option(
+                "top-k, mean over all, a class ignored",
+                {"avg_non_ignore": False, "weight": WEIGHT, "ignore_index": 1, "top_k_percent_pixels": 0.9},
+            ),
             Option("channels last", {"data_format": "NHWC"}),
             Option("channels last, top-k", {"data_format": "NHWC", "top_k_percent_pixels": 0.5}),
             Option("semantic weights", {"weight": WEIGHT}, _SEMANTIC),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -12,6 +13,14 @@ pytest.register_assert_rewrite("checks")
 
 HERE = Path(__file__).parent
 FRAMEWORKS = ("torch", "paddle")
+
+# What tests look for in the output of commands must not depend on where they run: these make pytest, typer and rich write
+# other lines, wider ones or coloured ones.
+for name in (
+    *("CI", "BUILD_NUMBER", "GITHUB_ACTIONS", "PYTEST_ADDOPTS", "PY_COLORS", "FORCE_COLOR", "NO_COLOR"),
+    *("COLUMNS", "LINES", "TERMINAL_WIDTH", "TTY_COMPATIBLE", "TTY_INTERACTIVE"),
+):
+    os.environ.pop(name, None)
 
 # No database and no clock: the same examples on every machine, a slow one too, and in every run.
 settings.register_profile(

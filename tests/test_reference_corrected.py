@@ -22,9 +22,10 @@ def test_corrected_top_k_counts_valid_pixels():
     weighted = {**top, "weight": [3, 2]}
     assert value_of(CE, {**weighted, **CORRECTED}, logits, labels) == pytest.approx(nll[1:].mean(), rel=1e-14)
     assert value_of(CE, weighted, logits, labels) == pytest.approx(3 * nll.sum() / 5 / (3 + 1e-8), rel=1e-14)
-    # all pixels in the denominator
+    # where ignored ones count as 1, the chosen valid ones still weigh as their classes
     everything = {**weighted, "avg_non_ignore": False}
-    assert value_of(CE, {**everything, **CORRECTED}, logits, labels) == pytest.approx(3 * nll[1:].mean(), rel=1e-14)
+    assert value_of(CE, {**everything, **CORRECTED}, logits, labels) == pytest.approx(nll[1:].mean(), rel=1e-14)
+    assert value_of(CE, everything, logits, labels) == pytest.approx(3 * nll.sum() / 5 / (11 / 5 + 1e-8), rel=1e-14)
 
 
 def test_corrected_top_k_weighs_by_the_chosen_classes():

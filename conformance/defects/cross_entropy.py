@@ -44,6 +44,12 @@ def mean_over_all_denied(patches: Patches) -> None:
 
 
 @defect("CrossEntropyLoss")
+def ignored_class_without_weight(patches: Patches) -> None:
+    """In a mean over all pixels an ignored one counts as 1, though its label is a class."""
+    changes.result(patches, CrossEntropyLoss, "_weight_if_ignored", lambda weight: 1.0)
+
+
+@defect("CrossEntropyLoss")
 def class_weights_not_normalised(patches: Patches) -> None:
     """The denominator counts pixels, not their class weights."""
 

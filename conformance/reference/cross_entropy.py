@@ -86,12 +86,22 @@ def cross_entropy(
 
     With q = top_k_percent_pixels < 1, over the ``k = int(q·P)`` largest nll (at least one):
     ``mean(nll) / (mean(coef) + 1e-8)``; corrected: ``k = int(q·valid)``, ``Σ nll / Σ coef``.
+
+    Where avg_non_ignore is False, m = 1 everywhere, and an ignored pixel's coef is w[ignore_index] if that is a class,
+    else 1.
     """
     corrected = is_corrected(variant)
     if data_format == "NHWC":
         logits = np.moveaxis(logits, -1, 1)
     marks = label_marks(labels, logits.shape, logits.shape[1], ignore_index)
     pixels = pixel_entropies(logits, marks, weight, ignore_index)
+
+    if not avg_non_ignore:
+        ignored = 1.0
+        if weight is not None and 0 <= ignore_index < len(weight):
+            ignored = float(weight[ignore_index])
+        for pixel in pixels:
+            pixel.weight = pixel.weight if pixel.valid else ignored
 
     if semantic_weights is not None:
         factors = per_pixel(semantic_weights, logits.shape, "semantic_weights")
@@ -105,13 +115,13 @@ def cross_entropy(
         chosen = []
     elif top_k_percent_pixels == 1:
         chosen = pixels
-        counted = [pixel.weight for pixel in pixels if pixel.valid] if avg_non_ignore else [1.0] * len(pixels)
+        counted = [pixel.weight for pixel in pixels if pixel.valid or not avg_non_ignore]
         scale = 1 / len(pixels) / (math.fsum(counted) / len(pixels) + 1e-8)
     else:
         candidates = [pixel for pixel in pixels if pixel.valid] if corrected else pixels
         k = max(1, int(np.float32(top_k_percent_pixels) * np.float32(len(candidates))))
         chosen = [candidates[i] for i in largest_first([pixel.nll for pixel in candidates])[:k]]
-        coefs = math.fsum(pixel.weight if avg_non_ignore else 1.0 for pixel in chosen)
+        coefs = math.fsum(pixel.weight for pixel in chosen)
         scale = ratio(1, coefs) if corrected else 1 / k / (coefs / k + 1e-8)
 
     gradient = weighted_gradient(logits, [(pixel, scale) for pixel in chosen])

@@ -54,12 +54,13 @@ class CrossEntropyLoss(WeightedCrossEntropy):
     top_k_percent_pixels
         The share of pixels to keep, in [0, 1].
     avg_non_ignore
-        Whether the denominator counts only pixels that are not ignored; False: it is 1, a mean over all pixels.
+        Whether the denominator counts only pixels that are not ignored. False: ignored ones count too, each as 1, or as
+        w[ignore_index] where that is a class.
     data_format
         'NCHW', or 'NHWC' for logits (N, *S, C); for any number of spatial axes.
     variant
         With top-k the reference lets ignored pixels take part (as loss 0) and counts them in the denominator.
-        'corrected': k = int(q * valid), over valid pixels, and sum(w ce) / sum(w) of the chosen.
+        'corrected': k = int(q * valid), over valid pixels, and sum(w ce) / sum(w) of the chosen, whatever `avg_non_ignore`.
 
     Shapes and dtypes
     -----------------
@@ -170,11 +171,21 @@ class CrossEntropyLoss(WeightedCrossEntropy):
     def _counted(self, ops: Backend, w: Array, pixels: PixelLabels) -> Array:
         """The sum of the weights w that count: without class weights the number of valid pixels."""
         xp = ops.xp
-        if not self.avg_non_ignore:
+        if not (self.avg_non_ignore or self.is_weighted):
             return xp.multiply(xp.ones((), dtype=w.dtype, device=ops.device(w)), size_of(w))
+        if not self.avg_non_ignore:
+            return total(ops, keep_where(ops, pixels.valid, w, self._weight_if_ignored()))
         if self.is_weighted:
             return total(ops, w)
         return xp.astype(ops.count(pixels.valid), w.dtype)
+
+    def _weight_if_ignored(self) -> float:
+        """What an ignored pixel counts in a mean over all pixels.
+
+        The reference looks up the weight of the ignored label, and fails where that is not a class: such a pixel has none.
+        """
+        weight, label = self.weight, self.ignore_index
+        return float(weight[label]) if weight is not None and 0 <= label < len(weight) else 1.0
 
     def _denominator(self, counted: Any, size: int, number: Callable[[float], Any]) -> Any:
         """Of so many pixels, what counts and a little; see `numbers_of`."""
@@ -212,17 +223,10 @@ class CrossEntropyLoss(WeightedCrossEntropy):
         upstream: Array | None,
         later: bool,
     ) -> tuple[Array, Any] | None:
-        xp, size, dtype, weight, sums = ops.xp, size_of(labels), work_dtype(ops, logits), None, tally
+        size, dtype, weight = size_of(labels), work_dtype(ops, logits), None
         if self.weight is not None:
-            weight = ops.constant(tuple(self.weight), xp.empty(0, dtype=dtype, device=ops.device(logits)))
-        counted: Any = float(size)
-        number: Callable[[float], Any] = float
-        if self.avg_non_ignore:
-            if weight is not None:
-                sums = xp.reshape(ops.weight_sum(labels, self.ignore_index, weight), (1,))
-            elif sums is None:
-                sums = ops.tally(labels, self.ignore_index, 1)
-            (counted,), number = numbers_of(ops, sums, 1)
+            weight = ops.constant(tuple(self.weight), ops.xp.empty(0, dtype=dtype, device=ops.device(logits)))
+        counted, number = self._counted_by_loop(ops, labels, weight, tally)
         whole = self._denominator(counted, size, number)
 
         def one_pass(gradient: bool, upstream: Array | None) -> tuple[Array | None, Array | None]:
@@ -233,23 +237,44 @@ class CrossEntropyLoss(WeightedCrossEntropy):
         found, slopes = in_one_pass(one_pass, gradient, upstream, later)
         return None if found is None else (ops.cast(found / whole, dtype), slopes)
 
+    def _counted_by_loop(
+        self, ops: Backend, labels: Array, weight: Array | None, tally: Array | None
+    ) -> tuple[Any, Callable[[float], Any]]:
+        """As `_counted`, from the labels themselves; see `numbers_of`."""
+        size = size_of(labels)
+
+        def counts() -> Array:
+            return ops.tally(labels, self.ignore_index, 1) if tally is None else tally
+
+        if weight is None:
+            if not self.avg_non_ignore:
+                return float(size), float
+            (valid,), number = numbers_of(ops, counts(), 1)
+            return valid, number
+        (counted,), number = numbers_of(ops, ops.xp.reshape(ops.weight_sum(labels, self.ignore_index, weight), (1,)), 1)
+        if not self.avg_non_ignore:
+            (valid,), _ = numbers_of(ops, counts(), 1)
+            counted = counted + (number(size) - valid) * number(self._weight_if_ignored())
+        return counted, number
+
     def _hardest(self, ops: Backend, hardness: Array, scaled: Array, w: Array, pixels: PixelLabels) -> Array:
         xp = ops.xp
         row, shape = (1, -1), shape_of(hardness)
         share = np.float32(self.top_k_percent_pixels)
-        weighted = self.avg_non_ignore and self.is_weighted
         if self.variant == "corrected":
             valid = xp.reshape(pixels.valid, row)
             some = xp.astype(ops.count(valid, axis=-1, keepdims=True), xp.float32)
             k = xp.astype(xp.floor(float(share) * some), xp.int64)
             hardness = ops.keep_where(valid, xp.reshape(hardness, row), -math.inf)
             chosen = xp.reshape(top_k_mask(ops, hardness, xp.maximum(k, xp.ones_like(k))) & valid, shape)
-            counted = total(ops, keep_where(ops, chosen, w)) if weighted else xp.astype(ops.count(chosen), w.dtype)
+            counted = total(ops, keep_where(ops, chosen, w)) if self.is_weighted else xp.astype(ops.count(chosen), w.dtype)
             return keep_where(ops, chosen, scaled * ratio(ops, xp.ones_like(counted), counted))
         kept = max(1, int(share * np.float32(size_of(hardness))))
         chosen = xp.reshape(top_k_mask(ops, xp.reshape(hardness, row), kept), shape)
-        if weighted:
-            if not self.weighs:
+        if self.is_weighted:
+            if not self.avg_non_ignore:
+                w = keep_where(ops, pixels.valid, w, self._weight_if_ignored())
+            elif not self.weighs:
                 # The reference looks up the weight of class 0 for an ignored pixel.
                 w = class_values(ops, ops.constant(tuple(self.weight), scaled), pixels.index)  # type: ignore[arg-type]
             counted = total(ops, keep_where(ops, chosen, w))
