@@ -138,7 +138,7 @@ class PaddleBackend(Backend):
     def uniform(self, shape: tuple[int, ...], like: Array) -> Array:
         """From Paddle's generator of the current place, which `paddle.seed` seeds."""
         drawn = paddle.rand(list(shape), dtype="float64" if like.dtype == paddle.float64 else "float32")
-        return drawn if str(place_of(drawn)) == str(place_of(like)) else drawn._to(like.place)
+        return drawn if place_of(drawn) == place_of(like) else drawn._to(like.place)
 
 
 def _program_casts() -> Any:
