@@ -105,6 +105,10 @@ class Backend(FusedOperations):
         here, there = self.device(x), self.device(y)
         return here is there or bool(here == there)
 
+    def layout(self, x: Array) -> str:
+        """How `x` lies in memory, if losses cannot take it like that; empty: they can."""
+        return ""
+
     def traced(self, x: Array) -> bool:
         """Whether `x` only stands for values, in a compiler's trace or under a transform: they can never be read."""
         return False
@@ -268,7 +272,7 @@ class Backend(FusedOperations):
         return None
 
     def computing(self, threads: int | None) -> AbstractContextManager[None]:
-        """The context of a closed form: `run` uses no more threads than that, and nobody is warned of an overflow."""
+        """The context of a closed form: `run` uses no more threads than that, and overflows and the like are no news."""
         return _NOTHING
 
     def exp_(self, x: Array) -> Array:

@@ -22,8 +22,9 @@ SMALL = 1 << 17
 # Entries of one piece of an elementwise function, which one thread computes: between its short operations two threads would
 # wait for each other longer than they work.
 PIECE = 1 << 16
-# A logit far below the largest is meant to overflow to -inf.
-_quiet = functools.partial(np.errstate, over="ignore")
+# A logit far below the largest is meant to overflow to -inf or to vanish in exp, and infinite logits to become NaN: whatever
+# the caller has set NumPy to say of that, is not said of losses.
+_quiet = functools.partial(np.errstate, all="ignore")
 
 _SAME_SIZE = {
     np.dtype(np.float32): np.int32,

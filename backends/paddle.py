@@ -20,6 +20,8 @@ from unilossseg.backends._registry import get_backend
 get_backend("numpy")
 
 _CPU = paddle.CPUPlace()
+#: The flag without which Paddle has no views of other dtypes.
+_VIEWS = "FLAGS_use_stride_kernel"
 
 
 class PaddleBackend(Backend):
@@ -66,7 +68,10 @@ class PaddleBackend(Backend):
             # Inside a PyLayer's forward neither question has an answer.
             if not self.wants_gradient(x):
                 return call.fused(x, False, None)[0]
-            return _ClosedForm.apply(x, call)
+            value = _ClosedForm.apply(x, call)
+            # Paddle drops what a hook on a PyLayer's own output returns, and crashes where a second backward pass begins
+            # there. It does neither after an operation of its own.
+            return value.multiply_(_one(value))
 
     def full_precision(self) -> AbstractContextManager[None]:
         """Off with `paddle.amp.auto_cast`: its level O2 casts all that is not on a list to the half type."""
@@ -103,10 +108,10 @@ class PaddleBackend(Backend):
         x = np.asarray(x)
         if dtype == paddle.bfloat16:
             bits = x if x.dtype == BFLOAT16 else rounded(x)
-            if bits.ndim and bits.flags.writeable:
+            if bits.ndim and bits.flags.writeable and paddle.get_flags(_VIEWS)[_VIEWS]:
                 # NumPy has no bfloat16, and Paddle no uint16.
                 return paddle.view(_on_memory_of(bits.view(np.int16)), "bfloat16")
-            # Paddle 2 truncates where the dtype's conversion should round.
+            # Paddle 2 truncates where the dtype's conversion should round. Nor are there views where a flag forbids them.
             out = paddle.to_tensor(np.zeros(x.shape, np.uint16), place=_CPU)
             _view(out)[...] = bits.view(np.uint16)
             return out
@@ -159,6 +164,18 @@ class _FullPrecision:
     def __exit__(self, *_: object) -> None:
         if self._owner is not None:
             self._owner._amp_level = self._level
+
+
+def _one(like: Array) -> Array:
+    """The number 1, where `like` is and in its dtype; on the CPU one for all."""
+    if not like.place.is_cpu_place():
+        return xp.full((), 1.0, dtype=like.dtype, device=place_of(like))
+    if like.dtype not in _ONES:
+        _ONES[like.dtype] = xp.full((), 1.0, dtype=like.dtype, device=_CPU)
+    return _ONES[like.dtype]
+
+
+_ONES: dict[Any, Array] = {}
 
 
 class _Memory:
@@ -255,9 +272,12 @@ class _ClosedForm(paddle.autograd.PyLayer):
             return gradient.multiply_(upstream) if hasattr(gradient, "multiply_") else gradient * upstream
         x, *arrays = kept = ctx.saved_tensor()
         # torch looks by itself; a PyLayer would return the gradient at other logits, or of other labels.
-        if [one.inplace_version for one in kept] != ctx.versions:
+        # What comes back through hooks that save tensors elsewhere is new, and counts from 0.
+        if any(one.inplace_version > before for one, before in zip(kept, ctx.versions, strict=True)):
             raise RuntimeError(
-                "logits or labels needed for a half-precision gradient have been modified by an inplace operation"
+                f"{ctx.call.loss.name}: logits or labels have been modified by an inplace operation since the forward pass, "
+                "and the gradient of half-precision logits needs them: expected them as they were; change a clone, or call "
+                "backward before"
             )
         with BACKEND.full_precision():
             if finish is not None:

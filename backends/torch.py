@@ -44,6 +44,8 @@ _KINDS |= {
 }
 _HALF = (torch.float16, torch.bfloat16)
 _is_compiling, _is_transformed = torch.compiler.is_compiling, torch._C._functorch.is_functorch_wrapped_tensor
+#: The mode under which even a tensor with values gives none away.
+_is_faking = functools.partial(torch._C._get_dispatch_mode, torch._C._TorchDispatchModeKey.FAKE)
 _are_transforms_active = torch._C._are_functorch_transforms_active
 # By `is_grads_batched`, which has a vmap of its own.
 _is_batched = torch._C._functorch.is_legacy_batchedtensor
@@ -66,6 +68,10 @@ class TorchBackend(Backend):
     def are_together(self, x: Array, y: Array) -> bool:
         """Devices compare."""
         return bool(x.device == y.device)
+
+    def layout(self, x: Array) -> str:
+        """Sparse, of a library's own, or nested."""
+        return "" if x.layout is torch.strided and not x.is_nested else f"{x.layout}{' (nested)' * x.is_nested}"
 
     def is_dtype(self, x: Array, kind: str | tuple[str, ...]) -> bool:
         """Looked up: array-api-compat takes apart what it is asked, kind by kind."""
@@ -211,7 +217,7 @@ class TorchBackend(Backend):
 
 def _is_symbolic(x: Array) -> bool:
     """Whether the tensor has no values of its own: traced by the compiler, transformed by torch.func, fake or meta."""
-    if _is_compiling() or x.is_meta or _is_transformed(x):
+    if _is_compiling() or x.is_meta or _is_transformed(x) or _is_faking() is not None:
         return True
     # A plain tensor is none of the subclasses that the others look for, one after the other.
     if type(x) is torch.Tensor:
@@ -241,15 +247,21 @@ class _ClosedForm(torch.autograd.Function):
             upstream = None if ctx.expected == 1 else torch.tensor(ctx.expected, dtype=torch.float32, device=x.device)
             value, ctx.gradient = call.fused(x, True, upstream)
         # By the graph, which lets them go after its backward pass however long the value lives.
-        ctx.save_for_backward(x, *map(_saveable, call.hand_over()))
-        ctx.call = call
+        kept = (x, *call.hand_over())
+        ctx.save_for_backward(x, *map(_saveable, kept[1:]))
+        ctx.call, ctx.places = call, () if ctx.finish is None else _places(kept)
         return value
 
     @staticmethod
     def backward(ctx: Any, upstream: Array) -> tuple[Array | None, ...]:
         if torch.is_grad_enabled() or _are_transforms_active() or _has_tangent(upstream):
             return _differentiable_gradient(ctx, upstream), None
-        if _is_batched(upstream):
+        compiled = _is_compiling()
+        batched = not compiled and _is_batched(upstream)
+        # Half precision is to be rounded after the upstream gradient, and a compiler of the backward pass knows no NumPy.
+        if ctx.half and (batched or compiled):
+            return _differentiable_gradient(ctx, upstream), None
+        if batched:
             # Several upstream gradients at once, which cannot come into one gradient's place.
             x, call = _saved(ctx)
             gradient = call.fused(x, True, None)[1]
@@ -267,7 +279,11 @@ class _ClosedForm(torch.autograd.Function):
             return BACKEND.scaled(gradient, upstream), None
         # Asked for in any case: that is where torch sees whether logits or labels have changed.
         x, call = _saved(ctx)
-        if finish is not None:
+        if not ctx.half:
+            # As the first time, to the last bit.
+            return BACKEND.scaled(call.fused(x, True, None)[1], upstream), None
+        # What the forward pass has begun reads the memory that it saw: not where a graph's copies stand for it.
+        if finish is not None and _places(ctx.saved_tensors) == ctx.places:
             return finish(upstream), None
         return call.fused(x, True, upstream)[1], None
 
@@ -280,6 +296,11 @@ _apply = super(torch.autograd.Function, _ClosedForm).apply
 def _saveable(x: Array) -> Array:
     """What inference mode has made is none of what a graph may save."""
     return x.clone() if x.is_inference() else x
+
+
+def _places(arrays: tuple[Array, ...]) -> tuple[int, ...]:
+    """Where they lie."""
+    return tuple(x.data_ptr() for x in arrays)
 
 
 def _saved(ctx: Any) -> tuple[Array, Any]:
@@ -295,8 +316,10 @@ def _differentiable_gradient(ctx: Any, upstream: Array) -> Array:
     x, call = _saved(ctx)
     again = torch.is_grad_enabled()
     with torch.enable_grad():
-        value = call.plain(x)
-    return torch.autograd.grad(value, x, upstream, create_graph=again)[0]
+        # By another tensor: hooks on x are for the pass that asks for all this, and not for the one in here.
+        alias = x.view_as(x)
+        value = call.plain(alias)
+    return torch.autograd.grad(value, alias, upstream, create_graph=again)[0]
 
 
 @functools.cache

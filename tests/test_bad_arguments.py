@@ -50,6 +50,7 @@ CrossEntropyLoss(top_k_percent_pixels=NAN) | ValueError | top_k_percent_pixels |
 CrossEntropyLoss(top_k_percent_pixels="0.2") | TypeError | top_k_percent_pixels | number | got '0.2' | str
 CrossEntropyLoss(top_k_percent_pixels=True) | TypeError | top_k_percent_pixels | number | got True | bool
 CrossEntropyLoss(top_k_percent_pixels=None) | TypeError | top_k_percent_pixels | number | got None
+CrossEntropyLoss(weight={1.0, 2.0}) | TypeError | weight must be a sequence | that is a set
 CrossEntropyLoss(avg_non_ignore=1) | TypeError | avg_non_ignore | True or False | got 1 | int
 CrossEntropyLoss(data_format="NWHC") | ValueError | data_format | 'NCHW' or 'NHWC' | got 'NWHC'
 CrossEntropyLoss(data_format=None) | TypeError | data_format | 'NCHW' or 'NHWC' | got None
@@ -137,7 +138,8 @@ build({"types": [{"type": "Dice"}], "coef": [1]}) | ValueError | types[0] | unkn
 build({"types": ["DiceLoss"], "coef": [1]}) | TypeError | types[0] must be a mapping | got 'DiceLoss'
 build({"types": [{"smooth": 1}], "coef": [1]}) | TypeError | types[0] | 'type' | got {'smooth': 1}
 build({"types": [{"type": "DiceLoss"}] * 2, "coef": [1]}) | ValueError | 2 types and 1 coef | as many
-build({"types": [{"type": "DiceLoss"}], "coef": ["1"]}) | TypeError | coef[0] must be a number | got '1'
+build({"types": [{"type": "DiceLoss"}], "coef": ["1"]}) | TypeError | coef[0] must be a finite number | got '1'
+build({"types": [{"type": "DiceLoss"}], "coef": [1, float("nan")]}) | ValueError | coef[1] must be a finite number | got nan
 build({"types": [{"type": "DiceLoss", "smoth": 1}], "coef": [1]}) | TypeError | types[0]: | smoth
 build({"types": [{"type": "DiceLoss", "smooth": -1}], "coef": [1]}) | ValueError | types[0]: DiceLoss: smooth | got -1
 build({"types": [{"type": "MixedLoss", "losses": [{"type": "X"}]}], "coef": [1]}) | ValueError | types[0].losses[0] | 'X'

@@ -182,3 +182,10 @@ def test_the_gradient_of_the_formula_needs_autograd(driver, loss):
     ):
         unilossseg.value_and_grad(loss)(logits, labels)
     assert unilossseg.value_and_grad(loss)(logits, labels)[1].shape == Z.shape
+
+
+@pytest.mark.parametrize("returned", [None, (1.0, 2.0), "1"])
+def test_what_a_function_in_a_mixed_loss_returns_is_no_number(returned):
+    loss = unilossseg.MixedLoss([unilossseg.DiceLoss(), lambda logits, labels: returned], coef=1)
+    with pytest.raises(TypeError, match=rf"MixedLoss: losses\[1\] returned a {type(returned).__name__}, expected one value"):
+        loss(np.zeros((1, 2, 3)), np.zeros((1, 3), np.int64))

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
 
-from unilossseg import losses
+from unilossseg import _errors, losses
 from unilossseg.backends import KNOWN, get_backend
 
 _NESTED = "MixedLoss"
@@ -51,8 +51,7 @@ def build(config: Mapping[str, Any], backend: str | None = None) -> dict[str, li
         raise ValueError(f"build: config has an unknown key {unknown[0]!r}: expected 'types' and 'coef'")
     types, coef = _list(config, "types", "config"), _list(config, "coef", "config")
     for at, number in enumerate(coef):
-        if isinstance(number, bool) or not isinstance(number, int | float):
-            raise TypeError(f"build: coef[{at}] must be a number (got {number!r} that is a {type(number).__name__})")
+        _errors.number("build", f"coef[{at}]", number)
     if len(types) == 1:
         types = types * len(coef)
     if len(types) != len(coef):

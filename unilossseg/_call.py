@@ -125,8 +125,7 @@ class Call:
 
     def fused(self, logits: Array, gradient: bool, upstream: Array | None) -> tuple[Array, Array | None]:
         """The value and, if wanted, the gradient by the closed form, computed in the kernel's namespace."""
-        value, slope, _ = self._closed_form(logits, upstream, gradient=gradient)
-        return value, None if slope is None else self._as_gradient(slope, shape_of(logits), logits.dtype)
+        return self._closed_form(logits, upstream, gradient=gradient)[:2]
 
     def deferred(self, logits: Array) -> tuple[Array, Callable[[Array], Any] | None]:
         """The value by the closed form, and what computes the gradient of an upstream one; None: `fused` does."""
@@ -143,7 +142,7 @@ class Call:
         return value, gradient
 
     def _closed_form(self, logits: Array, upstream: Array | None, **wanted: bool) -> tuple[Array, Any, Any]:
-        """What it returns, and the working dtype."""
+        """What it returns, as arrays of the caller's but for a gradient that is wanted later, and the working dtype."""
         loss, backend, ops, checked = self.loss, self.backend, self.kernel, self.checked
         assert ops is not None
         assert loss.closed_form is not None
@@ -163,6 +162,8 @@ class Call:
         with ops.computing(backend.threads()):
             value, slope = loss.closed_form(ops, flattened, labels, upstream=scale, **wanted, **arrays)
             value = ops.settled(value if poison is None else value * poison)
+            if wanted["gradient"] and slope is not None:
+                slope = self._as_gradient(slope, shape_of(logits), logits.dtype)
         return backend.from_kernel(value), slope, dtype
 
     def _as_gradient(self, slope: Array, shape: tuple[int, ...], dtype: Any) -> Array:

@@ -34,6 +34,7 @@ def number(
     above: float | None = None,
 ) -> float:
     """A finite real number, not a bool."""
+    without_gradient(owner, name, value)
     bounds = [
         f"{word} {bound:g}"
         for word, bound in (("at least", at_least), ("above", above), ("at most", at_most))
@@ -77,6 +78,15 @@ def variant(owner: str, value: Any) -> str:
     return choice(owner, "variant", value, VARIANTS)
 
 
+def without_gradient(owner: str, name: str, value: Any) -> None:
+    """Raises where a tensor wants a gradient, which a loss's parameter, a number from then on, would never give it."""
+    if getattr(value, "requires_grad", False) is True or getattr(value, "stop_gradient", True) is False:
+        raise ValueError(
+            f"{owner}: {name} wants a gradient, expected a number or a tensor without one: a loss does not train its "
+            "parameters; pass a detached one"
+        )
+
+
 def _listed(value: Any) -> Any:
     """An array's numbers. Paddle lists those of bfloat16 by their bits."""
     if str(getattr(value, "dtype", "")).endswith("bfloat16") and len(value.shape) == 1:
@@ -89,10 +99,19 @@ def weights(owner: str, name: str, value: Any) -> tuple[float, ...] | None:
     if value is None:
         return None
     expected = "a sequence or 1-D array of finite numbers at least 0"
-    if isinstance(value, str | bytes | dict) or not (isinstance(value, Iterable) or hasattr(value, "tolist")):
+    if isinstance(value, str | bytes | dict | set | frozenset) or not (
+        isinstance(value, Iterable) or hasattr(value, "tolist")
+    ):
         raise TypeError(f"{owner}: {name} must be {expected} (got {value!r} that is a {type(value).__name__})")
     # Constructor's work, once: a tensor on a device is read here and never again.
-    items = _listed(value) if hasattr(value, "tolist") else list(value)
+    without_gradient(owner, name, value)
+    try:
+        items = _listed(value) if hasattr(value, "tolist") else list(value)
+    except Exception as error:
+        # Of a meta, fake or sparse tensor, each with its own words.
+        raise TypeError(
+            f"{owner}: {name} must be {expected} (got a {type(value).__name__} that cannot be read: {error})"
+        ) from error
     if not isinstance(items, list) or any(isinstance(item, list | tuple) for item in items):
         got = f"shape {tuple(value.shape)}" if hasattr(value, "shape") else repr(value)
         raise ValueError(f"{owner}: {name} must be {expected} (got {got})")

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 def check_logits(owner: str, backend: Backend, logits: Array, least_rank: int) -> None:
     """Floating, (N, C, *S), not empty."""
+    check_layout(owner, backend, "logits", logits)
     if not backend.is_dtype(logits, "real floating"):
         raise TypeError(
             f"{owner}: logits have dtype {logits.dtype}, expected float16, bfloat16, float32 or float64: "
@@ -45,9 +46,17 @@ def same_place(owner: str, backend: Backend, logits: Array, name: str, value: An
             f"{owner}: {name} are {other.describe(value)} and logits {backend.describe(logits)}: "
             f"convert {name} to an array of the {backend.name} backend"
         )
+    check_layout(owner, backend, name, value)
     if not backend.are_together(logits, value):
         here, there = backend.device(logits), backend.device(value)
         raise ValueError(f"{owner}: {name} are on device {there} and logits on {here}: move them to {here}")
+
+
+def check_layout(owner: str, backend: Backend, name: str, value: Array) -> None:
+    """Numbers side by side, or strides apart."""
+    layout = backend.layout(value)
+    if layout:
+        raise TypeError(f"{owner}: {name} have layout {layout}, expected a dense array: convert them, with .to_dense() say")
 
 
 def class_labels(owner: str, backend: Backend, logits: Array, labels: Array) -> Array:

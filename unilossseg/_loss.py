@@ -65,7 +65,7 @@ class Loss:
     #: Whether the closed form takes `later`: instead of the gradient it then returns a function of the upstream one that
     #: computes it, and is called once. For half precision, where the upstream gradient is to be known first.
     defers: ClassVar[bool] = False
-    #: Whether its constructor makes a tuple of numbers of `weight`; so does then a call of what was put in its place since.
+    #: Whether its `weight`, from the constructor or set later, becomes a tuple of numbers.
     keeps_weights: ClassVar[bool] = False
     #: The least rank of the logits.
     least_rank: ClassVar[int] = 2
@@ -89,6 +89,14 @@ class Loss:
                     setattr(cls, name, False)
         if comes_before(cls, "compute", "closed_form"):
             cls.closed_form = None
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Parameters are kept as calls take them."""
+        super().__setattr__(name, self._parameter(name, value))
+
+    def _parameter(self, name: str, value: Any) -> Any:
+        """What is kept of a parameter that is set."""
+        return _errors.weights(self.name, name, value) if name == "weight" and self.keeps_weights else value
 
     def __post_init__(self) -> None:
         """Checks the parameters; a subclass calls it and adds its own."""
@@ -147,15 +155,7 @@ class Loss:
         """Raises where the logits' number of channels does not fit the parameters."""
         # A Layer looks everywhere for what it lacks.
         if "weight" in self.__dataclass_fields__:
-            _inputs.weight_length(self.name, self._numbers_of("weight"), channels)
-
-    def _numbers_of(self, name: str) -> Any:
-        """A parameter that the constructor has made a tuple; what somebody has put in its place since becomes one too."""
-        value = getattr(self, name)
-        if self.keeps_weights and value is not None and not isinstance(value, tuple | str):
-            value = _errors.weights(self.name, name, value)
-            object.__setattr__(self, name, value)
-        return value
+            _inputs.weight_length(self.name, getattr(self, "weight"), channels)  # noqa: B009  the field is a subclass's
 
     # ------------------------------------------------------------------------------------------------ calling
     def __call__(self, logits: Any, labels: Array, *, validate: bool | None = None, **inputs: Array) -> Any:

@@ -76,7 +76,7 @@ class PaddleLoss(Loss, nn.Layer):
     def __setattr__(self, name: str, value: Any) -> None:
         """Parameters of the loss are plain attributes: a tensor of class weights must not become a buffer or parameter."""
         if name in self.__dataclass_fields__ and not isinstance(value, nn.Layer):
-            object.__setattr__(self, name, value)
+            object.__setattr__(self, name, self._parameter(name, value))
         else:
             super().__setattr__(name, value)
 

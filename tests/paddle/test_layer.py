@@ -264,3 +264,15 @@ def test_places_that_are_equal_to_none_are_one_object(monkeypatch):
     x, y = paddle.ones([2]), paddle.zeros([2])
     assert _paddle_tracing.place_of(x) is _paddle_tracing.place_of(y)
     assert str(_paddle_tracing.place_of(x)) == str(x.place)
+
+
+def test_parameters_that_want_a_gradient_are_refused():
+    weight = paddle.ones([3])
+    assert CrossEntropyLoss(weight=weight).weight == (1.0, 1.0, 1.0)
+    weight.stop_gradient = False
+    with pytest.raises(
+        ValueError, match="CrossEntropyLoss: weight wants a gradient, expected a number or a tensor without one"
+    ):
+        CrossEntropyLoss(weight=weight)
+    with pytest.raises(ValueError, match=r"MixedLoss: coef\[0\] wants a gradient"):
+        MixedLoss([DiceLoss()], coef=[weight.sum()])

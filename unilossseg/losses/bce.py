@@ -91,11 +91,6 @@ class BCELoss(Loss):
     def __post_init__(self) -> None:
         """Checks the parameters."""
         super().__post_init__()
-        if isinstance(self.weight, str):
-            if self.weight != "dynamic":
-                raise ValueError(f"{self.name}: weight must be 'dynamic' or a 1-D array (got {self.weight!r})")
-        else:
-            self.weight = _errors.weights(self.name, "weight", self.weight)
         if isinstance(self.pos_weight, str):
             if self.pos_weight != "dynamic":
                 raise ValueError(f"{self.name}: pos_weight must be 'dynamic' or a number (got {self.pos_weight!r})")
@@ -103,6 +98,14 @@ class BCELoss(Loss):
             self.pos_weight = _errors.number(self.name, "pos_weight", self.pos_weight, at_least=0)
         _errors.flag(self.name, "edge_label", self.edge_label)
         _errors.variant(self.name, self.variant)
+
+    def _parameter(self, name: str, value: Any) -> Any:
+        """A word may stand for weights."""
+        if name != "weight" or not isinstance(value, str):
+            return super()._parameter(name, value)
+        if value != "dynamic":
+            raise ValueError(f"{self.name}: weight must be 'dynamic' or a 1-D array (got {value!r})")
+        return value
 
     def class_limit(self, channels: int, dense: bool) -> int:
         """0 and 1 for labels of the logits' shape."""
@@ -114,7 +117,7 @@ class BCELoss(Loss):
     def check_labels(self, backend: Backend, logits: Array, labels: Array) -> Array:
         """Labels of the logits' shape, or class numbers (N, *S) to encode."""
         full, shape = shape_of(logits), shape_of(labels)
-        weight = self._numbers_of("weight")
+        weight = self.weight
         if isinstance(weight, tuple) and len(weight) != full[0]:
             raise ValueError(
                 f"{self.name}: weight has {len(weight)} entries and logits a batch of {full[0]}: "

@@ -73,7 +73,6 @@ class BootstrappedCrossEntropyLoss(WeightedCrossEntropy):
         super().__post_init__()
         self.min_K = _errors.integer(self.name, "min_K", self.min_K, at_least=0)
         self.loss_th = _errors.number(self.name, "loss_th", self.loss_th)
-        self.weight = _errors.weights(self.name, "weight", self.weight)
         _errors.variant(self.name, self.variant)
 
     def pixel_weights(self, ops: Backend, losses: Array, pixels: PixelLabels, **inputs: Array) -> Array:

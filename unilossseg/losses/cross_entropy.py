@@ -110,7 +110,6 @@ class CrossEntropyLoss(WeightedCrossEntropy):
     def __post_init__(self) -> None:
         """Checks the parameters."""
         super().__post_init__()
-        self.weight = _errors.weights(self.name, "weight", self.weight)
         self.top_k_percent_pixels = _errors.number(
             self.name, "top_k_percent_pixels", self.top_k_percent_pixels, at_least=0, at_most=1
         )

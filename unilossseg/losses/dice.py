@@ -83,7 +83,6 @@ class DiceLoss(Loss):
         """Checks the parameters."""
         super().__post_init__()
         self.smooth = _errors.number(self.name, "smooth", self.smooth, at_least=0)
-        self.weight = _errors.weights(self.name, "weight", self.weight)
         _errors.variant(self.name, self.variant)
 
     def compute(self, ops: Backend, logits: Array, labels: Array, **inputs: Array) -> Array:

@@ -117,10 +117,18 @@ class MixedLoss(Loss):
         """The list, or its sum."""
         self._check_inputs(inputs)
         values = [
-            _times(loss(logits, labels, **self._inputs_of(loss, validate, inputs)), coef)
-            for loss, coef in zip(self.losses, self._coefficients(), strict=True)
+            _times(self._number(at, loss(logits, labels, **self._inputs_of(loss, validate, inputs))), coef)
+            for at, (loss, coef) in enumerate(zip(self.losses, self._coefficients(), strict=True))
         ]
         return values if self.reduction == "list" else functools.reduce(operator.add, _flattened(values))
+
+    def _number(self, at: int, value: Any) -> Any:
+        """What a loss has returned, which may be a function of the user's."""
+        if value is None or isinstance(value, tuple | dict | str):
+            raise TypeError(
+                f"{self.name}: losses[{at}] returned a {type(value).__name__}, expected one value, or a list of values"
+            )
+        return value
 
     def _check_inputs(self, inputs: dict[str, Array]) -> None:
         """Raises where an input is for none of the losses."""

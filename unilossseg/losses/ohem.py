@@ -125,4 +125,3 @@ class OhemCrossEntropyLoss(OhemSelection):
     def __post_init__(self) -> None:
         """Checks the parameters."""
         super().__post_init__()
-        self.weight = _errors.weights(self.name, "weight", self.weight)

@@ -207,3 +207,16 @@ def test_edge_logits_that_want_a_gradient_keep_the_closed_form(driver, recwarn):
     edges = {name: driver.leaf(driver.numpy(value)) for name, value in further.items()}
     driver.call(driver.make("EdgeAttentionLoss", {}), driver.leaf(batch.logits), labels, edges).backward()
     assert not [warning for warning in recwarn if "want a gradient" in str(warning.message)]
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+@every_row
+def test_what_numpy_is_set_to_say_is_not_said_of_losses(driver, row, dtype):
+    driver.needs(dtype)
+    batch = batch_of_row(row, seed=3)
+    logits = 300 * batch.logits
+    logits.reshape(-1)[0] = np.inf
+    batch = batch.changed(logits=logits)
+    with np.errstate(all="raise"):
+        _, gradient = driver.value_and_gradient(driver.make(*row), batch, dtype)
+    assert gradient.shape == logits.shape
