@@ -5,16 +5,19 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import signal
 import sys
+import threading
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
+from types import FrameType
 from typing import Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
 
-from unilossseg.conformance.exit_codes import CANNOT, refuse
+from unilossseg.conformance.exit_codes import CANNOT, TERMINATED, refuse
 from unilossseg.conformance.pool import LONGEST_WAIT, SHORTEST_WAIT
 from unilossseg.conformance.results import check_writable, taken_back_on_failure
 
@@ -25,7 +28,7 @@ class Guarded(TyperGroup):
     def main(self, *arguments: Any, **options: Any) -> Any:
         """Runs a command; an unforeseen error ends it with a traceback, a line, and the exit code of a refusal."""
         _replace_what_stdout_cannot_hold()
-        with _readers_may_leave():
+        with _taking_back_when_terminated(), _readers_may_leave():
             try:
                 return super().main(*arguments, **options)
             except Exception as error:
@@ -33,6 +36,34 @@ class Guarded(TyperGroup):
                 traceback.print_exc()
                 typer.echo(f"unilossseg: ended by an unforeseen {type(error).__name__}: the command says nothing", err=True)
                 raise SystemExit(CANNOT) from None
+
+
+class _Terminated(BaseException):
+    """SIGTERM has come. No SystemExit: `record` takes that from a loss that would end the process, and goes on."""
+
+
+@contextlib.contextmanager
+def _taking_back_when_terminated() -> Iterator[None]:
+    """SIGTERM ends a command as an interruption does: temporary files and folders made for nothing go, and workers end."""
+    # A signal that is ignored, or that a program around this one handles, stays so. Threads cannot set any.
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+        yield
+        return
+    told: list[int] = []
+
+    def end(number: int, frame: FrameType | None) -> None:
+        # A second one must not end the taking back.
+        if not told:
+            told.append(number)
+            raise _Terminated
+
+    signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    except _Terminated:
+        raise SystemExit(TERMINATED) from None
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _replace_what_stdout_cannot_hold() -> None:

@@ -11,6 +11,8 @@ import typer
 CANNOT = 2
 #: What is the same for all commands.
 INTERRUPTED = 130
+#: By SIGTERM, as a shell tells it of any process.
+TERMINATED = 143
 _USAGE = "or a wrong option, or an error that was not foreseen"
 
 EXIT_CODES: Mapping[str, Mapping[int, str]] = {
@@ -86,4 +88,4 @@ def epilog(command: str) -> str:
     """For `app.command(epilog=...)`."""
     codes = EXIT_CODES[command]
     told = [f"{code}, {meaning}" + (f", {_USAGE}" if code == 2 else "") for code, meaning in codes.items()]
-    return f"Exit codes: {'; '.join(told)}; {INTERRUPTED}, interrupted."
+    return f"Exit codes: {'; '.join(told)}; {INTERRUPTED}, interrupted; {TERMINATED}, ended by SIGTERM."

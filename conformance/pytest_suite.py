@@ -219,6 +219,10 @@ class CaseItem(_Item):
         super().__init__(**arguments)
         self.case = case
 
+    def options(self) -> list[str]:
+        """Of the command; the loss is named since one's name can end another's."""
+        return [f"--unilossseg-loss={self.case.loss}", *super().options()]
+
     def check(self) -> None:
         """Every mode conforms, or none of them is supported, or what fails is expected to."""
         verdicts = self.sessions.of(self.backend).verdicts(self.case)

@@ -47,6 +47,8 @@ class Result:
     seconds: float = 0.0
     #: Where it was computed.
     device: str = CPU
+    #: Whether the Python of another environment computed it.
+    elsewhere: bool = False
 
     @property
     def is_bad(self) -> bool:
@@ -72,7 +74,7 @@ class Result:
             "value": _part(verdict.value, case.dtype),
             "gradient": _part(verdict.gradient, case.dtype),
             "seconds": round(self.seconds, 6),
-            "repeat": repeat(case, self.backend, self.device),
+            "repeat": repeat(case, self.backend, self.device, self.elsewhere),
         }
         if verdict.maps:
             row["errors"] = {name: _map(found) for name, found in verdict.maps.items()}
@@ -96,11 +98,17 @@ def described(case: Case) -> dict[str, Any]:
     }
 
 
-def repeat(case: Case, backend: str, device: str = CPU) -> str:
-    """The command that runs a case again; the loss is named since one's name can end another's."""
-    loss, name, where = map(shlex.quote, (case.loss, case.id, backend))
-    command = f"unilossseg conformance run --loss {loss} -k {name} --backend {where}"
-    return command if device == CPU else f"{command} --device {shlex.quote(device)}"
+def repeat(case: Case, backend: str, device: str = CPU, elsewhere: bool = False) -> str:
+    """The command that runs a case again; the loss is named since one's name can end another's.
+
+    PYTHON stands for the Python of another environment: a report can be published, and does not tell where that lies.
+    """
+    words = ["unilossseg", "conformance", "run", "--loss", case.loss, "-k", case.id, "--backend", backend]
+    if elsewhere:
+        words += ["--worker", f"{backend}=PYTHON"]
+    if device != CPU:
+        words += ["--device", device]
+    return shlex.join(words)
 
 
 def _part(part: Comparison | None, dtype: str) -> dict[str, Any] | None:

@@ -189,7 +189,8 @@ class _Session:
             return
         try:
             with self._started() as self.worker:
-                self.worker.greeting()
+                if not self.stopped:
+                    self.worker.greeting()
         except RefusedError:
             raise
         except WorkerError:
@@ -205,6 +206,9 @@ class _Session:
         done: set[int] = set()
         try:
             with self._started() as self.worker:
+                # While it was started nobody could kill it.
+                if self.stopped:
+                    return
                 self.greeting = self.worker.greeting()
                 self._run(self.worker, self.greeting, done)
         except RefusedError:
@@ -238,7 +242,7 @@ class _Session:
 
     def _add(self, case: Case, mode: str, verdict: Verdict, seconds: float = 0.0) -> None:
         device = str((self.greeting or {}).get("device", self.device))
-        result = Result(case, self.backend, mode, verdict, seconds, device)
+        result = Result(case, self.backend, mode, verdict, seconds, device, elsewhere=self.python is not None)
         self.results.append(result)
         self.report(result)
 

@@ -179,8 +179,9 @@ class _Sitting:
     def stop(self) -> None:
         """Ends it from another thread."""
         self._stopped.set()
-        if self._worker is not None:
-            self._worker.process.kill()
+        worker = self._worker
+        if worker is not None:
+            worker.process.kill()
 
     def run(self) -> None:
         """Every defect; before and after them no defect, when nothing must be found."""
@@ -198,9 +199,17 @@ class _Sitting:
 
     def _started(self) -> Worker:
         if self._worker is None:
+            # A worker that was killed to end all looks like one that a defect took: no other takes its place.
+            self._check_wanted()
             self._worker = Worker(self.backend, self.folder, module=MODULE)
+            # While it was started nobody could kill it.
+            self._check_wanted()
             self._known = Known.of(self.backend, self._worker.greeting())
         return self._worker
+
+    def _check_wanted(self) -> None:
+        if self._stopped.is_set():
+            raise SelfTestError("it was ended from outside")
 
     def _control(self, quick: bool) -> None:
         """What is bad without a defect: a suite that cries wolf sees as little as one that always says yes."""

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,7 +18,9 @@ from typer.testing import CliRunner
 from unilossseg import __main__, __version__
 from unilossseg.backends import KNOWN
 from unilossseg.conformance import cases, cli, results, worker
+from unilossseg.conformance import run as running
 from unilossseg.conformance.frameworks import FRAMEWORKS
+from unilossseg.conformance.pool import WorkerError
 from unilossseg.conformance.reports import files, page, reader
 from unilossseg.conformance.run import NoRoomError, Prepared, outcomes_of, run
 from unilossseg.conformance.verdict import CONFORM, DIFFERS, ERRORED, UNSUPPORTED
@@ -243,6 +246,32 @@ def test_a_worker_that_crashes_is_errored_and_the_run_goes_on(tmp_path, worker_w
     assert "ended with exit status 7" in message
     assert "last words" in message
     assert errored(tmp_path, "DiceLoss") == message
+
+
+@pytest.mark.parametrize("part", ["check", "run"])
+def test_a_worker_that_starts_while_the_run_is_ended_computes_nothing(tmp_path, monkeypatch, part):
+    """Nobody could kill it: it was not there yet."""
+    session = running._Session("numpy", [], tmp_path, 1.0, lambda result: None)
+    done = []
+
+    class Starting:
+        def __init__(self, *arguments, **options):
+            self.process = SimpleNamespace(kill=lambda: done.append("killed"))
+            session.stop()
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *error):
+            done.append("ended")
+
+        def greeting(self):
+            done.append("waited for")
+            raise WorkerError("it was")
+
+    monkeypatch.setattr(running, "Worker", Starting)
+    getattr(session, part)()
+    assert done == ["ended"]
 
 
 def test_a_worker_that_hangs_is_ended(tmp_path, worker_with):

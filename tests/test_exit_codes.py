@@ -1,12 +1,14 @@
 """Every command's help names its exit codes, and every one of them comes about."""
 
 import json
+import os
 import re
 import signal
 import subprocess
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -16,7 +18,8 @@ from checks.stored_runs import made, plain_cases, result
 from typer.testing import CliRunner
 
 from unilossseg.conformance import capability_command, cli
-from unilossseg.conformance.exit_codes import EXIT_CODES, INTERRUPTED, epilog
+from unilossseg.conformance import selftest as planting
+from unilossseg.conformance.exit_codes import EXIT_CODES, INTERRUPTED, TERMINATED, epilog
 from unilossseg.conformance.parity import commands as parity
 from unilossseg.conformance.verdict import DIFFERS, Verdict
 
@@ -56,7 +59,7 @@ def test_its_help_names_them_all(name):
     shown = " ".join(done.stdout.split())
     assert " ".join(epilog(name).split()) in shown
     codes = re.findall(r"(?:Exit codes: |; )(\d+), ", epilog(name))
-    assert [int(code) for code in codes] == [*EXIT_CODES[name], INTERRUPTED]
+    assert [int(code) for code in codes] == [*EXIT_CODES[name], INTERRUPTED, TERMINATED]
     assert 2 in EXIT_CODES[name]
 
 
@@ -164,28 +167,110 @@ def test_each_exit_code_comes_about(name, code, stage):
     assert exit_code(*arguments) == code
 
 
-def test_an_interrupted_run_is_130(tmp_path):
-    """A worker that never greets keeps the command waiting until it is interrupted."""
-    waiting = tmp_path / "python"
-    waiting.write_text(f"#!/bin/sh\ntouch {tmp_path}/asked\nexec sleep 600\n")
-    waiting.chmod(0o755)
-    arguments = ["conformance", "run", *ONE, "--worker", f"numpy={waiting}", "--out", str(tmp_path / "out")]
+# --- ended by a signal ------------------------------------------------------------------------------------------------
+
+#: Every worker, which then never greets: its command waits until a signal comes.
+WAITING = """
+import os, sys, time
+from pathlib import Path
+if any(word.startswith("unilossseg.conformance.") and word.endswith(".worker") for word in sys.orig_argv):
+    Path(os.environ["ASKED"], str(os.getpid())).touch()
+    time.sleep(600)
+"""
+WAITS = {
+    "conformance run": [*ONE, "--out", "out"],
+    "conformance selftest": ["--backend", "numpy", "-k", "l1-sign"],
+    "train-parity": ["--worker", f"torch={sys.executable}", "--worker", f"paddle={sys.executable}", "--out", "out"],
+}
+
+
+def ended(folder, number, name):
+    """The exit code of a command that a signal ends while it waits for its workers; none of them is left."""
+    site, asked, temporary, place = (folder / name for name in ("site", "asked", "temporary", "place"))
+    for made_here in (site, asked, temporary, place):
+        made_here.mkdir()
+    (site / "sitecustomize.py").write_text(WAITING)
+    paths = os.pathsep.join(filter(None, [str(site), os.environ.get("PYTHONPATH")]))
     process = subprocess.Popen(
-        [sys.executable, "-m", "unilossseg", *arguments],
+        [sys.executable, "-m", "unilossseg", *name.split(), *WAITS[name]],
+        cwd=place,
         stderr=subprocess.PIPE,
         stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": paths, "TMPDIR": str(temporary), "ASKED": str(asked)},
         # A shell's background job ignores the signal, and with it every process that it starts.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),
     )
     try:
-        while not (tmp_path / "asked").exists() and process.poll() is None:
+        while not list(asked.iterdir()) and process.poll() is None:
             time.sleep(0.05)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         process.communicate(timeout=60)
     finally:
         process.kill()
-    assert process.returncode == INTERRUPTED
-    assert not (tmp_path / "out" / "results.jsonl").exists()
+        left = [int(path.name) for path in asked.iterdir() if is_alive(int(path.name))]
+        for worker in left:
+            os.kill(worker, signal.SIGKILL)
+    assert left == []
+    assert list(temporary.iterdir()) == []
+    assert list(place.iterdir()) == []
+    return process.returncode
+
+
+def is_alive(process):
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("name", WAITS)
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, INTERRUPTED), (signal.SIGTERM, TERMINATED)])
+def test_a_command_that_a_signal_ends_leaves_nothing(tmp_path, name, number, code):
+    assert ended(tmp_path, number, name) == code
+    assert TERMINATED == 143
+
+
+def test_a_second_signal_does_not_end_the_taking_back(stage):
+    seen = []
+
+    def terminated(*arguments, **options):
+        # Else the signals would end the tests.
+        assert signal.getsignal(signal.SIGTERM) != signal.SIG_DFL
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(60)
+        finally:
+            os.kill(os.getpid(), signal.SIGTERM)
+            seen.append("all of it")
+
+    stage.patch.setattr(cli, "run_cases", terminated)
+    assert exit_code("conformance", "run", *ONE, "--out", stage.path / "out") == TERMINATED
+    assert seen == ["all of it"]
+    assert not (stage.path / "out").exists()
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_a_signal_that_is_ignored_stays_so(stage):
+    def terminated(*arguments, **options):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return made([result(plain_cases("L1Loss")[0])])
+
+    stage.patch.setattr(cli, "run_cases", terminated)
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        assert exit_code("conformance", "run", *ONE, "--out", stage.path / "out") == 0
+        assert signal.getsignal(signal.SIGTERM) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_a_self_test_that_is_ended_starts_no_further_worker(monkeypatch):
+    monkeypatch.setattr(planting, "Worker", lambda *arguments, **options: pytest.fail("one was started"))
+    sitting = planting._Sitting("numpy", [], [], Path(), planting._Settings(True, 1.0, lambda: None))
+    sitting.stop()
+    with pytest.raises(planting.SelfTestError, match="ended from outside"):
+        sitting.run()
 
 
 def test_the_stage_is_what_it_says(stage):

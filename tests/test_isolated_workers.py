@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -64,6 +65,21 @@ def test_a_backend_runs_in_another_environment_and_says_so(tmp_path, interpreter
     page = (tmp_path / "report" / "index.html").read_text()
     assert "OMP_NUM_THREADS=1" in page
     assert environment.sources() in page
+
+
+def test_the_command_that_repeats_a_result_asks_for_its_environment(tmp_path, interpreter):
+    python = interpreter()
+    done = command(tmp_path, "--backend", "numpy", "--backend", "strict", "--worker", f"numpy={python}")
+    assert done.exit_code == 0, done.stdout + done.stderr
+    lines = [json.loads(line) for line in (tmp_path / "report" / "results.jsonl").read_text().splitlines()]
+    told = {line["backend"]: line["repeat"] for line in lines if line["type"] == "result"}
+    assert told["numpy"].endswith("/plain/float32 --backend numpy --worker numpy=PYTHON")
+    assert told["strict"].endswith("/plain/float32 --backend strict")
+    for path in (tmp_path / "report").iterdir():
+        assert python not in path.read_text(), path
+    again = shlex.split(told["numpy"].replace("PYTHON", shlex.quote(python)))[1:]
+    done = unilossseg(*again, "--out", tmp_path / "again")
+    assert done.exit_code == 0, done.stdout + done.stderr
 
 
 def test_nothing_of_this_environment_goes_along(monkeypatch, tmp_path):

@@ -1,5 +1,8 @@
 """The pytest plugin: backends of one's own; failures say what is wrong and how to repeat it."""
 
+import re
+import shlex
+
 import pytest
 from checks.pytest_runs import counts, outcomes, run_pytest
 
@@ -48,15 +51,25 @@ def test_a_backend_that_computes_something_else_fails(of_backends):
         "mine:BAD: DiceLoss/paddleseg/plain/float32",
         "closed form: differs: value is off by",
         "of its scale; worst at index ()",
-        "again: pytest --unilossseg-backend=mine:BAD -k 'DiceLoss/paddleseg/plain/float32'",
+        "again: pytest --unilossseg-loss=DiceLoss --unilossseg-backend=mine:BAD -k 'DiceLoss/paddleseg/plain/float32'",
     ):
         assert part in of_backends.stdout
     assert "Traceback" not in of_backends.stdout.partition("mine:BAD: ")[2].partition("again:")[0]
 
 
 def test_the_command_that_a_failure_names_repeats_it_alone(users_folder):
-    done = run_pytest(users_folder, "-v", "--unilossseg-backend=mine:BAD", "-k", "DiceLoss/paddleseg/plain/float32")
-    assert outcomes(done) == {"unilossseg[mine:BAD]::DiceLoss/paddleseg/plain/float32": "FAILED"}
+    # The names of two losses end in that of a third.
+    losses = [f"--unilossseg-loss={kind}CrossEntropyLoss" for kind in ("", "Bootstrapped", "Ohem")]
+    own = ["--unilossseg-loss=own:Missing", "--unilossseg-loss=own:Needs"]
+    backends = ["--unilossseg-backend=mine:NO_BACKEND", "--unilossseg-backend=numpy"]
+    chosen = "NO_BACKEND and CrossEntropyLoss/paddleseg/plain/float32 or own and plain/float16"
+    done = run_pytest(users_folder, "-v", *losses, *own, *backends, "-k", chosen)
+    failed = [name for name, what in outcomes(done).items() if what == "FAILED"]
+    assert len(failed) == 7
+    told = re.findall(r"^  again: (.+)$", done.stdout, re.MULTILINE)
+    assert sorted(told, key=len) == sorted(set(told), key=len)
+    selected = [run_pytest(users_folder, "--co", "-q", *shlex.split(line)[1:]).stdout.splitlines() for line in told]
+    assert sorted([line for line in lines if "::" in line] for lines in selected) == sorted([name] for name in failed)
 
 
 def test_a_worker_that_crashes_fails_one_case_and_the_next_gets_another(of_backends):

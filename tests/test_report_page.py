@@ -8,6 +8,7 @@ from checks.stored_runs import made, plain_cases, result, scaled
 
 from unilossseg.conformance import cases
 from unilossseg.conformance.reports import page, reader
+from unilossseg.conformance.results import Result
 from unilossseg.conformance.verdict import UNSUPPORTED, Verdict
 
 CHROMIUM = shutil.which("chromium")
@@ -43,7 +44,9 @@ def results():
     (warned, *_) = plain_cases("L1Loss")
     found.append(result(warned, "torch", spoil=scaled(1 + 3 * 2.0**-23), native=lambda outcome: outcome))
     nothing = replace(square, id=f"MSELoss/{HOSTILE}/float32", condition=HOSTILE, parameters={HOSTILE: HOSTILE})
-    return [*found, result(square, "torch", "face", spoil=scaled(float("nan"))), replace(found[0], case=nothing)]
+    found += [result(square, "torch", "face", spoil=scaled(float("nan"))), replace(found[0], case=nothing)]
+    # Of a worker in another environment.
+    return [replace(one, elsewhere=one.backend == "paddle") for one in found]
 
 
 @pytest.fixture(scope="module")
@@ -201,6 +204,17 @@ def test_texts_of_a_record_stay_texts(drilled, visit):
     opened.wait_for_selector(".drill")  # a single case opens by itself
     assert opened.inner_text(".drill .parameters").count("onerror") == 2
     assert opened.locator("img").count() == 0
+
+
+def test_the_commands_that_repeat_a_case_are_those_of_the_record(visit):
+    opened = visit(DESK, "#case=MSELoss/paddleseg/plain/float32")
+    opened.wait_for_selector(".drill")
+    commands = opened.locator(".drill pre.repeat").inner_text().splitlines()
+    recorded = dict.fromkeys(
+        row["repeat"] for row in map(Result.row, results()) if row["case"] == "MSELoss/paddleseg/plain/float32"
+    )
+    assert commands == list(recorded)
+    assert commands[-1].endswith("--backend paddle --worker paddle=PYTHON")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -103,7 +103,9 @@ def test_the_command_that_repeats_a_case_selects_it_and_no_other():
         ids = [case.id.lower() for case in found]
         assert [name for name in ids if sum(name in other for other in ids) != 1] == [], loss
     case = everything[0]
-    assert results.repeat(case, "a b") == f"unilossseg conformance run --loss {case.loss} -k {case.id} --backend 'a b'"
+    again = f"unilossseg conformance run --loss {case.loss} -k {case.id} --backend 'a b'"
+    assert results.repeat(case, "a b") == again
+    assert results.repeat(case, "a b", elsewhere=True) == f"{again} --worker 'a b=PYTHON'"
 
 
 # --- the command ------------------------------------------------------------------------------------------------------

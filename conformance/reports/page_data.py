@@ -61,14 +61,19 @@ def _data(run: StoredRun) -> dict[str, Any]:
     cases = [[*_case(case, pools), by_case[case.id]] for case in run.cases]
     return {
         "backends": run.backends,
-        # As a shell needs them.
-        "quoted": [shlex.quote(name) for name in run.backends],
+        "repeated": [_end_of_command(run, name) for name in run.backends],
         "statuses": list(STATUSES),
         "edges": list(EDGES),
         **{name: pool.items for name, pool in pools.items()},
         "maps": [_maps(result) for result in run.results if result.key in maps],
         "cases": cases,
     }
+
+
+def _end_of_command(run: StoredRun, backend: str) -> str:
+    """What follows `--backend` in the command that repeats a case of it: the same for all its cases."""
+    said = next((result.repeat for result in run.results if result.backend == backend), "")
+    return said.partition(" --backend ")[2] or shlex.quote(backend)
 
 
 def _mapped(run: StoredRun) -> list[tuple[str, str, str]]:
