@@ -60,7 +60,18 @@ def test_no_softmax_in_a_loss_that_nobody_knows():
 
     reference = unknown(softmax, lambda p, g: p * (g - (g * p).sum(axis=1, keepdims=True)))
     candidate = unknown(lambda z: 1 / (1 + np.exp(-z)), lambda p, g: g * p * (1 - p))
-    check(recorded(reference), recorded(candidate), "softmax missing", "(softmax makes it 0)", convincing=False)
+    words = "gradient does not sum to zero over the classes", "(softmax makes it 0)", "a softmax that is missing"
+    check(recorded(reference), recorded(candidate), "gradient of single classes", *words, convincing=False)
+
+
+def test_a_softmax_is_not_called_missing_where_one_class_has_no_gradient():
+    def masked(logits, labels):
+        value, gradient = of(CrossEntropyLoss())(logits, labels)
+        return value, gradient * (np.arange(5) != 2).reshape(1, 5, 1, 1)
+
+    (found,) = explained(recorded(of(CrossEntropyLoss())), recorded(masked))
+    assert found.cause == "gradient of single classes"
+    assert "no softmax" not in found.title
 
 
 @pytest.mark.parametrize("axis", [0, 2, 3])

@@ -6,6 +6,7 @@ from checks.diagnosis import (
     IGNORED,
     WITH_EXTREME,
     check,
+    drawn,
     each_loss,
     explained,
     of,
@@ -17,6 +18,7 @@ from checks.diagnosis import (
 
 from unilossseg import CrossEntropyLoss
 from unilossseg.conformance.cases import rounded
+from unilossseg.conformance.records.diagnosis import UNKNOWN
 from unilossseg.conformance.records.inputs import Recipe, generated
 
 
@@ -52,6 +54,86 @@ def test_logits_that_were_rounded_to_half_precision(loss, dtype):
     assert f"rounds the logits to {dtype}" in best.title
 
 
+DTYPES = ["float16", "bfloat16", "float32", "float64"]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_gradient_that_is_gone_says_nothing_of_rounded_logits(dtype):
+    reference = recorded(of(CrossEntropyLoss()), drawn(dtype), dtype=dtype)
+    candidate = recorded(lambda z, y: (of(CrossEntropyLoss())(z, y)[0], None), drawn(dtype), dtype=dtype)
+    for pair in ((reference, candidate), (candidate, reference)):
+        assert [found.cause for found in explained(*pair)] == ["detached gradient"]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_mean_of_the_images_means_says_nothing_of_rounded_logits(dtype):
+    def per_image(logits, labels):
+        parts = [of(CrossEntropyLoss())(logits[i : i + 1], labels[i : i + 1]) for i in range(len(logits))]
+        return np.mean([value for value, _ in parts]), np.concatenate([slope for _, slope in parts]) / len(parts)
+
+    cases = drawn(dtype, (2, 5, 16, 20))
+    reference, candidate = (recorded(f, cases, dtype=dtype) for f in (of(CrossEntropyLoss()), per_image))
+    for pair in ((reference, candidate), (candidate, reference)):
+        assert [found.cause for found in explained(*pair)] == [UNKNOWN]
+
+
+def test_logits_of_float16_that_were_rounded_to_bfloat16():
+    def halved(logits, labels):
+        value, gradient = of(CrossEntropyLoss())(rounded(logits, "bfloat16").astype(np.float64), labels)
+        return value, rounded(gradient, "bfloat16").astype(np.float64)
+
+    reference = recorded(of(CrossEntropyLoss()), drawn("float16"), dtype="float16")
+    candidate = recorded(halved, drawn("float16"), dtype=("float32", "float16"))
+    check(reference, candidate, "half precision", "bfloat16")
+    # The reference's value is of float16, which does not account for the gradient.
+    assert explained(candidate, reference)[0].title == "the reference was computed or accumulated in bfloat16"
+
+
+# ------------------------------------------------------------------------------------------------ float32 in float64
+@pytest.mark.parametrize("dtype", [("float32", "float64"), ("float32", "float32")])
+def test_a_value_of_float32_is_no_other_denominator(dtype):
+    reference = recorded(of(CrossEntropyLoss()), drawn("float64"), dtype="float64")
+    candidate = recorded(of(CrossEntropyLoss()), drawn("float64"), dtype=dtype)
+    (found,) = explained(reference, candidate)
+    assert found.cause == "single precision"
+    assert found.title == "the candidate was computed in float32 or converted to it"
+    assert "every number of the candidate's value" in found.evidence
+
+
+def test_a_value_of_float64_beside_gradients_of_float32_that_agree():
+    exact = unknown_product(lambda x: x)
+
+    def rounded_otherwise(logits, labels):
+        value, gradient = exact(logits, labels)
+        return value, gradient * (1 + 1e-6 * np.sin(np.arange(gradient.size))).reshape(gradient.shape)
+
+    reference = recorded(exact, dtype=("float64", "float32"))
+    (found,) = explained(reference, recorded(rounded_otherwise))
+    assert (found.cause, found.score) == ("single precision", 0.9)
+
+
+def noisy(size):
+    """Errors without a direction, of a share of the scale."""
+
+    def function(logits, labels):
+        value, gradient = of(CrossEntropyLoss())(logits, labels)
+        draws = np.random.default_rng(0).uniform(-1, 1, gradient.shape)
+        draws -= draws.mean(axis=1, keepdims=True)
+        return value, gradient + size * np.abs(gradient).max() * draws * (gradient != 0)
+
+    return function
+
+
+@pytest.mark.parametrize(
+    ("dtype", "size", "cause"),
+    [("float32", 5e-5, "rounding"), ("float64", 5e-10, "rounding"), ("float64", 5e-5, UNKNOWN)],
+)
+def test_rounding_is_as_small_as_the_dtype_allows(dtype, size, cause):
+    (found,) = explained(*(recorded(f, drawn(dtype), dtype=dtype) for f in (of(CrossEntropyLoss()), noisy(size))))
+    assert found.cause == cause
+    assert ("With --dtype float64 it vanishes" in found.remedy) == (dtype == "float32")
+
+
 def tf32(numbers):
     bits = numbers.astype(np.float32).view(np.uint32)
     return ((bits + np.uint32(0x1000)) & np.uint32(0xFFFFE000)).view(np.float32).astype(np.float64)
@@ -82,8 +164,28 @@ def unknown_product(rounding):
 @pytest.mark.parametrize("device", ["cuda:0", "cpu"])
 def test_errors_of_the_size_of_tf32(device):
     reference, candidate = recorded(unknown_product(lambda x: x)), recorded(unknown_product(tf32), device=device)
-    best = check(reference, candidate, "TF32 or half precision", "2**-11", convincing=False)
-    assert (best.score > 0.5) == (device == "cuda:0")
+    on_gpu = device == "cuda:0"
+    cause = "TF32 or half precision" if on_gpu else "half precision"
+    best = check(reference, candidate, cause, "2**-11", "out of autocast", convincing=False)
+    assert (best.score > 0.5) == on_gpu
+    # No CPU has TF32.
+    assert ("TF32" in best.title + best.evidence + best.remedy) == on_gpu
+
+
+@pytest.mark.parametrize("size", [1.0, 12.0])
+def test_errors_in_some_cases_or_of_another_size_are_not_those_of_half_precision(size):
+    """Digits are lost in every case; and of more than bfloat16's step in none."""
+    exact = recorded(unknown_product(lambda x: x))
+
+    def in_some(logits, labels):
+        value, gradient = unknown_product(lambda x: x)(logits, labels)
+        if size == 1.0 and not (labels == IGNORED).any():
+            return value, gradient
+        signs = np.random.default_rng(0).choice([-1, 1], gradient.shape)
+        return value, gradient + size * 1e-3 * np.abs(gradient).max() * signs * (gradient != 0)
+
+    found = explained(exact, recorded(in_some, device="cuda:0"))
+    assert "half precision" not in " ".join(one.title for one in found)
 
 
 @pytest.mark.parametrize("cap", [-np.log(1e-5), -np.log(1e-7), 64.0, -np.log(2.0**-126), 100.0])
@@ -110,6 +212,9 @@ def test_an_epsilon_in_the_logarithm(eps):
     best = check(recorded(of(CrossEntropyLoss()), WITH_EXTREME), recorded(softened, WITH_EXTREME), "logarithm clipped")
     assert "epsilon" in best.title
     assert f"{eps:g}" in best.title
+    # Of the cases, that with the largest loss speaks for it.
+    assert "(extreme), up to" in best.evidence
+    assert not best.evidence.startswith("0 of")
 
 
 def test_losses_of_pixels_that_are_capped():

@@ -5,6 +5,7 @@ import pytest
 from checks.diagnosis import (
     IGNORED,
     check,
+    drawn,
     each_loss,
     explained,
     of,
@@ -14,6 +15,7 @@ from checks.diagnosis import (
 )
 
 from unilossseg import CrossEntropyLoss, DiceLoss
+from unilossseg.conformance.records.diagnosis import UNKNOWN
 
 
 def valid_share(logits, labels):
@@ -91,6 +93,37 @@ def test_a_scaled_gradient(factor):
     check(recorded(of(DiceLoss())), other, "gradient scaled", "gradient is the reference's times")
 
 
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_a_constant_that_is_another_in_every_case_is_not_named(dtype):
+    def one_more(logits, labels):
+        value, gradient = of(CrossEntropyLoss())(logits, labels)
+        return value + 1, gradient
+
+    def unnormalised(logits, labels):
+        value, gradient = of(CrossEntropyLoss(weight=WEIGHTS))(logits, labels)
+        number = mean_weight(logits, labels)
+        return value * number, gradient * number
+
+    for given, other in ((CrossEntropyLoss(), one_more), (CrossEntropyLoss(weight=WEIGHTS), unnormalised)):
+        reference, candidate = (recorded(f, drawn(dtype), dtype=dtype) for f in (of(given), other))
+        for pair in ((reference, candidate), (candidate, reference)):
+            assert not [found.title for found in explained(*pair) if "times" in found.title]
+
+
+def test_a_value_and_a_gradient_of_other_factors_have_no_constant_in_common():
+    def scaled(logits, labels):
+        value, gradient = of(DiceLoss())(logits, labels)
+        return 1.5 * value, 1.48 * gradient
+
+    assert "constant factor" not in [found.cause for found in explained(recorded(of(DiceLoss())), recorded(scaled))]
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float64"])
+def test_a_constant_in_another_dtype(dtype):
+    given, other = of(DiceLoss()), times(DiceLoss(), lambda z, y: 0.4)
+    check(*(recorded(f, drawn(dtype), dtype=dtype) for f in (given, other)), "constant factor", "times 0.4")
+
+
 def test_a_slightly_different_denominator():
     def other(logits, labels):
         valid = (labels != IGNORED).mean()
@@ -98,3 +131,12 @@ def test_a_slightly_different_denominator():
         return value * valid / (valid + 1e-4), gradient * valid / (valid + 1e-4)
 
     check(recorded(of(CrossEntropyLoss())), recorded(other), "denominator", "epsilon")
+
+
+def test_a_gradient_that_is_the_same_has_no_other_denominator():
+    def other(logits, labels):
+        value, gradient = of(CrossEntropyLoss())(logits, labels)
+        return value + 1e-7, gradient
+
+    (found,) = explained(*(recorded(f, drawn("float64"), dtype="float64") for f in (of(CrossEntropyLoss()), other)))
+    assert found.cause == UNKNOWN

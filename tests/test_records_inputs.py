@@ -1,5 +1,8 @@
 """What a loss is recorded with: inputs of one's own, further ones, random numbers, and options that are refused."""
 
+import json
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from checks import record_cli
@@ -83,6 +86,27 @@ def test_edge_logits_and_noise_are_passed(project):
     assert "takes no noise" in said
 
 
+def test_nobody_says_that_the_gradient_by_the_edges_agrees(project):
+    loss = "unilossseg:EdgeAttentionLoss"
+    run("record", loss, "--with", "edge_logits", "--out", "ref.uls", *SMALL)
+    run("replay", "ref.uls", loss, "--out", "cand.uls")
+    said = run("compare", "ref.uls", "cand.uls", "--html", "page.html", "--json", "page.json")
+    note = "only the gradient by the logits was compared, not the one by the edge_logits"
+    last = "nothing changed: values and gradients by the logits agree in 5 cases"
+    assert said.count(f"note: {note}") == 5
+    assert said.splitlines()[-1] == last
+    found = json.loads((project / "page.json").read_text())
+    assert found["summary"] == last
+    assert [case["notes"] for case in found["cases"]] == [[note]] * 5
+    page = (project / "page.html").read_text()
+    assert page.count(f"Note: {note}.") == 5
+    assert "</strong> values and gradients by the logits agree in 5 cases." in page
+    made = file.read(project / "ref.uls")
+    some = replace(made, cases=(replace(made.cases[0], gradient=None), *made.cases[1:]))
+    file.write(project / "ref.uls", some)
+    assert "gradients by the logits agree in the 4 of 5 cases" in run("compare", "ref.uls", "ref.uls")
+
+
 def test_a_loss_that_draws_random_numbers_is_found_out(project):
     said = run("record", "unilossseg:DualTaskLoss", "--out", "ref.uls", "--shape", "2,3,12,12", "--case", "plain")
     assert "not the same when called again" in said
@@ -150,6 +174,9 @@ def test_the_values_of_a_list_are_stacked(project):
         ("--framework", "jax"),
         ("--case", "odd"),
         ("--with", "labels"),
+        ("--ignore-index", str(2**63)),
+        ("--ignore-index", str(-(2**63) - 1)),
+        ("--kwargs", '{"ignore_index": 99999999999999999999}'),
         ("--inputs", "batch.npz", "--shape", "2,3,4,5"),
         ("--out", "missing/ref.uls"),
         ("--out", "."),

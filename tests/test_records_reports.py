@@ -29,6 +29,13 @@ def test_the_page_needs_no_network(different):
     assert "✗ Different" in page
 
 
+def test_the_page_tells_both_parts_of_a_bound(different):
+    run("compare", "ref.uls", "cand.uls", "--html", "page.html", expect=1)
+    page = (different / "page.html").read_text()
+    assert "<code>float32</code>: 3.81e-06 of the scale and 9.54e-07 for values; 7.63e-06 of the scale for gradients" in page
+    assert "What is added for values is absolute" in page
+
+
 def test_what_a_record_says_is_text_on_the_page(project):
     arrays = inputs.generated(inputs.Recipe((1, 2, 3)), ["plain"])
     made = recording.record("unilossseg:DiceLoss", {}, arrays)

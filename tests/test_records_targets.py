@@ -33,6 +33,18 @@ def of_two(first=1, second=2):
 
 def nothing():
     return None
+
+def with_noise(logits, labels, noise):
+    return logits
+
+def with_noise_by_keyword(logits, labels, *, noise):
+    return logits
+
+class WithNoise:
+    def __call__(self, logits, labels, noise):
+        return logits
+
+instance = WithNoise()
 """
 
 
@@ -55,6 +67,14 @@ def test_targets_of_every_form(project, name, kwargs):
     target = targets.load(f"project_forms:{name}", kwargs)
     assert isinstance(target.call, unilossseg.CrossEntropyLoss)
     assert target.call.ignore_index == kwargs.get("ignore_index", 255)
+
+
+@pytest.mark.parametrize("name", ["with_noise", "with_noise_by_keyword", "instance"])
+def test_a_loss_that_needs_noise_is_no_factory(project, name):
+    module = record_cli.write_module(project, "project_forms", MODULE)
+    target = targets.load(f"{module}:{name}", {})
+    assert target.accepts("noise")
+    assert target.call(1, 2, noise=3) == 1
 
 
 @pytest.mark.parametrize(
@@ -85,6 +105,16 @@ def test_a_loss_that_fails_is_named_with_its_case(project):
     said = run("record", "unilossseg:CrossEntropyLoss", "--ignore-index", "7", "--out", "ref.uls", expect=2)
     assert "case 'ignored'" in said
     assert "--ignore-index" in said
+
+
+def test_a_replay_that_fails_names_no_option_that_it_lacks(project):
+    run("record", "unilossseg:CrossEntropyLoss", "--out", "ref.uls", *record_cli.SMALL)
+    kwargs = ("--kwargs", '{"ignore_index": 7}')
+    said = run("replay", "ref.uls", "unilossseg:CrossEntropyLoss", *kwargs, "--out", "new.uls", expect=2)
+    assert "case 'ignored'" in said
+    assert "If the record's ignored label, 255, is not the target's, give it with --kwargs; or record again" in said
+    for option in ("--ignore-index", "--case", "--with", "--inputs"):
+        assert option not in said
 
 
 def test_numpy_has_no_autograd(project):

@@ -65,9 +65,10 @@ def hypotheses(evidence: Sequence[Evidence]) -> Iterator[Hypothesis]:
         order=12,
     )
     yield Hypothesis(
-        "softmax missing",
-        "the {other} has no softmax over the classes",
-        "Apply softmax (or log_softmax) before a loss that takes probabilities, or use one that takes logits.",
+        "gradient of single classes",
+        "the {other}'s gradient does not sum to zero over the classes",
+        "Look for a softmax that is missing, or for what else changes single classes: a clamp or dropout of the logits, a "
+        "penalty on them, a gradient that is clipped or masked.",
         _no_zero_sum,
         lambda cases: (
             f"the sum of the gradient over the classes, as a share of its largest entry: "

@@ -1,4 +1,4 @@
-"""Causes that lose digits: half precision on the way, TF32, a logarithm that is clipped."""
+"""Causes that lose digits: half or single precision on the way, TF32, a logarithm that is clipped."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from unilossseg.conformance.cases import rounded
 from unilossseg.conformance.records.evidence import Evidence, Floats, Prediction, Side, distance
 from unilossseg.conformance.records.hypothesis import Hypothesis, predicting
 from unilossseg.conformance.records.models import Model
-from unilossseg.conformance.records.thresholds import EPS16, EPS_BFLOAT16
+from unilossseg.conformance.records.thresholds import EPS16, EPS32, EPS_BFLOAT16
 
 #: Where losses are found clipped: -log of what they add or clamp to, torch's BCELoss, the least normal number of float32.
 CAPS = {
@@ -21,6 +21,8 @@ CAPS = {
     "where torch's BCELoss clips": 100.0,
 }
 _HALVES = (("bfloat16", EPS_BFLOAT16), ("float16", EPS16))
+#: How many steps of a type two results may be apart of which one went through it; losses that lose digits need more.
+_MOST_STEPS = {"bfloat16": 64, "float16": 64, "float32": 1024}
 #: Numbers that are all the same but for their powers of two, as the gradients of an L1 loss, are numbers of a half type by
 #: chance. Of so many that are not, none is.
 _TELLING_MANTISSAS = 8
@@ -43,6 +45,15 @@ def hypotheses(given: Side, other: Side, model: Model | None) -> Iterator[Hypoth
         )
         if model is not None:
             yield _of_rounded_logits(model, name, lambda z, name=name: rounded(z, name).astype(np.float64))  # type: ignore[misc]
+    yield Hypothesis(
+        "single precision",
+        "the {other} was computed in float32 or converted to it",
+        "Compute in the dtype of the logits, and look for .float() or astype('float32') behind the loss; or allow for it "
+        "with --value-tolerance or --gradient-tolerance.",
+        lambda case: _held_by(case, "float32", EPS32),
+        lambda cases: _held_words(cases, "float32", EPS32),
+        order=6,
+    )
     if model is not None:
         yield _of_rounded_logits(model, "TF32", _tf32)
         yield from _clipped(model)
@@ -56,33 +67,29 @@ def hypotheses(given: Side, other: Side, model: Model | None) -> Iterator[Hypoth
         ),
         order=7,
     )
-    on_gpu = any("cuda" in side.device or "gpu" in side.device for side in (given, other))
-    yield Hypothesis(
-        "TF32 or half precision",
-        "the errors have the size of TF32 or half precision on the way",
-        "Switch off TF32 (torch.backends.cuda.matmul.allow_tf32, NVIDIA_TF32_OVERRIDE=0) and autocast, and record again.",
-        lambda case: _half_sized(case, 0.6 if on_gpu else 0.4),
-        lambda cases: (
-            ", ".join(f"{_noise(case):.2g} of the scale ({case.name})" for case in cases[:4])
-            + "; one step of TF32 and float16 is 2**-11 = 0.00049, of bfloat16 2**-8 = 0.0039"
-        ),
-        order=60,
-    )
+    yield _of_half_size(any("cuda" in side.device or "gpu" in side.device for side in (given, other)))
 
 
 # ------------------------------------------------------------------------------------------------ half precision
 def _held_by(case: Evidence, name: str, eps: float) -> float | None:
-    """Whether the one's numbers are exactly numbers of a half type, and those of the other are not."""
-    if case.dtype in ("float16", "bfloat16") or case.same:
+    """Whether the one's numbers are exactly numbers of a shorter type, and those of the other are not."""
+    if case.same:
         return None
-    apart = distance(case.given.value, case.other.value), distance(case.given.gradient, case.other.gradient)
-    if max(apart) > 64 * eps:
+    found = {
+        "value": (distance(case.given.value, case.other.value), case.value_bound),
+        "gradient": (distance(case.given.gradient, case.other.gradient), case.gradient_bound),
+    }
+    apart = {word: off if off > bound else 0.0 for word, (off, bound) in found.items()}
+    most = max(apart.values())
+    held = _held(case, name, eps) if most <= _MOST_STEPS[name] * eps else []
+    if not held:
         return 0.0
-    return 0.9 if _held(case, name, eps) else 0.0
+    # A value of float16 does not account for a gradient that is farther off.
+    return 0.9 if max(apart[word] for word in held) >= most / 2 else 0.6
 
 
 def _held(case: Evidence, name: str, eps: float) -> list[str]:
-    """The quantities of the one that are numbers of a half type, and not by chance; those of the other are not."""
+    """The quantities of the one that are numbers of a shorter type, and not by chance; those of the other are not."""
     quantities = (
         ("value", case.given.value, case.other.value),
         ("gradient", case.given.gradient, case.other.gradient),
@@ -96,7 +103,7 @@ def _held(case: Evidence, name: str, eps: float) -> list[str]:
 
 
 def _telling(word: str, given: Floats | None, other: Floats | None, name: str, eps: float) -> bool:
-    """Whether numbers that a half type holds say that it was used."""
+    """Whether numbers that a shorter type holds say that it was used."""
     if other is None or given is None:
         return False
     if np.unique(np.frexp(np.abs(other[other != 0]))[0]).size >= _TELLING_MANTISSAS:
@@ -122,16 +129,18 @@ def _held_words(cases: Sequence[Evidence], name: str, eps: float) -> str:
 
 def _of_rounded_logits(model: Model, name: str, rounding: Callable[[Floats], Floats]) -> Hypothesis:
     def predict(case: Evidence) -> Prediction | None:
-        if case.dtype == name:
+        logits = rounding(case.logits)
+        # Numbers of float16 are TF32's already, and most of bfloat16 are float16's: nothing is rounded then.
+        if (logits == case.logits).all():
             return None
-        result = model.result(case, logits=rounding(case.logits))
+        result = model.result(case, logits=logits)
         return None if result is None else Prediction(result.value, result.gradient)
 
     return Hypothesis(
         "TF32" if name == "TF32" else "half precision",
         f"the {{other}} rounds the logits to {name} before it computes",
         "Keep the logits in float32 up to the loss: look for autocast, .half(), .bfloat16() or TF32 in front of it.",
-        predicting(predict),
+        model.improved_by(predicting(predict)),
         lambda cases: f"{model.name} of the rounded logits {{gives}} the {{other}}'s numbers",
         order=5,
     )
@@ -151,12 +160,33 @@ def _noise(case: Evidence) -> float:
     return max(parts)
 
 
+def _of_half_size(on_gpu: bool) -> Hypothesis:
+    autocast = "the loss out of autocast, .half() and .bfloat16(), and record again."
+    tf32 = "Switch off TF32 (torch.backends.cuda.matmul.allow_tf32, NVIDIA_TF32_OVERRIDE=0), keep "
+    # No CPU multiplies in TF32.
+    name, short = ("TF32 or half precision", "TF32 and float16") if on_gpu else ("half precision", "float16")
+    return Hypothesis(
+        name,
+        f"the errors have the size of {name} on the way",
+        (tf32 if on_gpu else "Keep ") + autocast,
+        lambda case: _half_sized(case, 0.6 if on_gpu else 0.4),
+        lambda cases: (
+            ", ".join(f"{_noise(case):.2g} of the scale ({case.name})" for case in cases[:4])
+            + f"; one step of {short} is 2**-11 = 0.00049, of bfloat16 2**-8 = 0.0039"
+        ),
+        order=60,
+    )
+
+
 def _half_sized(case: Evidence, score: float) -> float | None:
     """Whether the errors have half precision's size and no direction."""
-    if case.dtype in ("float16", "bfloat16") or case.same:
+    if case.dtype in ("float16", "bfloat16"):
         return None
     given, other = case.given.gradient, case.other.gradient
-    if given is None or other is None or given.shape != other.shape or not _EPS_TF32 / 16 < _noise(case) < 4 * EPS_BFLOAT16:
+    # Digits that are lost are lost in every case: one that agrees speaks against it.
+    if case.same or given is None or other is None or given.shape != other.shape:
+        return 0.0
+    if not _EPS_TF32 / 16 < _noise(case) < EPS_BFLOAT16:
         return 0.0
     errors = (other - given)[np.abs(given) > 0.1 * np.abs(given).max(initial=0)]
     # Rounding goes both ways, about as often; a factor or another formula does not.
@@ -177,7 +207,7 @@ def _clipped(model: Model) -> Iterator[Hypothesis]:
                 "Compute the loss from logits (log_softmax, logsigmoid, cross_entropy), where the logarithm needs no clip; "
                 "or make sure that logits do not get so far apart.",
                 predicting(lambda case, cap=cap, changed=changed: _with_cap(model, case, cap, changed)),  # type: ignore[misc]
-                lambda cases, cap=cap: _cap_words(model, cases[0], cap),  # type: ignore[misc]
+                lambda cases, cap=cap: _cap_words(model, cases, cap),  # type: ignore[misc]
                 order=7 + order,
             )
 
@@ -231,9 +261,10 @@ def _with_cap(model: Model, case: Evidence, cap: float, changed: Callable[[Float
     return Prediction(case.given.value * share, None if gradient is None else gradient * slope)
 
 
-def _cap_words(model: Model, case: Evidence, cap: float) -> str:
-    losses = _losses(model, case)
-    assert losses is not None
+def _cap_words(model: Model, cases: Sequence[Evidence], cap: float) -> str:
+    found = [(losses, case) for case in cases if (losses := _losses(model, case)) is not None]
+    # The case with the largest loss: where all are below the cap, an epsilon shows least.
+    losses, case = max(found, key=lambda pair: float(pair[0].max()))
     count = int((losses > cap).sum())
     return f"{count} of {losses.size} losses of the {{given}} are above it ({case.name}), up to {losses.max():.4g}"
 

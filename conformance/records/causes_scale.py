@@ -11,9 +11,16 @@ import numpy as np
 
 from unilossseg.conformance.records.evidence import Evidence, Floats, Prediction, Side
 from unilossseg.conformance.records.hypothesis import Hypothesis, Score, predicting
+from unilossseg.conformance.records.thresholds import EPS16
 
 #: What a factor must account for.
 _FITS = 0.9
+#: How many roundings the ratios of two cases may be apart where the factor is one number; half types, whose bound is a
+#: step, round too coarsely for more than one.
+_ROUNDINGS = 10
+
+#: How far the ratios of value and gradient may be apart, as a share of how far they are from 1.
+_ALIKE = 0.25
 
 Number = Callable[[Evidence], float | None]
 
@@ -148,8 +155,9 @@ def _constants(evidence: Sequence[Evidence]) -> Iterator[Hypothesis]:
         ),
         order=9,
     )
-    of_values = _common([_ratio(case.given.value, case.other.value) for case in evidence])
-    of_gradients = _common([_ratio(case.given.gradient, case.other.gradient) for case in evidence])
+    values = [(_value_ratio(case), case.value_bound) for case in evidence]
+    gradients = [(_gradient_ratio(case), case.gradient_bound) for case in evidence]
+    of_values, of_gradients, of_both = _common(values), _common(gradients), _common(values + gradients)
     if _tells(of_gradients):
         yield Hypothesis(
             "gradient scaled",
@@ -159,15 +167,16 @@ def _constants(evidence: Sequence[Evidence]) -> Iterator[Hypothesis]:
             lambda cases: f"the ratio of the gradients is {_listed(cases, lambda case: _gradient_ratio(case))}",
             order=20,
         )
-    if _tells(of_values):
+    if _tells(of_both):
         yield Hypothesis(
             "constant factor",
-            f"the {{other}} is the {{given}} times {of_values:.6g}, value and gradient",
+            f"the {{other}} is the {{given}} times {of_both:.6g}, value and gradient",
             "Look for a loss weight or coefficient that only one of the two has.",
-            _exactly(lambda case: _both_times(case, of_values)),
+            _exactly(lambda case: _both_times(case, of_both)),
             lambda cases: f"the ratio of the values is {_listed(cases, lambda case: _value_ratio(case))}",
             order=30,
         )
+    if _tells(of_values):
         yield Hypothesis(
             "value scaled",
             f"the {{other}}'s value is the {{given}}'s times {of_values:.6g}, and its gradient is the same",
@@ -190,15 +199,23 @@ def _exactly(predict: Callable[[Evidence], Prediction | None]) -> Score:
 
 
 def _near_one(case: Evidence) -> Prediction | None:
-    """The value's own ratio, if it is near 1, for the gradient as well."""
-    ratio = _value_ratio(case)
-    return None if case.same or ratio is None or abs(ratio - 1) > 1e-3 else _both_times(case, ratio)
+    """The value's own ratio, if it is near 1, for the gradient as well, if that has it too."""
+    ratio, of_gradient = _value_ratio(case), _gradient_ratio(case)
+    if case.same or ratio is None or abs(ratio - 1) > 1e-3:
+        return None
+    # So near 1, a gradient that is not divided at all would pass for one that is.
+    alike = of_gradient is None or abs(of_gradient - ratio) <= _ALIKE * abs(ratio - 1)
+    return _both_times(case, ratio) if alike else None
 
 
-def _common(ratios: Sequence[float | None]) -> float:
-    """The ratio of most cases."""
-    known = [ratio for ratio in ratios if ratio is not None]
-    return float(np.median(known)) if known else math.nan
+def _common(ratios: Sequence[tuple[float | None, float]]) -> float:
+    """The ratio of all cases, each with the bound of its rounding; NaN where they have none in common."""
+    known = [(ratio, bound) for ratio, bound in ratios if ratio is not None]
+    if not known:
+        return math.nan
+    middle = float(np.median([ratio for ratio, _ in known]))
+    apart = [(abs(ratio - middle), bound if bound >= EPS16 else _ROUNDINGS * bound) for ratio, bound in known]
+    return middle if all(off <= allowed * abs(middle) for off, allowed in apart) else math.nan
 
 
 def _tells(ratio: float) -> bool:

@@ -18,8 +18,8 @@ SAME, DIFFERENT = 0, 1
 _CODE = (
     "The target is your own code: it is imported from the current directory, as pytest does, or from an installed package. "
     "`module:name` is a function of (logits, labels), an object to call, a class (constructed with --kwargs), or "
-    "a factory: `module:make_loss()`. If the inputs have edge_logits it is called with ((logits, edge_logits), labels); "
-    "noise is passed by keyword if it has such a parameter."
+    "a factory: `module:make_loss()`. If the inputs have edge_logits it is called with ((logits, edge_logits), labels), "
+    "and the gradient is that by the logits alone; noise is passed by keyword if it has such a parameter."
 )
 #: For `app.command(epilog=...)`.
 EPILOGS = {
@@ -88,7 +88,7 @@ def record(
 
         arguments = _arguments(kwargs)
         file.check_place("--out", out)
-        ignored = ignore_index if ignore_index is not None else _ignored_by(arguments)
+        ignored = _ignored(ignore_index, arguments)
         cases = _cases(inputs, shape, classes, case, extra, seed, ignored, dtype)
         made = recording.record(
             target, arguments, cases, framework=framework, device=device, ignore_index=ignored, seed=seed
@@ -184,10 +184,15 @@ def _arguments(text: str) -> dict[str, Any]:
     return arguments
 
 
-def _ignored_by(arguments: Mapping[str, Any]) -> int:
-    """What the loss itself is told to ignore; PaddleSeg's default otherwise."""
-    given = arguments.get("ignore_index")
-    return given if type(given) is int else 255
+def _ignored(option: int | None, arguments: Mapping[str, Any]) -> int:
+    """The option, or what the loss itself is told to ignore; PaddleSeg's default otherwise."""
+    subject, given = ("--kwargs", arguments.get("ignore_index")) if option is None else ("--ignore-index", option)
+    if type(given) is not int:
+        return 255
+    # Labels are int64.
+    if not -(2**63) <= given < 2**63:
+        raise RecordError(subject, f"ignore_index {given}", "a label, from -2**63 up to 2**63 - 1", "For example 255.")
+    return given
 
 
 def _cases(

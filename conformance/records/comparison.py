@@ -138,6 +138,8 @@ def _notes(reference: RecordedCase, candidate: RecordedCase, value: Part, gradie
             notes.append(f"no finite number of the {part.quantity} was compared: both are NaN or infinite everywhere")
     if reference.gradient is None and candidate.gradient is None:
         notes.append("neither record has a gradient: only the values were compared")
+    elif "edge_logits" in reference.inputs:
+        notes.append("only the gradient by the logits was compared, not the one by the edge_logits")
     for who, case in (("reference", reference), ("candidate", candidate)):
         if not case.repeatable:
             notes.append(f"the {who} gives other numbers when it is called again")

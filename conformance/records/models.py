@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 import unilossseg
 from unilossseg.conformance.records.evidence import Evidence, Floats, Prediction, Result, Side, distance, explained
+from unilossseg.conformance.records.hypothesis import Score
 
 #: How near a model must be: nearer than any cause would leave it, and room for other epsilons and half precision.
 NEAR = {"float64": 1e-4, "float32": 1e-3, "float16": 2e-2, "bfloat16": 5e-2}
@@ -85,6 +86,18 @@ class Model:
         """How much of the difference the loss itself accounts for, with no mistake: all of it if that is only rounding."""
         found = self.result(evidence)
         return 0.0 if found is None else explained(evidence, Prediction(found.value, found.gradient))
+
+    def improved_by(self, score: Score) -> Score:
+        """The score, if the mistake brings the loss nearer: one that changes nothing would explain rounding, too."""
+
+        def improving(case: Evidence) -> float | None:
+            found = score(case)
+            if found is None or case.same:
+                return found
+            right = self.share(case)
+            return found if found > right + (1 - right) / 2 else 0.0
+
+        return improving
 
     def reproduces(self, evidence: Evidence) -> bool:
         """Whether it gives what the record gives."""

@@ -51,22 +51,25 @@ class Comparison:
         gradients = sum(verdict.gradient is not None and verdict.gradient.compared for verdict in self.verdicts)
         finite = all(part.compared for verdict in self.verdicts for part in verdict.parts)
         head = "nothing changed" if finite else "nothing changed, as far as there were finite numbers to compare"
+        # The edge_logits may be trained as well, and their gradient is in no record.
+        some = any("edge_logits" in verdict.reference.inputs for verdict in self.verdicts)
+        by = " by the logits" if some else ""
         if values == gradients == total:
-            return f"{head}: values and gradients agree in {_cases(total)}"
+            return f"{head}: values and gradients{by} agree in {_cases(total)}"
         if not values and not gradients:
             return f"{head}: there were none in {_cases(total)}"
-        return f"{head}: {_agreement('value', values, total)}; {_agreement('gradient', gradients, total)}"
+        return f"{head}: {_agreement('value', '', values, total)}; {_agreement('gradient', by, gradients, total)}"
 
 
 def _cases(count: int) -> str:
     return f"{count} case{'' if count == 1 else 's'}"
 
 
-def _agreement(quantity: str, count: int, total: int) -> str:
+def _agreement(quantity: str, by: str, count: int, total: int) -> str:
     if not count:
         return f"no {quantity} was compared"
     where = _cases(total) if count == total else f"the {count} of {_cases(total)} where they were compared"
-    return f"{quantity}s agree in {where}"
+    return f"{quantity}s{by} agree in {where}"
 
 
 def to_json(comparison: Comparison) -> str:

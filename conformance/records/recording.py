@@ -14,6 +14,14 @@ from unilossseg.conformance.records.runners import RUNNERS, Outcome, Runner, Ups
 from unilossseg.conformance.records.targets import Target
 
 _REFERENCE_IGNORES = 255
+_OF_A_RECORD = (
+    "Set the ignored label with --ignore-index; choose cases that the loss can take with --case, add what it needs with "
+    "--with, or bring --inputs."
+)
+_OF_A_REPLAY = (
+    "If the record's ignored label, {ignore_index}, is not the target's, give it with --kwargs; or record again, with cases "
+    "or inputs that both losses can take."
+)
 
 
 def record(
@@ -55,7 +63,10 @@ def record(
         raise
     except Exception as error:
         raise devices.refusal(chosen, device, error) from error
-    found = tuple(_case(runner, target, case, inputs, seed, (upstreams or {}).get(case)) for case, inputs in cases.items())
+    # Only a replay has upstream gradients of another record, if perhaps none, and it has no options for its inputs.
+    remedy = _OF_A_RECORD if upstreams is None else _OF_A_REPLAY.format(ignore_index=ignore_index)
+    given = upstreams or {}
+    found = tuple(_case(runner, target, case, inputs, seed, given.get(case), remedy) for case, inputs in cases.items())
     # The environment last: what the target imports on its first call is there too.
     environment = identity.describe(chosen, runner.module, device)
     return Record(name, dict(kwargs), ignore_index, seed, environment, found)
@@ -77,14 +88,16 @@ def replay(
     )
 
 
-def _case(runner: Runner, target: Target, name: str, inputs: Inputs, seed: int, given: Stored | None) -> RecordedCase:
+def _case(
+    runner: Runner, target: Target, name: str, inputs: Inputs, seed: int, given: Stored | None, remedy: str
+) -> RecordedCase:
     def upstream(shape: tuple[int, ...], dtype: str) -> Stored:
         if given is not None and given.shape == shape and given.dtype in FLOATS:
             return given
         return upstream_for(name, seed, shape, dtype)
 
-    first = _run(runner, target, name, inputs, upstream)
-    second = _run(runner, target, name, inputs, upstream)
+    first = _run(runner, target, name, inputs, upstream, remedy)
+    second = _run(runner, target, name, inputs, upstream, remedy)
     return RecordedCase(
         name=name,
         inputs=inputs,
@@ -98,7 +111,7 @@ def _case(runner: Runner, target: Target, name: str, inputs: Inputs, seed: int, 
     )
 
 
-def _run(runner: Runner, target: Target, case: str, inputs: Inputs, upstream: Upstream) -> Outcome:
+def _run(runner: Runner, target: Target, case: str, inputs: Inputs, upstream: Upstream, remedy: str) -> Outcome:
     try:
         return runner.run(target, inputs, upstream)
     except RecordError:
@@ -109,7 +122,7 @@ def _run(runner: Runner, target: Target, case: str, inputs: Inputs, upstream: Up
             f"target {target.name!r}, case {case!r}",
             f"it fails with {reason(error)}",
             "a value and a gradient",
-            "Set the ignored label with --ignore-index; choose cases that the loss can take with --case, or bring --inputs.",
+            remedy,
         ) from error
 
 

@@ -43,7 +43,8 @@ def load(name: str, kwargs: Mapping[str, Any]) -> Target:
     """The target of `module:name`.
 
     A class is constructed with `kwargs`. A function is called with (logits, labels) as it is, unless it is a factory: if
-    the name ends in `()`, if there are `kwargs`, or if it cannot take two arguments, then what it returns is the loss.
+    the name ends in `()`, if there are `kwargs`, or if it cannot take two arguments (and noise by keyword), then what it
+    returns is the loss.
     """
     subject = f"target {name!r}"
     bare, called = (name[:-2], True) if name.endswith("()") else (name, False)
@@ -85,7 +86,7 @@ def _imported(subject: str, name: str) -> Any:
 
 def _constructed(subject: str, found: Any, kwargs: Mapping[str, Any], called: bool) -> Any:
     plain_function = not inspect.isclass(found)
-    if plain_function and not called and not kwargs and _takes_two(found):
+    if plain_function and not called and not kwargs and _takes_a_batch(found):
         return found
     if plain_function and not called and hasattr(type(found), "forward"):
         received = f"it is a {type(found).__name__} that exists already, and cannot be constructed with kwargs"
@@ -97,11 +98,20 @@ def _constructed(subject: str, found: Any, kwargs: Mapping[str, Any], called: bo
         raise RecordError(subject, f"constructing it failed with {reason(error)}", "a loss", remedy) from error
 
 
-def _takes_two(function: Any) -> bool:
+def _takes_a_batch(function: Any) -> bool:
+    """Whether it can be called with logits and labels, and with noise by keyword if it needs that."""
     try:
-        inspect.signature(function).bind(None, None)
+        signature = inspect.signature(function)
     except TypeError:
         return False
     except ValueError:  # no signature to be had
         return True
+    return _binds(signature) or _binds(signature, noise=None)
+
+
+def _binds(signature: inspect.Signature, **keywords: Any) -> bool:
+    try:
+        signature.bind(None, None, **keywords)
+    except TypeError:
+        return False
     return True

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from unilossseg import BCELoss, CrossEntropyLoss, DiceLoss, LovaszSoftmaxLoss, OhemCrossEntropyLoss, value_and_grad
+from unilossseg.conformance.cases import bfloat16_bits
 from unilossseg.conformance.records.comparison import compare
 from unilossseg.conformance.records.diagnosis import diagnose
 from unilossseg.conformance.records.inputs import GENERATED, ON_REQUEST, Recipe, generated, upstream_for
@@ -18,21 +19,39 @@ LOSSES = [CrossEntropyLoss(), DiceLoss(), LovaszSoftmaxLoss(), BCELoss(), OhemCr
 each_loss = pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: loss.name)
 
 
-def recorded(function, cases=CASES, target="my:criterion", kwargs=None, device="cpu", upstream=False, repeatable=True):
-    """The record of a function from (logits, labels) to (value, gradient), computed in float64 and kept in float32."""
+def recorded(
+    function, cases=CASES, target="my:criterion", kwargs=None, device="cpu", upstream=False, repeatable=True, dtype="float32"
+):
+    """The record of a function from (logits, labels) to (value, gradient), computed in float64 and kept in float32.
+
+    Or in another dtype, perhaps one for the value and one for the gradient.
+    """
+    dtypes = (dtype, dtype) if isinstance(dtype, str) else dtype
     found = []
     for name, inputs in cases.items():
         logits, labels = inputs["logits"].wide(), inputs["labels"].data
         value, gradient = function(logits, labels)
         shape = np.shape(value)
-        value = Stored.of(np.asarray(value, dtype=np.float32))
+        value = kept(np.asarray(value), dtypes[0])
         drawn = upstream_for(name, 0, shape, "float32") if upstream and shape else None
         if drawn is not None and gradient is not None:
             weights = drawn.wide()
             gradient = gradient * (weights if weights.ndim == gradient.ndim else weights[:, None])
-        gradient = None if gradient is None else Stored.of(gradient.astype(np.float32))
+        gradient = None if gradient is None else kept(gradient, dtypes[1])
         found.append(RecordedCase(name, inputs, value, gradient, upstream=drawn, repeatable=repeatable))
     return Record(target, kwargs or {}, IGNORED, 0, {"framework": "numpy", "device": device}, tuple(found))
+
+
+def kept(numbers, dtype):
+    """Numbers rounded to a dtype."""
+    if dtype == "bfloat16":
+        return Stored(bfloat16_bits(numbers.astype(np.float32)), dtype)
+    return Stored.of(numbers.astype(dtype))
+
+
+def drawn(dtype, shape=(2, 5, 8, 9)):
+    """The cases with logits of a dtype."""
+    return generated(Recipe(shape=shape, dtype=dtype))
 
 
 def explained(reference, candidate):
