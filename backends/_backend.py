@@ -1,14 +1,17 @@
 """What a framework must supply, and what it may.
 
 A backend is a namespace of the Array API standard (2024.12) and a handful of operations that the standard lacks. Each of
-them has a fallback here, written in the standard, so that `Backend("toy", toy_namespace)` is a complete backend: every loss
-computes on it. A subclass overrides what its framework does better, and says what it can do beyond values:
+them but `uniform` has a fallback here, written in the standard, so that `Backend("toy", toy_namespace)` is a complete
+backend: every loss computes on it, DualTaskLoss if it is given its noise. A subclass overrides what its framework does
+better, and says what it can do beyond values:
 
 ========================  =======================================================================================
 `differentiable`          it has an autograd: without this, `value_and_grad` and `custom_gradient` are never asked
 `assignable`              arrays can be assigned to in place: the closed forms run in this namespace
 `traced`                  an array only stands for values: a compiler looks on
 `readable`                values of an array can be read without stalling a device: labels out of range raise
+`layout`                  how an array lies that losses cannot take: sparse, nested
+`wants_gradient`          an array does: labels and pixel weights then get one, by the formula
 `stop_gradient`           detaches an array from autograd
 `custom_gradient`         hangs a value and its gradient, computed together, into autograd
 `full_precision`          switches off automatic casts that would change a formula's dtypes
@@ -18,6 +21,8 @@ computes on it. A subclass overrides what its framework does better, and says wh
 `exact_numbers`           a Python number beside an array keeps its digits
 `one_pass`                it has loops or kernels that are all of a loss's work: `FusedOperations`
 `chunks ... run`          into which pieces work is cut, and who does them; `threads`, `computing`: with how many
+`device ... constant`     questions and conversions that the framework has an own or a faster way for: `are_together`,
+                          `is_dtype`, `describe`, `cast`, `reshape`, `nan_if`
 `pick ... uniform`        operations that the standard lacks or that the framework has a better primitive for
 ========================  =======================================================================================
 """

@@ -56,15 +56,20 @@ def presence(index, valid, present, size, classes, BLOCK: tl.constexpr):
 
 
 @triton.jit
-def _softplus_and_sigmoid(x):
-    """log(1 + exp(x)) and its derivative; of an easy element a GPU's own logarithm would keep few digits."""
-    power = exp(-tl.abs(x))
+def _log1p(power):
+    """log(1 + power) of numbers up to 1; of an easy element a GPU's own logarithm would keep few digits."""
     s = power / (2.0 + power)
     q = s * s
     series = 1.0 / 9.0 + q * (1.0 / 11.0 + q * (1.0 / 13.0))
     series = 1.0 / 3.0 + q * (1.0 / 5.0 + q * (1.0 / 7.0 + q * series))
-    log = 2 * s + 2 * s * q * series
-    above = tl.where(x > 0, x, 0.0) + log
+    return 2 * s + 2 * s * q * series
+
+
+@triton.jit
+def _softplus_and_sigmoid(x):
+    """log(1 + exp(x)) and its derivative."""
+    power = exp(-tl.abs(x))
+    above = tl.where(x > 0, x, 0.0) + _log1p(power)
     above = tl.where(x == x, above, x)
     return above, tl.where(x > 0, 1.0, power) / (1.0 + power)
 
@@ -80,15 +85,18 @@ def binary_cross_entropy(
     given = tl.load(labels + k, mask=exists, other=0)
     y = given.to(tl.float32)
     counts = exists & (given != ignored)
-    factor = 1.0 + tl.load(extra).to(tl.float32) * y
-    above, rising = _softplus_and_sigmoid(-z)
-    loss = (1.0 - y) * z + factor * above
+    # (1 - y) softplus(z) + (1 + extra) y softplus(-z), of which no part takes digits from another.
+    power = exp(-tl.abs(z))
+    away = 1.0 - y
+    towards = y + tl.load(extra).to(tl.float32) * y
+    loss = tl.where(z > 0, away * z, -(towards * z)) + (away + towards) * _log1p(power)
     weight = tl.load(v).to(tl.float32) + tl.load(w).to(tl.float32) * y
     total = tl.sum(tl.where(counts, loss * weight, 0.0).to(tl.float64), axis=0)
     tl.store(parts + tl.program_id(0), total)
     if SLOPES:
         scale = tl.load(s).to(tl.float32) + tl.load(t).to(tl.float32) * y
-        slope = tl.where(counts, (1.0 - y) - factor * rising, 0.0) * scale
+        rate = (away * tl.where(z < 0, power, 1.0) - towards * tl.where(z < 0, 1.0, power)) / (1.0 + power)
+        slope = tl.where(counts, rate, 0.0) * scale
         tl.store(slopes + k, slope, mask=exists)
 
 

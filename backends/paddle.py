@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -20,8 +21,6 @@ from unilossseg.backends._registry import get_backend
 get_backend("numpy")
 
 _CPU = paddle.CPUPlace()
-#: The flag without which Paddle has no views of other dtypes.
-_VIEWS = "FLAGS_use_stride_kernel"
 
 
 class PaddleBackend(Backend):
@@ -31,6 +30,10 @@ class PaddleBackend(Backend):
     differentiable = True
 
     device = staticmethod(place_of)  # type: ignore[assignment]
+
+    def layout(self, x: Array) -> str:
+        """Sparse, in coordinates or compressed rows."""
+        return "" if is_traced(x) or x.is_dense() else "sparse"
 
     def is_dtype(self, x: Array, kind: str | tuple[str, ...]) -> bool:
         """Asked once for each dtype: two of them are compared in half a microsecond, and there are a dozen."""
@@ -68,10 +71,9 @@ class PaddleBackend(Backend):
             # Inside a PyLayer's forward neither question has an answer.
             if not self.wants_gradient(x):
                 return call.fused(x, False, None)[0]
-            value = _ClosedForm.apply(x, call)
             # Paddle drops what a hook on a PyLayer's own output returns, and crashes where a second backward pass begins
             # there. It does neither after an operation of its own.
-            return value.multiply_(_one(value))
+            return _ClosedForm.apply(x, call).scale_(1.0)
 
     def full_precision(self) -> AbstractContextManager[None]:
         """Off with `paddle.amp.auto_cast`: its level O2 casts all that is not on a list to the half type."""
@@ -108,10 +110,11 @@ class PaddleBackend(Backend):
         x = np.asarray(x)
         if dtype == paddle.bfloat16:
             bits = x if x.dtype == BFLOAT16 else rounded(x)
-            if bits.ndim and bits.flags.writeable and paddle.get_flags(_VIEWS)[_VIEWS]:
-                # NumPy has no bfloat16, and Paddle no uint16.
-                return paddle.view(_on_memory_of(bits.view(np.int16)), "bfloat16")
-            # Paddle 2 truncates where the dtype's conversion should round. Nor are there views where a flag forbids them.
+            if bits.ndim and bits.flags.writeable:
+                # NumPy has no bfloat16, and Paddle no uint16. Nor has it views where FLAGS_use_stride_kernel is off.
+                with contextlib.suppress(RuntimeError):
+                    return paddle.view(_on_memory_of(bits.view(np.int16)), "bfloat16")
+            # Paddle 2 truncates where the dtype's conversion should round.
             out = paddle.to_tensor(np.zeros(x.shape, np.uint16), place=_CPU)
             _view(out)[...] = bits.view(np.uint16)
             return out
@@ -166,18 +169,6 @@ class _FullPrecision:
             self._owner._amp_level = self._level
 
 
-def _one(like: Array) -> Array:
-    """The number 1, where `like` is and in its dtype; on the CPU one for all."""
-    if not like.place.is_cpu_place():
-        return xp.full((), 1.0, dtype=like.dtype, device=place_of(like))
-    if like.dtype not in _ONES:
-        _ONES[like.dtype] = xp.full((), 1.0, dtype=like.dtype, device=_CPU)
-    return _ONES[like.dtype]
-
-
-_ONES: dict[Any, Array] = {}
-
-
 class _Memory:
     """Offers a tensor's memory to NumPy and keeps the tensor alive as long as the view."""
 
@@ -223,6 +214,11 @@ def _dtype_of_memory(dtype: Any) -> np.dtype[Any]:
     return np.dtype("uint16" if name == "bfloat16" else name)
 
 
+def _versions(arrays: Sequence[Array]) -> list[tuple[int, int]]:
+    """Where they lie, and how often each has changed there; what hooks of a graph have kept elsewhere lies elsewhere."""
+    return [(x.data_ptr(), x.inplace_version) for x in arrays]
+
+
 class _ClosedForm(paddle.autograd.PyLayer):
     """Value and gradient in the forward pass; the gradient waits in a buffer of its own."""
 
@@ -244,7 +240,7 @@ class _ClosedForm(paddle.autograd.PyLayer):
         # Else the gradient is there, and Paddle crashes in a second backward pass through a PyLayer.
         ctx.call, kept = (call, (x, *call.hand_over())) if ctx.half else (None, ())
         ctx.save_for_backward(*kept)
-        ctx.versions = [one.inplace_version for one in kept]
+        ctx.versions = _versions(kept)
         return value
 
     @staticmethod
@@ -272,15 +268,18 @@ class _ClosedForm(paddle.autograd.PyLayer):
             return gradient.multiply_(upstream) if hasattr(gradient, "multiply_") else gradient * upstream
         x, *arrays = kept = ctx.saved_tensor()
         # torch looks by itself; a PyLayer would return the gradient at other logits, or of other labels.
-        # What comes back through hooks that save tensors elsewhere is new, and counts from 0.
-        if any(one.inplace_version > before for one, before in zip(kept, ctx.versions, strict=True)):
+        now = _versions(kept)
+        if any(
+            place == where and count != before for (where, count), (place, before) in zip(now, ctx.versions, strict=True)
+        ):
             raise RuntimeError(
                 f"{ctx.call.loss.name}: logits or labels have been modified by an inplace operation since the forward pass, "
                 "and the gradient of half-precision logits needs them: expected them as they were; change a clone, or call "
                 "backward before"
             )
         with BACKEND.full_precision():
-            if finish is not None:
+            # What the forward pass has begun reads the memory that it saw: not where copies of a graph's stand for it.
+            if finish is not None and now == ctx.versions:
                 return finish(upstream)
             return ctx.call.holding(arrays).fused(x, True, upstream)[1]
 

@@ -260,6 +260,7 @@ class _ClosedForm(torch.autograd.Function):
         batched = not compiled and _is_batched(upstream)
         # Half precision is to be rounded after the upstream gradient, and a compiler of the backward pass knows no NumPy.
         if ctx.half and (batched or compiled):
+            ctx.gradient = ctx.finish = None
             return _differentiable_gradient(ctx, upstream), None
         if batched:
             # Several upstream gradients at once, which cannot come into one gradient's place.
@@ -278,14 +279,16 @@ class _ClosedForm(torch.autograd.Function):
         if gradient is not None and not ctx.half:
             return BACKEND.scaled(gradient, upstream), None
         # Asked for in any case: that is where torch sees whether logits or labels have changed.
-        x, call = _saved(ctx)
-        if not ctx.half:
-            # As the first time, to the last bit.
-            return BACKEND.scaled(call.fused(x, True, None)[1], upstream), None
+        # Once: a checkpoint gives them once.
+        saved = ctx.saved_tensors
         # What the forward pass has begun reads the memory that it saw: not where a graph's copies stand for it.
-        if finish is not None and _places(ctx.saved_tensors) == ctx.places:
+        if finish is not None and _places(saved) == ctx.places:
             return finish(upstream), None
-        return call.fused(x, True, upstream)[1], None
+        x, call = _held(ctx, saved)
+        if ctx.half:
+            return call.fused(x, True, upstream)[1], None
+        # As the first time, to the last bit.
+        return BACKEND.scaled(call.fused(x, True, None)[1], upstream), None
 
 
 # Past `Function.apply`, whose steps of Python are a tenth of a call's: it looks whether torch.func transforms a thing, which
@@ -305,7 +308,11 @@ def _places(arrays: tuple[Array, ...]) -> tuple[int, ...]:
 
 def _saved(ctx: Any) -> tuple[Array, Any]:
     """The logits, and the call with the arrays that the graph has kept for it."""
-    x, *arrays = ctx.saved_tensors
+    return _held(ctx, ctx.saved_tensors)
+
+
+def _held(ctx: Any, saved: tuple[Array, ...]) -> tuple[Array, Any]:
+    x, *arrays = saved
     return x, ctx.call.holding(arrays)
 
 

@@ -245,10 +245,42 @@ def test_a_second_signal_does_not_end_the_taking_back(stage):
             seen.append("all of it")
 
     stage.patch.setattr(cli, "run_cases", terminated)
+    # Whoever started the tests may ignore it.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     assert exit_code("conformance", "run", *ONE, "--out", stage.path / "out") == TERMINATED
     assert seen == ["all of it"]
     assert not (stage.path / "out").exists()
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+#: A run that goes on whatever it is told.
+STUBBORN = """
+import time
+from unilossseg.conformance import cli
+
+def stubborn(*arguments, **options):
+    for attempt in range(600):
+        try:
+            print(attempt, flush=True)
+            time.sleep(0.1)
+        except BaseException:
+            pass
+
+cli.run_cases = stubborn
+cli.app(["conformance", "run", "--backend", "numpy"])
+"""
+
+
+def test_a_third_signal_ends_what_does_not_let_go(tmp_path):
+    command = [sys.executable, "-c", STUBBORN]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline().strip() == "0"
+        for _ in range(3):
+            assert process.poll() is None
+            process.send_signal(signal.SIGTERM)
+            time.sleep(0.5)
+        assert process.wait(timeout=20) == -signal.SIGTERM
 
 
 def test_a_signal_that_is_ignored_stays_so(stage):

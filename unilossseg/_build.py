@@ -51,7 +51,8 @@ def build(config: Mapping[str, Any], backend: str | None = None) -> dict[str, li
         raise ValueError(f"build: config has an unknown key {unknown[0]!r}: expected 'types' and 'coef'")
     types, coef = _list(config, "types", "config"), _list(config, "coef", "config")
     for at, number in enumerate(coef):
-        _errors.number("build", f"coef[{at}]", number)
+        found = _errors.number("build", f"coef[{at}]", number)
+        coef[at] = number if isinstance(number, int | float) else found
     if len(types) == 1:
         types = types * len(coef)
     if len(types) != len(coef):

@@ -157,9 +157,9 @@ class Call:
             arrays["tally"] = checked.tally
         if loss.counts_labels:
             arrays["pending"] = checked.pending
-        poison = self._poison(dtype)
-        scale = poison if upstream is None else self._scale(upstream, dtype)
         with ops.computing(backend.threads()):
+            poison = self._poison(dtype)
+            scale = poison if upstream is None else self._scale(upstream, dtype)
             value, slope = loss.closed_form(ops, flattened, labels, upstream=scale, **wanted, **arrays)
             value = ops.settled(value if poison is None else value * poison)
             if wanted["gradient"] and slope is not None:

@@ -45,7 +45,7 @@ def number(
         raise TypeError(f"{owner}: {name} must be {expected} (got {value!r} that is a {type(value).__name__})")
     try:
         result = float(value)
-    except (TypeError, ValueError, RuntimeError, AssertionError) as error:
+    except (TypeError, ValueError, OverflowError, RuntimeError, AssertionError) as error:
         raise TypeError(f"{owner}: {name} must be {expected} (got {value!r} that is a {type(value).__name__})") from error
     bad = not math.isfinite(result)
     bad = bad or (at_least is not None and result < at_least)

@@ -56,7 +56,7 @@ def check_layout(owner: str, backend: Backend, name: str, value: Array) -> None:
     """Numbers side by side, or strides apart."""
     layout = backend.layout(value)
     if layout:
-        raise TypeError(f"{owner}: {name} have layout {layout}, expected a dense array: convert them, with .to_dense() say")
+        raise TypeError(f"{owner}: {name} have layout {layout}, expected a dense array: convert them first")
 
 
 def class_labels(owner: str, backend: Backend, logits: Array, labels: Array) -> Array:

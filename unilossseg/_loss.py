@@ -102,6 +102,9 @@ class Loss:
         """Checks the parameters; a subclass calls it and adds its own."""
         if self.validate is not None:
             _errors.flag(self.name, "validate", self.validate)
+        if self.keeps_weights:
+            # A subclass may set it in a way of its own.
+            object.__setattr__(self, "weight", self._parameter("weight", getattr(self, "weight")))  # noqa: B009
         if "ignore_index" in self.__dataclass_fields__:
             given = getattr(self, "ignore_index")  # noqa: B009  the field is a subclass's
             setattr(self, "ignore_index", _errors.integer(self.name, "ignore_index", given))  # noqa: B010

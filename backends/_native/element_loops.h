@@ -82,12 +82,13 @@ INLINED void NAMED(binary_block)(const float *RESTRICT z, const float *RESTRICT 
                                  float *RESTRICT slope, int count, int plain) {
     const float v = by[0], w = by[1], g = by[2], s = by[3], t = by[4];
     for (int i = 0; i < count; i++) {
-        float x = z[i], y = labels[i], power = NAMED(exp)(-fabsf(x)), away = 1.0f - y;
-        float above = (x > 0.0f ? 0.0f : -x) + NAMED(log1p)(power);
-        float rising = (x < 0.0f ? 1.0f : power) / (1.0f + power);
-        float factor = FMA(g, y, 1.0f);
-        loss[i] = plain ? v * FMA(away, x, above) : FMA(w, y, v) * FMA(away, x, factor * above);
-        slope[i] = plain ? s * (away - rising) : FMA(t, y, s) * FMA(-factor, rising, away);
+        float x = z[i], y = labels[i], power = NAMED(exp)(-fabsf(x)), away = 1.0f - y, towards = plain ? y : FMA(g, y, y);
+        /* (1 - y) softplus(z) + (1 + g) y softplus(-z), of which no part takes digits from another. */
+        float kink = x > 0.0f ? away * x : -(towards * x), above = NAMED(log1p)(power);
+        loss[i] = plain ? v * (kink + above) : FMA(w, y, v) * FMA(away + towards, above, kink);
+        float up = x < 0.0f ? power : 1.0f, down = x < 0.0f ? 1.0f : power;
+        float rate = FMA(away, up, -(towards * down)) / (1.0f + power);
+        slope[i] = (plain ? s : FMA(t, y, s)) * rate;
     }
 }
 

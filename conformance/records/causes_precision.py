@@ -54,8 +54,10 @@ def hypotheses(given: Side, other: Side, model: Model | None) -> Iterator[Hypoth
         lambda cases: _held_words(cases, "float32", EPS32),
         order=6,
     )
+    on_gpu = any("cuda" in side.device or "gpu" in side.device for side in (given, other))
     if model is not None:
-        yield _of_rounded_logits(model, "TF32", _tf32)
+        if on_gpu:
+            yield _of_rounded_logits(model, "TF32", _tf32)
         yield from _clipped(model)
     yield Hypothesis(
         "values capped",
@@ -67,7 +69,7 @@ def hypotheses(given: Side, other: Side, model: Model | None) -> Iterator[Hypoth
         ),
         order=7,
     )
-    yield _of_half_size(any("cuda" in side.device or "gpu" in side.device for side in (given, other)))
+    yield _of_half_size(on_gpu)
 
 
 # ------------------------------------------------------------------------------------------------ half precision

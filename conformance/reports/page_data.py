@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import math
@@ -71,9 +72,18 @@ def _data(run: StoredRun) -> dict[str, Any]:
 
 
 def _end_of_command(run: StoredRun, backend: str) -> str:
-    """What follows `--backend` in the command that repeats a case of it: the same for all its cases."""
+    """What follows `--backend` in the command that repeats a case of it: one worker and one device computed them all."""
     said = next((result.repeat for result in run.results if result.backend == backend), "")
-    return said.partition(" --backend ")[2] or shlex.quote(backend)
+    with contextlib.suppress(ValueError):
+        # Quoted anew: a record may come from anywhere.
+        words = shlex.split(said)
+        options = [word for name in ("--worker", "--device") for word in _option(words, name)]
+        return shlex.join([backend, *options])
+    return shlex.quote(backend)
+
+
+def _option(words: list[str], name: str) -> list[str]:
+    return [name, words[words.index(name) + 1]] if name in words[:-1] else []
 
 
 def _mapped(run: StoredRun) -> list[tuple[str, str, str]]:

@@ -4,7 +4,7 @@ import numpy as np
 import paddle
 import pytest
 from checks.autograd import *  # noqa: F403  each of its tests
-from checks.cases import CE, DICE, LOVASZ, ROWS, batch_for, batch_of_row, named
+from checks.cases import BCE, CE, DICE, LOVASZ, ROWS, batch_for, batch_of_row, named
 from checks.compare import assert_close, reference_of
 
 
@@ -43,29 +43,36 @@ def test_a_second_backward_pass_is_an_error_of_paddle(driver, factor):
         value.backward()
 
 
-@pytest.mark.parametrize("name", [CE, DICE, LOVASZ])
-def test_labels_of_half_precision_that_come_back_from_elsewhere(driver, name):
+@pytest.mark.parametrize("factors", [(), (1.0, 2.0)], ids=["expected", "a surprise"])
+@pytest.mark.parametrize("name", [CE, DICE, LOVASZ, BCE])
+def test_labels_of_half_precision_that_come_back_from_elsewhere(driver, name, factors):
     batch = batch_for(name)
     _, labels, further = driver.inputs(batch, "bfloat16")
     labels.add_(paddle.zeros_like(labels))
     leaf, loss = driver.leaf(batch.logits, "bfloat16"), driver.make(name, {})
-    copies = paddle.autograd.saved_tensors_hooks(lambda tensor: tensor.numpy(), paddle.to_tensor)
+    given = labels.clone()
+    copies = paddle.autograd.saved_tensors_hooks(lambda tensor: tensor.clone(), lambda tensor: tensor)
+    for factor in factors:
+        (driver.call(loss, driver.leaf(batch.logits, "bfloat16"), labels, further) * factor).backward()
     with copies:
         value = driver.call(loss, leaf, labels, further)
     assert labels.inplace_version > 0
+    # The graph has copies.
+    labels.zero_()
     (value * 7.0).backward()
     again = driver.leaf(batch.logits, "bfloat16")
-    (driver.call(driver.make(name, {}), again, labels, further) * 7.0).backward()
+    (driver.call(driver.make(name, {}), again, given, further) * 7.0).backward()
     np.testing.assert_array_equal(driver.gradient(leaf), driver.gradient(again))
 
 
 def test_bfloat16_without_views_of_other_dtypes(driver):
     batch = batch_for(CE)
     expected = driver.value_and_gradient(driver.make(CE, {}), batch, "bfloat16")
+    before = paddle.get_flags("FLAGS_use_stride_kernel")
     paddle.set_flags({"FLAGS_use_stride_kernel": False})
     try:
         found = driver.value_and_gradient(driver.make(CE, {}), batch, "bfloat16")
     finally:
-        paddle.set_flags({"FLAGS_use_stride_kernel": True})
+        paddle.set_flags(before)
     for one, other in zip(found, expected, strict=True):
         np.testing.assert_array_equal(one, other)

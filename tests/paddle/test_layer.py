@@ -276,3 +276,11 @@ def test_parameters_that_want_a_gradient_are_refused():
         CrossEntropyLoss(weight=weight)
     with pytest.raises(ValueError, match=r"MixedLoss: coef\[0\] wants a gradient"):
         MixedLoss([DiceLoss()], coef=[weight.sum()])
+
+
+def test_sparse_tensors_are_refused():
+    logits, labels = paddle.ones([2, 3, 4]), paddle.zeros([2, 4], dtype="int64")
+    with pytest.raises(TypeError, match="DiceLoss: logits have layout sparse, expected a dense array"):
+        DiceLoss()(logits.to_sparse_coo(3), labels)
+    with pytest.raises(TypeError, match="DiceLoss: labels have layout sparse, expected a dense array"):
+        DiceLoss()(logits, labels.to_sparse_coo(2))

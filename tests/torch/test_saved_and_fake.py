@@ -6,6 +6,7 @@ import torch
 from checks.cases import BCE, CE, DICE, L1, MSE, PLAIN_ROWS, batch_for, batch_of_row, named
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
+from torch.utils.checkpoint import checkpoint
 
 from unilossseg.torch import CrossEntropyLoss, DiceLoss, MixedLoss
 
@@ -68,6 +69,20 @@ def test_labels_of_inference_mode_that_are_filled_anew(driver, name):
     again = driver.leaf(batch.logits, "bfloat16")
     driver.call(driver.make(name, {}), again, expected, further).backward()
     np.testing.assert_array_equal(driver.gradient(leaf), driver.gradient(again))
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32"])
+@pytest.mark.parametrize("name", [CE, DICE, L1, BCE])
+def test_a_checkpoint_with_factors_that_surprise(driver, name, dtype):
+    batch = batch_for(name)
+    _, labels, further = driver.inputs(batch, dtype)
+    loss = driver.make(name, {})
+    for factor in (3.0, 5.0, 7.0):
+        leaf, again = (driver.leaf(batch.logits, dtype) for _ in range(2))
+        value = checkpoint(lambda x: driver.call(loss, x * 1, labels, further), leaf, use_reentrant=False)
+        (value * factor).backward()
+        (driver.call(driver.make(name, {}), again, labels, further) * factor).backward()
+        np.testing.assert_array_equal(driver.gradient(leaf), driver.gradient(again))
 
 
 def test_logits_that_may_change_since_the_graph_keeps_copies(driver):

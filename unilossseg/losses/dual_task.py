@@ -70,7 +70,8 @@ class DualTaskLoss(Loss):
     -----------------
     logits (N, C, H, W), H and W at least 2; labels (N, H, W) or (N, 1, H, W), integers in [0, C) or `ignore_index`;
     `noise` in the call: uniform numbers of [0, 1) in the logits' shape, so that two frameworks can be given the same draw;
-    without it the framework's own generator draws. Returns a scalar, float32, or float64 for float64 logits.
+    without it the framework's own generator draws (array-api-strict has none, and needs it). Returns a scalar, float32,
+    or float64 for float64 logits.
 
     Raises
     ------

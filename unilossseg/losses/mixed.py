@@ -124,7 +124,9 @@ class MixedLoss(Loss):
 
     def _number(self, at: int, value: Any) -> Any:
         """What a loss has returned, which may be a function of the user's."""
-        if value is None or isinstance(value, tuple | dict | str):
+        if isinstance(value, list):
+            return [self._number(at, one) for one in value]
+        if not hasattr(value, "dtype") and not isinstance(value, int | float):
             raise TypeError(
                 f"{self.name}: losses[{at}] returned a {type(value).__name__}, expected one value, or a list of values"
             )

@@ -22,6 +22,7 @@ WITH_VARIANT = [
     (CE, {"top_k_percent_pixels": 0.3, "weight": WEIGHT}),
     (CE, {"top_k_percent_pixels": 0.0}),
     (CE, {"avg_non_ignore": False}),
+    (CE, {"avg_non_ignore": False, "weight": WEIGHT}),
     (BOOT, {"min_K": 3, "loss_th": 1.0}),
     (BOOT, {"min_K": 100, "loss_th": 0.5, "weight": WEIGHT}),
     (OHEM, {}),

@@ -96,9 +96,10 @@ def binary_cross_entropy(x, labels, ignore, weight, slope_weight, extra):
     """The sum and the derivatives of `Backend.binary_cross_entropy`."""
     kept = counted(labels, ignore)
     z, y = x.astype(np.float64), np.where(kept, labels, 0).astype(np.float64)
-    factor = 1 + extra * y
-    losses = (weight[0] + weight[1] * y) * ((1 - y) * z + factor * softplus(-z))
-    slopes = (slope_weight[0] + slope_weight[1] * y) * ((1 - y) - factor * sigmoid(-z))
+    # Not (1 - y) z + (1 + extra y) softplus(-z), which takes digits from digits, and is NaN where it grows without bound.
+    towards = (1 + extra) * y
+    losses = (weight[0] + weight[1] * y) * ((1 - y) * softplus(z) + towards * softplus(-z))
+    slopes = (slope_weight[0] + slope_weight[1] * y) * ((1 - y) * sigmoid(z) - towards * sigmoid(-z))
     return math.fsum(losses[kept]), np.where(kept, slopes, 0)
 
 
