@@ -21,8 +21,7 @@ better, and says what it can do beyond values:
 `exact_numbers`           a Python number beside an array keeps its digits
 `one_pass`                it has loops or kernels that are all of a loss's work: `FusedOperations`
 `chunks ... run`          into which pieces work is cut, and who does them; `threads`, `computing`: with how many
-`device ... constant`     questions and conversions that the framework has an own or a faster way for: `are_together`,
-                          `is_dtype`, `describe`, `cast`, `reshape`, `nan_if`
+`device ... constant`     what a framework asks or converts faster: `are_together`, `is_dtype`, `reshape`, `nan_if`
 `pick ... uniform`        operations that the standard lacks or that the framework has a better primitive for
 ========================  =======================================================================================
 """
@@ -30,7 +29,6 @@ better, and says what it can do beyond values:
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol
@@ -107,8 +105,7 @@ class Backend(FusedOperations):
 
     def are_together(self, x: Array, y: Array) -> bool:
         """Whether two arrays are on one device."""
-        here, there = self.device(x), self.device(y)
-        return here is there or bool(here == there)
+        return bool(self.device(x) == self.device(y))
 
     def layout(self, x: Array) -> str:
         """How `x` lies in memory, if losses cannot take it like that; empty: they can."""
@@ -401,8 +398,3 @@ class Backend(FusedOperations):
 def is_dtype_kept(xp: Any, dtype: Any, kind: str | tuple[str, ...]) -> bool:
     """`Backend.is_dtype`, asked once for each dtype, for backends whose namespace takes long to answer."""
     return bool(xp.isdtype(dtype, kind))
-
-
-def balanced_step(pixels: int, limit: int) -> int:
-    """The chunk length not above `limit` that divides the pixels most evenly."""
-    return max(1, math.ceil(pixels / max(1, math.ceil(pixels / max(1, limit)))))

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from unilossseg.backends import _threads
-from unilossseg.backends._backend import LEAST_STRIP, Array, Backend, Chunk, balanced_step, is_dtype_kept
+from unilossseg.backends._backend import LEAST_STRIP, Array, Backend, Chunk, is_dtype_kept
 from unilossseg.backends._bfloat16 import BFLOAT16, rounded, widened
 from unilossseg.backends._buffers import SHELF
 
@@ -92,7 +92,7 @@ class NumPyBackend(Backend):
         """Chunks of at most `limit` pixels, and of 1 at least."""
         limit = max(1, limit)
         if pixels >= limit:
-            step = balanced_step(pixels, limit)
+            step = _balanced_step(pixels, limit)
             return [
                 (slice(n, n + 1), slice(a, min(a + step, pixels))) for n in range(images) for a in range(0, pixels, step)
             ]
@@ -101,7 +101,7 @@ class NumPyBackend(Backend):
 
     def planes(self, images: int, channels: int, height: int, width: int) -> Sequence[Chunk]:
         """One by one, or several small ones of an image."""
-        step = balanced_step(channels, max(1, _threads.CHUNK_ELEMENTS // (height * width)))
+        step = _balanced_step(channels, max(1, _threads.CHUNK_ELEMENTS // (height * width)))
         return [
             (slice(n, n + 1), slice(c, min(c + step, channels))) for n in range(images) for c in range(0, channels, step)
         ]
@@ -293,3 +293,8 @@ def _descending_keys(x: Array, place: Array) -> Array:
     keys <<= np.uint64(32)
     keys |= place
     return keys
+
+
+def _balanced_step(pixels: int, limit: int) -> int:
+    """The chunk length not above `limit` that divides the pixels most evenly."""
+    return max(1, math.ceil(pixels / max(1, math.ceil(pixels / max(1, limit)))))

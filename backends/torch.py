@@ -264,7 +264,7 @@ class _ClosedForm(torch.autograd.Function):
             return _differentiable_gradient(ctx, upstream), None
         if batched:
             # Several upstream gradients at once, which cannot come into one gradient's place.
-            x, call = _saved(ctx)
+            x, call = _held(ctx, ctx.saved_tensors)
             gradient = call.fused(x, True, None)[1]
             return (gradient * upstream).to(x.dtype), None
         # The buffer is handed over once, so that it may be scaled in place and torch need not copy it; and so is what the
@@ -306,12 +306,8 @@ def _places(arrays: tuple[Array, ...]) -> tuple[int, ...]:
     return tuple(x.data_ptr() for x in arrays)
 
 
-def _saved(ctx: Any) -> tuple[Array, Any]:
-    """The logits, and the call with the arrays that the graph has kept for it."""
-    return _held(ctx, ctx.saved_tensors)
-
-
 def _held(ctx: Any, saved: tuple[Array, ...]) -> tuple[Array, Any]:
+    """The logits, and the call with the arrays that the graph has kept for it."""
     x, *arrays = saved
     return x, ctx.call.holding(arrays)
 
@@ -320,7 +316,7 @@ def _differentiable_gradient(ctx: Any, upstream: Array) -> Array:
     """With create_graph=True the gradient must itself be differentiable, and under a transform its upstream gradient is no
     number: through the plain formula.
     """
-    x, call = _saved(ctx)
+    x, call = _held(ctx, ctx.saved_tensors)
     again = torch.is_grad_enabled()
     with torch.enable_grad():
         # By another tensor: hooks on x are for the pass that asks for all this, and not for the one in here.
