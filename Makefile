@@ -15,7 +15,7 @@ help:
 	@echo "make conformance-isolated   the same with torch and Paddle in environments of their own"
 	@echo "make selftest      plant defects in the losses and show that the suite sees each"
 	@echo "make test          run the tests"
-	@echo "make bench         measure every loss against other libraries; renews docs/benchmarks.md (BENCH=--quick: some minutes)"
+	@echo "make bench         measure every loss against other libraries; renews docs/benchmarks.md (BENCH=--quick: half an hour)"
 	@echo "make bench-check   the regression gate: two minutes, ratios to other libraries in the same rounds"
 	@echo "make lint          ruff, the C compiler's warnings, and mypy --strict against the installed package"
 	@echo "make format        let ruff format and fix"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -14,6 +15,7 @@ from benchmarks.rows import ROWS, Row, Shape, arrays, reference_arguments
 from unilossseg.conformance.reference import value_and_gradient
 
 SMALL = Shape(2, 4, 16)
+_NAMES_AN_ERROR = re.compile(r"\w+Error: |\(?\w*InvalidType")
 Answer = tuple[Any, Any]
 
 
@@ -115,5 +117,6 @@ def _numbers(field: Field, row: Row, inputs: Mapping[str, Any], name: str) -> tu
 def described(error: BaseException) -> str:
     """An error in one line, without the frameworks' stack traces."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    said = next((line for line in lines if "Error" in line or "InvalidType" in line), lines[0] if lines else "")
+    # Where a stack trace comes first, what is wrong stands in a line that begins with the kind of error.
+    said = next((line for line in lines if _NAMES_AN_ERROR.match(line)), lines[0] if lines else "")
     return f"{type(error).__name__}: {said}"[:300]

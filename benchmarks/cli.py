@@ -13,6 +13,7 @@ from rich.table import Table
 
 from benchmarks import chart, device_table, gate, plan, results, table
 from benchmarks.frameworks import BACKENDS, DEVICES
+from benchmarks.names import OURS
 from benchmarks.rows import GATE, ROWS, TARGET
 from benchmarks.run import Run
 from benchmarks.standing import standings
@@ -29,7 +30,8 @@ RESULTS = Path(__file__).with_name("results")
 app = typer.Typer(
     help="Measures every loss against the libraries that offer it too.", no_args_is_help=True, add_completion=False
 )
-console = Console(highlight=False, soft_wrap=True)
+# No markup: what workers say, and paths, may have brackets.
+console = Console(highlight=False, soft_wrap=True, markup=False)
 
 Backends = Annotated[list[str] | None, typer.Option("--backend", metavar="NAME", help="torch or paddle; repeat for both.")]
 Losses = Annotated[list[str] | None, typer.Option("--loss", metavar="NAME", help="A loss; repeat for several.")]
@@ -42,7 +44,7 @@ _PADDLE = ROOT / ".venv-bench-paddle" / "bin" / "python"
 
 @app.command()
 def run(
-    quick: Annotated[bool, typer.Option("--quick", help="The target's configuration only; some minutes.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="The target's configuration only; half an hour.")] = False,
     full: Annotated[bool, typer.Option("--full", help="Every size, batch, number of classes and dtype; hours.")] = False,
     loss: Losses = None,
     size: Annotated[list[int] | None, typer.Option(min=16, help="Edge length of an image; repeat for several.")] = None,
@@ -84,18 +86,25 @@ def run(
     whole = whole and rounds >= ROUNDS and seconds >= SECONDS
     fresh = fresh and device == "cpu"
     wanted = plan.Plan(rows, shapes, large, tuple(pythons), rounds, seconds, slow, fresh)
-    if not wanted.cells():
+    if not wanted.measures_something:
         _refuse("nothing would be measured: none of these losses is measured in these dtypes")
     path = out or RESULTS / (f"{device}.json" if whole else "partial.json")
+    try:
+        results.prepare(path)
+    except OSError as error:
+        _refuse(f"{path} cannot be written ({error.strerror}): give another --out")
     one = Run(wanted, pythons, device, _command(), console.print)
     try:
         measured = one.carry_out()
-    except (WorkerError, KeyboardInterrupt) as error:
+        results.write(measured, path)
+    except BaseException as error:
+        # An hour of measuring, whatever ends it.
         if one.results.timings:
             results.write(one.results, RESULTS / "partial.json")
             console.print(f"What was measured until then: {RESULTS / 'partial.json'}")
-        _refuse(str(error) or "interrupted")
-    results.write(measured, path)
+        if isinstance(error, WorkerError | KeyboardInterrupt | OSError):
+            _refuse(str(error) or "interrupted")
+        raise
     # With the digits that the file has: the page can be made from it again.
     measured = results.read(path)
     console.print(f"Results: {path}")
@@ -135,8 +144,9 @@ def check(
             _commit(pythons, rows)
             return
         outcomes = _outcomes(pythons, rows)
-    except (results.ResultsError, WorkerError) as error:
-        _refuse(str(error))
+    except (results.ResultsError, WorkerError, KeyboardInterrupt) as error:
+        # An interruption's usual exit code would be that of a regression.
+        _refuse(str(error) or "interrupted")
     if not outcomes:
         _refuse("no limit is committed for these losses: `python -m benchmarks check --write` makes them")
     failed = [outcome for outcome in outcomes if not outcome.passed]
@@ -152,8 +162,10 @@ def check(
 # ------------------------------------------------------------------------------------------------- parts
 def _commit(pythons: dict[str, Path], rows: set[str]) -> None:
     limits = []
+    gate.committed()
     for backend, python in pythons.items():
         with Worker(backend, python, "cpu", single=True) as worker:
+            worker.describe()
             for row in [name for name in ROWS if name in rows]:
                 peer = gate.chosen(backend, row, _times(worker, row, None)).peer
                 # As the check measures: who else is called in between changes times.
@@ -165,8 +177,10 @@ def _commit(pythons: dict[str, Path], rows: set[str]) -> None:
 
 def _times(worker: Worker, row: str, peer: str | None) -> Any:
     answer = worker.ask(_question(row, peer))
-    if "error" in answer:
-        _refuse(f"{worker.backend} {row}: {answer['error']}")
+    for name in (OURS, *filter(None, (peer,))):
+        if name not in answer.get("times", ()):
+            said = answer.get("error") or answer["failures"].get(name, "was not measured")
+            _refuse(f"{worker.backend} {row}: {name}: {said}")
     return answer["times"]
 
 
@@ -181,6 +195,8 @@ def _outcomes(pythons: dict[str, Path], rows: set[str]) -> list[gate.Outcome]:
     found = []
     for backend, python in pythons.items():
         with Worker(backend, python, "cpu", single=True) as worker:
+            # A framework that cannot start is no regression.
+            worker.describe()
             for limit in [limit for limit in limits if limit.backend == backend]:
                 outcome = gate.judge(limit, lambda one: _asked(worker, one))
                 found.append(outcome)

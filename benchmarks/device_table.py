@@ -74,9 +74,9 @@ def _floor(results: Results, backend: str, shape: Shape) -> str:
 
 
 def _uncaptured(results: Results) -> str:
-    """Peers without a graph, once each with a reason."""
-    why = {(t.backend, t.row, name): reason for t in results.replays for name, reason in t.failures.items() if name != OURS}
-    if not why:
+    """Peers without a graph, with each of their reasons once."""
+    failed = ((t.backend, t.row, name, why) for t in results.replays for name, why in t.failures.items() if name != OURS)
+    lines = [f"- {TITLES[backend]} {row}: {name}: {why}" for backend, row, name, why in dict.fromkeys(failed)]
+    if not lines:
         return ""
-    lines = [f"- {TITLES[backend]} {row}: {name}: {reason}" for (backend, row, name), reason in why.items()]
     return "\n".join(["No graph can be captured of these peers:", "", *lines])

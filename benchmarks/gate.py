@@ -126,7 +126,7 @@ def agreed(backend: str, row: str, peer: str, measurements: Sequence[Mapping[str
 def write(limits: list[Limit], path: Path = LIMITS) -> None:
     """Commits limits: those of other backends and losses stay."""
     here = machine()["processor"]
-    kept = {(limit.backend, limit.row): limit for limit in (read(path) if path.exists() else [])}
+    kept = {(limit.backend, limit.row): limit for limit in committed(path)}
     kept.update({(limit.backend, limit.row): replace(limit, processor=here) for limit in limits})
     found: dict[str, dict[str, Any]] = {}
     for (backend, row), limit in sorted(kept.items(), key=lambda item: (item[0][0], list(ROWS).index(item[0][1]))):
@@ -135,8 +135,13 @@ def write(limits: list[Limit], path: Path = LIMITS) -> None:
     path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
+def committed(path: Path = LIMITS) -> list[Limit]:
+    """The committed limits, none where there is no file."""
+    return read(path) if path.exists() else []
+
+
 def read(path: Path = LIMITS) -> list[Limit]:
-    """The committed limits."""
+    """The committed limits; raises where there is no file that holds them."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
         limits = [
@@ -148,7 +153,7 @@ def read(path: Path = LIMITS) -> list[Limit]:
         raise ResultsError(
             f"{path} does not hold limits ({type(error).__name__}: {error}): expected "
             '{backend: {loss: {"peer": name, "speed": number, "processor": name}}}; '
-            "`python -m benchmarks check --write` makes it"
+            "take the file away, and `python -m benchmarks check --write` makes a new one"
         ) from None
     unknown = [limit.row for limit in limits if limit.row not in ROWS]
     if unknown:

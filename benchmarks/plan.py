@@ -62,22 +62,24 @@ class Plan:
     #: Whether peaks of memory and first calls are measured at the target's configuration.
     fresh: bool = True
 
-    def cells(self) -> list[tuple[str, Row, Shape, bool]]:
-        """Backend, row, configuration, and whether only we are measured there; each once."""
-        found = []
-        for backend in self.backends:
-            for one in self.rows:
-                shapes = [(shape, False) for shape in self.shapes] + [(shape, True) for shape in self.large]
-                if (backend, one.name) in AT_SMALL_SIZE and TARGET in self.shapes:
-                    shapes.append((TINY, False))
-                seen = set()
-                for shape, alone in shapes:
-                    # One channel is one channel, however many classes.
-                    key = (shape.batch, one.channels(shape), shape.size, shape.dtype)
-                    if key in seen or (shape.dtype != "float32" and not one.half):
-                        continue
-                    seen.add(key)
-                    found.append((backend, one, shape, alone))
+    @property
+    def measures_something(self) -> bool:
+        """Whether any of the losses is measured in any of the dtypes."""
+        return any(self.shapes_of(backend, one) for backend in self.backends for one in self.rows)
+
+    def shapes_of(self, backend: str, one: Row) -> list[tuple[Shape, bool]]:
+        """The configurations of a row, each once, and whether only we are measured there."""
+        shapes = [(shape, False) for shape in self.shapes] + [(shape, True) for shape in self.large]
+        if (backend, one.name) in AT_SMALL_SIZE and TARGET in self.shapes:
+            shapes.append((TINY, False))
+        found, seen = [], set()
+        for shape, alone in shapes:
+            # One channel is one channel, however many classes.
+            key = (shape.batch, one.channels(shape), shape.size, shape.dtype)
+            if key in seen or (shape.dtype != "float32" and not one.half):
+                continue
+            seen.add(key)
+            found.append((shape, alone))
         return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import tempfile
@@ -124,6 +125,15 @@ _LISTS: dict[str, type[Any]] = {
 }
 
 
+def prepare(path: Path) -> None:
+    """Raises OSError where `write` could not write: before an hour of measuring, not after it."""
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=path.parent):
+        pass
+
+
 def write(results: Results, path: Path) -> None:
     """Writes a file beside its place and moves it there."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -145,6 +155,8 @@ def read(path: Path) -> Results:
         found = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ResultsError(f"{path} does not exist: run `make bench` first") from None
+    except OSError as error:
+        raise ResultsError(f"{path} cannot be read ({error.strerror}): expected a run's results") from None
     except ValueError as error:
         raise ResultsError(f"{path} is not JSON ({error}): run `make bench` again") from None
     if not isinstance(found, dict) or found.get("format") != FORMAT:

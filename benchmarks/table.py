@@ -212,7 +212,11 @@ def peers(results: Results) -> str:
         for c in results.checks
         if c.contestant != OURS
     ]
-    wrong = [c for c in results.checks if c.contestant == OURS and c.mark != SAME]
+    own = [c for c in results.checks if c.contestant == OURS]
+    wrong = [c for c in own if c.mark != SAME]
+    unchecked = {(c.backend, c.row): None for c in (*results.checks, *results.timings)}.keys() - {
+        (c.backend, c.row) for c in own
+    }
     head = [
         "### The peers' numbers",
         ", ".join(f"{SYMBOLS[m].strip() or 'no sign'}: {text}" for m, text in _LEGEND.items()) + ".",
@@ -222,6 +226,8 @@ def peers(results: Results) -> str:
         if not wrong
         else "**differ** for " + ", ".join(f"{c.backend} {c.row} ({c.reason})" for c in wrong) + "."
     )
+    if unchecked:
+        ours += " **Not** those of " + ", ".join(f"{backend} {row}" for backend, row in sorted(unchecked)) + "."
     table = grid(["framework", "loss", "peer", "numbers", "why, and what was done to run it"], lines)
     return "\n\n".join([*head, ours, table]) if results.checks else ""
 

@@ -25,7 +25,7 @@ from unilossseg.backends import set_num_threads
 #: Calls after a first one, whose median it is compared with.
 LATER = 5
 #: A peer's memory is at most about this many times the logits: what must be free before one is tried.
-PEER_NEEDS = 18
+PEER_NEEDS = 26
 OURS_NEEDS = 8
 
 
@@ -55,11 +55,13 @@ class Session:
         """Interleaved times of a row's contestants, and what went wrong with those that have none."""
         measured, shape = row(request["row"]), Shape(**request["shape"])
         wanted = request.get("contestants")
-        inputs = self._field.inputs(measured, shape)
         failures: dict[str, str] = {}
         steps: dict[str, Any] = {}
         rounds = request["rounds"]
-        for name in self._names(measured, shape, wanted, request.get("slow", False), failures):
+        # In this order: what does not fit must not be tried.
+        names = self._names(measured, shape, wanted, request.get("slow", False), failures)
+        inputs = self._field.inputs(measured, shape)
+        for name in names:
             try:
                 step = self._field.step(name, measured, shape, inputs)
                 if name != OURS and self._is_slow(measured, shape, name):
@@ -114,19 +116,18 @@ class Session:
     def replays(self, request: dict[str, Any]) -> dict[str, Any]:
         """Interleaved times of a row's contestants as graphs of the device, and why others cannot be captured."""
         measured, shape, framework = row(request["row"]), Shape(**request["shape"]), self._framework
-        inputs = self._field.inputs(measured, shape)
         failures: dict[str, str] = {}
         steps: dict[str, Any] = {}
+        names = self._names(measured, shape, None, False, failures)
+        inputs = self._field.inputs(measured, shape)
+        floors = self._field.floors(measured, shape, inputs)
 
         def before() -> None:
             framework.drop_gradient(inputs["logits"])
 
-        found = {
-            name: self._field.step(name, measured, shape, inputs)
-            for name in self._names(measured, shape, None, False, failures)
-        }
-        for name, step in {**found, **self._field.floors(measured, shape, inputs)}.items():
+        for name in (*names, *floors):
             try:
+                step = floors.get(name) or self._field.step(name, measured, shape, inputs)
                 steps[name] = framework.on_device(framework.captured(step, before))
             except Exception as error:  # many a peer waits for the device
                 failures[name] = described(error)

@@ -65,6 +65,13 @@ class Worker:
         answer: dict[str, Any] = json.loads(line)
         return answer
 
+    def describe(self) -> dict[str, Any]:
+        """What it runs with; raises where it cannot run at all."""
+        answer = self.ask({"do": "describe"})
+        if "error" in answer:
+            raise WorkerError(f"the {self.backend} worker cannot start: {answer['error']}")
+        return answer
+
     def close(self) -> None:
         """Ends the process."""
         if self._process is not None:
@@ -80,14 +87,20 @@ class Worker:
             # What frameworks say about themselves: looked at only if the process dies.
             self._complaints = tempfile.TemporaryFile()  # noqa: SIM115  it lives as long as the process
             environment = {**os.environ, **_OFFLINE, **(_SINGLE if self._single else {})}
-            self._process = subprocess.Popen(
-                [str(self._python), "-m", "benchmarks.worker", self.backend, self._device, "1" if self._single else "all"],
-                cwd=ROOT,
-                env=environment,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=self._complaints,
-            )
+            # Not resolved: a virtual environment's interpreter is a link, and knows by it where it belongs.
+            python = str(self._python.absolute())
+            try:
+                self._process = subprocess.Popen(
+                    [python, "-m", "benchmarks.worker", self.backend, self._device, "1" if self._single else "all"],
+                    cwd=ROOT,
+                    env=environment,
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=self._complaints,
+                )
+            except OSError as error:
+                self.close()
+                raise WorkerError(f"the {self.backend} worker cannot be started: {error}") from None
         return self._process
 
     def _dead(self, how: str) -> WorkerError:

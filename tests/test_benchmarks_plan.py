@@ -37,18 +37,20 @@ def test_met_or_short():
 
 def test_a_plan_has_each_cell_once():
     wanted = plan.Plan(plan.rows(()), *plan.star(quick=False), ("torch", "paddle"), 1, 1.0)
-    cells = [(backend, one.name, one.channels(s), s.batch, s.size, s.dtype) for backend, one, s, _ in wanted.cells()]
+    cells = [
+        (backend, one.name, one.channels(s), s.batch, s.size, s.dtype)
+        for backend in wanted.backends
+        for one in wanted.rows
+        for s, _ in wanted.shapes_of(backend, one)
+    ]
     assert len(cells) == len(set(cells))
     assert not [cell for cell in cells if cell[-1] == "bfloat16" and not ROWS[cell[1]].half]
 
 
 def test_a_quick_plan_still_measures_the_slow_reference_at_a_small_size():
     wanted = plan.Plan(plan.rows(("DualTaskLoss",)), *plan.star(quick=True), ("torch", "paddle"), 1, 1.0)
-    assert [(backend, shape.size) for backend, _, shape, _ in wanted.cells()] == [
-        ("torch", 512),
-        ("paddle", 512),
-        ("paddle", 32),
-    ]
+    sizes = {name: [shape.size for shape, _ in wanted.shapes_of(name, *wanted.rows)] for name in wanted.backends}
+    assert sizes == {"torch": [512], "paddle": [512, 32]}
 
 
 def test_the_full_matrix_has_every_combination():
@@ -60,7 +62,7 @@ def test_the_full_matrix_has_every_combination():
 def test_every_row_is_measured_at_the_target_where_that_is_among_the_configurations(options):
     full, classes = options
     wanted = plan.Plan(plan.rows(()), *plan.selected(False, full, None, None, classes, None), ("torch",), 1, 1.0)
-    assert {one.name for _, one, shape, _ in wanted.cells() if shape == TARGET} == set(ROWS)
+    assert all(TARGET in dict(wanted.shapes_of("torch", one)) for one in ROWS.values())
 
 
 def test_a_class_name_means_all_its_rows():

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import chart, marks, plan, results, standing, table, targets
+from benchmarks import chart, checks, marks, plan, results, standing, table, targets
 from benchmarks.names import FLOOR, OURS, WARM_FLOOR
 from benchmarks.rows import TARGET, Shape, row
 
@@ -150,3 +150,32 @@ def test_the_same_results_draw_the_same_chart(tmp_path):
     first, second = ((tmp_path / name).read_bytes() for name in ("a.svg", "b.svg"))
     assert first == second
     assert b"<svg" in first
+
+
+def test_the_page_says_whose_own_numbers_were_not_checked():
+    found = made_results()
+    assert "all agree. **Not** those of paddle CrossEntropyLoss, torch CrossEntropyLoss, torch DiceLoss." in table.markdown(
+        found
+    )
+    for backend, name in (("torch", "CrossEntropyLoss"), ("torch", "DiceLoss"), ("paddle", "CrossEntropyLoss")):
+        found.checks.append(results.Check(backend, name, OURS, marks.SAME, "", 1e-7, 1e-7))
+    assert "in the same way: all agree.\n" in table.markdown(found)
+
+
+@pytest.mark.parametrize(
+    ("said", "line"),
+    [
+        (
+            "CUDA error: not permitted\nSearch for `cudaErrorStreamCaptureUnsupported' in the manual",
+            "CUDA error: not permitted",
+        ),
+        (
+            "\n---\nC++ Traceback\n---\n0 phi::f()\n---\nError Message Summary:\n---\nInvalidArgumentError: a shape",
+            "InvalidArgumentError: a shape",
+        ),
+        ("", ""),
+    ],
+    ids=["cuda", "paddle", "nothing"],
+)
+def test_an_error_in_one_line_says_what_is_wrong(said, line):
+    assert checks.described(RuntimeError(said)) == f"RuntimeError: {line}"

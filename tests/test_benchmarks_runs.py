@@ -35,6 +35,27 @@ def test_every_framework_is_started_before_anything_is_measured(asked):
     assert asked == ["describe", "describe", "check", "time", "check", "time"]
 
 
+def test_every_loss_has_a_process_of_its_own(monkeypatch):
+    found = []
+
+    class Told(made_up(ANSWERS, "cpu")):
+        def __init__(self, *arguments):
+            super().__init__(*arguments)
+            self.rows = []
+
+        def ask(self, question, limit=0.0):
+            self.rows.append(question.get("row"))
+            return super().ask(question, limit)
+
+        def __exit__(self, *_):
+            found.append(self.rows)
+
+    monkeypatch.setattr(run, "Worker", Told)
+    shapes = (Shape(1, 2, 32), Shape(1, 2, 64))
+    carried_out(plan.Plan(plan.rows(("DiceLoss", "L1Loss")), shapes, (), ("torch",), 3, 1.0, fresh=False))
+    assert found == [[None], ["DiceLoss"] * 3, ["L1Loss"] * 3]
+
+
 def test_what_the_largest_are_compared_with_is_measured_as_they_are(monkeypatch):
     questions = []
 
@@ -56,8 +77,16 @@ def test_what_the_largest_are_compared_with_is_measured_as_they_are(monkeypatch)
     assert [timing.shape for timing in found.alone] == [TARGET]
 
 
-@pytest.mark.parametrize("error", [WorkerError("the paddle worker died"), KeyboardInterrupt()], ids=["dead", "interrupted"])
-def test_what_was_measured_stays_where_a_run_ends_early(monkeypatch, tmp_path, error):
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (WorkerError("the paddle worker died"), cli.CANNOT_RUN),
+        (KeyboardInterrupt(), cli.CANNOT_RUN),
+        (ZeroDivisionError(), 1),
+    ],
+    ids=["dead", "interrupted", "unforeseen"],
+)
+def test_what_was_measured_stays_where_a_run_ends_early(monkeypatch, tmp_path, error, code):
     made = made_up(ANSWERS, "cpu")
 
     class Ending(made):
@@ -71,7 +100,7 @@ def test_what_was_measured_stays_where_a_run_ends_early(monkeypatch, tmp_path, e
     monkeypatch.setattr(cli, "RESULTS", tmp_path)
     elsewhere = ("--torch-python", sys.executable, "--paddle-python", sys.executable)
     done = CliRunner().invoke(cli.app, ["run", "--quick", "--no-fresh", "--loss", "DiceLoss", *elsewhere])
-    assert done.exit_code == cli.CANNOT_RUN
+    assert done.exit_code == code
     assert [timing.backend for timing in results.read(tmp_path / "partial.json").timings] == ["torch"]
 
 
@@ -84,6 +113,26 @@ def test_less_than_a_whole_run_leaves_the_page_and_its_results(asked, monkeypatc
     done = CliRunner().invoke(cli.app, ["run", *options, *elsewhere])
     assert done.exit_code == cli.FINE, done.output
     assert [file.name for file in tmp_path.iterdir()] == ["partial.json"]
+
+
+def test_a_place_for_the_results_that_cannot_be_written_is_refused_before_anything_is_measured(asked, tmp_path):
+    elsewhere = ("--torch-python", sys.executable, "--paddle-python", sys.executable)
+    done = CliRunner().invoke(cli.app, ["run", "--quick", "--no-fresh", "--out", str(tmp_path), *elsewhere])
+    assert done.exit_code == cli.CANNOT_RUN
+    assert f"{tmp_path} cannot be written (Is a directory)" in done.stderr
+    assert asked == []
+
+
+def test_brackets_in_what_workers_say_are_shown_as_they_are(monkeypatch, tmp_path):
+    said = "failed in [/opt/lib/x.so], expected [n, c]"
+    answers = {**ANSWERS, "time": {"times": {OURS: [0.01] * 3}, "failures": {"a peer": said}}}
+    monkeypatch.setattr(run, "Worker", made_up(answers, "cpu"))
+    elsewhere = ("--torch-python", sys.executable, "--paddle-python", sys.executable)
+    out = str(tmp_path / "x[/b].json")
+    done = CliRunner().invoke(cli.app, ["run", "--quick", "--no-fresh", "--loss", "DiceLoss", "--out", out, *elsewhere])
+    assert done.exit_code == cli.FINE, done.output
+    assert said in done.output
+    assert out in done.output
 
 
 def test_an_empty_selection_is_refused(asked, tmp_path):

@@ -1,13 +1,16 @@
 """The benchmarks' command line and workers: nothing is timed, and no framework is imported."""
 
+import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from benchmarks import cli, workers
+from benchmarks.names import OURS
 
 ROOT = Path(__file__).parents[1]
 
@@ -24,6 +27,8 @@ def command(*arguments):
         (("run", "--torch-python", "/nowhere/python"), "/nowhere/python does not exist"),
         (("check", "--paddle-python", "/nowhere/python"), "/nowhere/python does not exist"),
         (("page", "/nowhere/cpu.json"), "/nowhere/cpu.json does not exist"),
+        (("page", str(ROOT)), f"{ROOT} cannot be read (Is a directory)"),
+        (("check", "--backend", "torch", "--torch-python", str(ROOT / "README.md")), "the torch worker cannot be started"),
     ],
 )
 def test_bad_options_are_refused(arguments, message, monkeypatch):
@@ -51,6 +56,59 @@ def test_bad_selections_are_refused(arguments, message):
     done = command("run", *arguments, *ELSEWHERE)
     assert done.exit_code == cli.CANNOT_RUN
     assert message in done.stderr
+
+
+@pytest.mark.parametrize("further", [(), ("--write",)])
+def test_a_framework_that_cannot_start_is_no_regression(monkeypatch, further):
+    def told(self, question, limit=0.0):
+        assert question == {"do": "describe"}
+        return {"error": "ModuleNotFoundError: No module named 'torch'"}
+
+    monkeypatch.setattr(workers.Worker, "ask", told)
+    done = command("check", "--backend", "torch", *further, *ELSEWHERE)
+    assert done.exit_code == cli.CANNOT_RUN
+    assert "the torch worker cannot start: ModuleNotFoundError: No module named 'torch'" in done.stderr
+
+
+def test_an_interruption_is_no_regression(monkeypatch):
+    def interrupted(self):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(workers.Worker, "describe", interrupted)
+    assert command("check", *ELSEWHERE).exit_code == cli.CANNOT_RUN
+
+
+def test_limits_that_cannot_be_read_are_refused_before_others_are_measured(monkeypatch, tmp_path):
+    monkeypatch.setattr(cli.gate.committed, "__defaults__", (tmp_path / "limits.json",))
+    (tmp_path / "limits.json").write_text("[", encoding="utf-8")
+    done = command("check", "--write", *ELSEWHERE)
+    assert done.exit_code == cli.CANNOT_RUN
+    assert "take the file away" in done.stderr
+
+
+def test_no_speed_is_committed_of_a_loss_that_fails(monkeypatch):
+    monkeypatch.setattr(workers.Worker, "describe", lambda self: {})
+    monkeypatch.setattr(workers.Worker, "ask", lambda *_: {"times": {}, "failures": {OURS: "a made-up reason"}})
+    done = command("check", "--write", "--loss", "DiceLoss", *ELSEWHERE)
+    assert done.exit_code == cli.CANNOT_RUN
+    assert f"torch DiceLoss: {OURS}: a made-up reason" in done.stderr
+
+
+def test_sigterm_ends_the_worker_too(tmp_path):
+    script = tmp_path / "python"
+    script.write_text(f"#!/bin/sh\necho $$ > {tmp_path}/number\nexec sleep 60\n", encoding="utf-8")
+    script.chmod(0o755)
+    command = [sys.executable, "-m", "benchmarks", "run", "--backend", "torch", "--torch-python", str(script)]
+    with subprocess.Popen([*command, "--out", str(tmp_path / "out.json")], cwd=ROOT, stderr=subprocess.PIPE) as run:
+        number = tmp_path / "number"
+        while not (number.exists() and number.read_text(encoding="utf-8").strip()):
+            assert run.poll() is None
+            time.sleep(0.02)
+        run.terminate()
+        _, said = run.communicate(timeout=60)
+    assert (run.returncode, b"interrupted" in said) == (cli.CANNOT_RUN, True)
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(number.read_text(encoding="utf-8")), 0)
 
 
 def test_a_worker_that_dies_is_told_and_started_again(tmp_path):

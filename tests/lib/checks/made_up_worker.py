@@ -31,4 +31,7 @@ def made_up(answers: Mapping[str, Any], device: str, asked: list[str] | None = N
                 raise answer
             return {**answer, "wall": 0.0}
 
+        def describe(self) -> dict[str, Any]:
+            return self.ask({"do": "describe"})
+
     return MadeUpWorker
