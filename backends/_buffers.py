@@ -10,8 +10,6 @@ from __future__ import annotations
 import contextlib
 import math
 import mmap
-import os
-import threading
 from typing import Any
 
 import numpy as np
@@ -29,20 +27,20 @@ LEAST_KEPT = 32 << 20
 class Shelf:
     """Memory that nobody uses.
 
-    No one waits for its lock: memory comes back wherever an array dies, in the collector too, that is also in the midst of
-    this class's own work. Where the lock is taken, memory is let go, or allocated afresh.
+    Without a lock: memory comes back wherever an array dies, in the collector too, that is also in the midst of this class's
+    own work; and an interruption between taking a lock and noting it would leave it taken for good. Each step is one
+    operation of a dict, which no other thread sees halfway.
     """
 
     def __init__(self, limit: int = LEAST_KEPT) -> None:
-        self._lock = threading.Lock()
-        # With where they begin, which takes NumPy longer to say than all else here.
-        self._kept: list[tuple[Array, int]] = []
+        # By where it begins, which takes NumPy longer to say than all else here; what came last stands last.
+        self._kept: dict[int, Array] = {}
         self._limit = limit
 
     @property
     def kept(self) -> int:
         """Bytes."""
-        return sum(raw.nbytes for raw, _ in self._kept)
+        return sum(raw.nbytes for raw in list(self._kept.values()))
 
     def empty(self, shape: tuple[int, ...], dtype: Any) -> Array:
         """As numpy.empty."""
@@ -65,30 +63,24 @@ class Shelf:
         return found
 
     def _find(self, size: int) -> tuple[Array, int] | None:
-        lock = self._lock
-        if lock.acquire(blocking=False):
-            try:
-                for at in range(len(self._kept) - 1, -1, -1):
-                    if size <= self._kept[at][0].nbytes < 2 * size:
-                        return self._kept.pop(at)
-            finally:
-                lock.release()
+        for address in reversed(list(self._kept)):
+            raw = self._kept.get(address)
+            if raw is not None and size <= raw.nbytes < 2 * size:
+                taken = self._kept.pop(address, None)
+                if taken is raw:
+                    return taken, address
+                # Another thread has had it, and the same place came back as another size.
+                if taken is not None:
+                    self._kept[address] = taken
         return None
 
     def put(self, raw: Array, address: int) -> None:
         """Keeps memory, and lets go of what has waited longest: after a change of sizes nobody asks for the old ones."""
-        lock = self._lock
-        if lock.acquire(blocking=False):
-            try:
-                self._kept.append((raw, address))
-                while self.kept > self._limit:
-                    self._kept.pop(0)
-            finally:
-                lock.release()
-
-    def renew_lock(self) -> None:
-        """In the child of a fork: a thread that held the lock is not there to release it."""
-        self._lock = threading.Lock()
+        self._kept[address] = raw
+        for oldest in list(self._kept):
+            if self.kept <= self._limit:
+                return
+            self._kept.pop(oldest, None)
 
 
 def _fresh(size: int) -> Array:
@@ -109,14 +101,17 @@ def _fresh(size: int) -> Array:
 class _Memory:
     """Goes back to the shelf when the last array on it is gone."""
 
+    #: None in one that an interruption has left half made.
+    shelf: Shelf | None = None
+
     def __init__(self, shelf: Shelf, raw: Array, address: int, shape: tuple[int, ...], kind: str) -> None:
-        self.shelf, self.raw, self.address = shelf, raw, address
         self.__array_interface__ = {"version": 3, "shape": shape, "typestr": kind, "data": (address, False)}
+        self.raw, self.address = raw, address
+        self.shelf = shelf
 
     def __del__(self) -> None:
-        self.shelf.put(self.raw, self.address)
+        if self.shelf is not None:
+            self.shelf.put(self.raw, self.address)
 
 
 SHELF = Shelf()
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=SHELF.renew_lock)

@@ -50,6 +50,10 @@ class NumPyBackend(Backend):
         """Asked once for each dtype: NumPy takes as long for it as for a small sum. longdouble is of no kind."""
         return x.dtype.type is not np.longdouble and is_dtype_kept(self.xp, x.dtype, kind)
 
+    def layout(self, x: Array) -> str:
+        """A mask would be lost on the way."""
+        return "masked" if type(x) is not np.ndarray and isinstance(x, np.ma.MaskedArray) else ""
+
     def device(self, x: Array) -> Any:
         """NumPy has one device."""
         return "cpu"
@@ -87,6 +91,21 @@ class NumPyBackend(Backend):
         """Pieces that fit a core's cache: several small images together, or part of a large one."""
         limit = min(_threads.CHUNK_ELEMENTS, SMALL if small else _threads.CHUNK_ELEMENTS) // channels
         return self.pieces(images, pixels, limit)
+
+    def in_rows(self, x: Array) -> Array:
+        """The copy costs a tenth of what reading them as they lie does, pixels far from each other in every pass."""
+        if x.strides[-1] == x.itemsize or x.shape[-1] == 1:
+            return x
+        out = self.buffer_like(x)
+        # As whole numbers, which NumPy copies as such.
+        seen, room = (x["bfloat16"], out["bfloat16"]) if x.dtype == BFLOAT16 else (x, out)
+
+        def task(chunk: Chunk) -> None:
+            images, span = chunk
+            room[images, :, span] = seen[images, :, span]
+
+        self.run(task, self.chunks(*x.shape))
+        return out
 
     def pieces(self, images: int, pixels: int, limit: int) -> Sequence[Chunk]:
         """Chunks of at most `limit` pixels, and of 1 at least."""

@@ -58,13 +58,15 @@ class Limited:
     def __init__(self, count: int | None, other: AbstractContextManager[Any]) -> None:
         self._count, self._other = count, other
 
+    # The other context is the inner one: of what an interruption between the two would leave behind, NumPy's silence would
+    # stay for good, where the next call sets a limit of its own.
     def __enter__(self) -> None:
-        self._other.__enter__()
         self._token = _limit.set(self._count)
+        self._other.__enter__()
 
     def __exit__(self, *_: object) -> None:
-        _limit.reset(self._token)
         self._other.__exit__(None, None, None)
+        _limit.reset(self._token)
 
 
 def num_threads() -> int:
@@ -113,8 +115,9 @@ def run(
     try:
         work()
     finally:
-        # Also after an error: no helper may still write when the caller's arrays are gone.
-        failures = [helper.exception() for helper in helpers]
+        # Also after an error: no helper may still write when the caller's arrays are gone. One that still waits behind
+        # another caller's work has nothing left to do, and that work may take seconds.
+        failures = [None if helper.cancel() else helper.exception() for helper in helpers]
     for failure in failures:
         if failure is not None:
             raise failure

@@ -214,9 +214,8 @@ def peers(results: Results) -> str:
     ]
     own = [c for c in results.checks if c.contestant == OURS]
     wrong = [c for c in own if c.mark != SAME]
-    unchecked = {(c.backend, c.row): None for c in (*results.checks, *results.timings)}.keys() - {
-        (c.backend, c.row) for c in own
-    }
+    measured = {(c.backend, c.row) for c in results.checks} | {(t.backend, t.row) for t in results.timings}
+    unchecked = measured - {(c.backend, c.row) for c in own}
     head = [
         "### The peers' numbers",
         ", ".join(f"{SYMBOLS[m].strip() or 'no sign'}: {text}" for m, text in _LEGEND.items()) + ".",

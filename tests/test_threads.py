@@ -5,8 +5,10 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from types import FrameType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -48,6 +50,49 @@ def test_the_work_is_really_shared() -> None:
     together = threading.Barrier(2, timeout=30)
     # Each of two items waits for the other: on one thread neither would ever end.
     assert _threads.run(lambda item: together.wait() in (0, 1), range(2)) == [True, True]
+
+
+def test_a_caller_whose_work_is_done_does_not_wait_for_anothers() -> None:
+    set_num_threads(2)
+    inside, done = threading.Barrier(3, timeout=30), threading.Event()
+
+    def hold(item: int) -> bool:
+        inside.wait()
+        return done.wait(30)
+
+    # One caller has the pool's only thread; what another hands out stays behind it.
+    with ThreadPoolExecutor(2) as callers:
+        first = callers.submit(_threads.run, hold, range(2))
+        inside.wait()
+        second = callers.submit(_threads.run, lambda item: item, range(2))
+        try:
+            assert second.result(timeout=30) == [0, 1]
+            assert not first.done()
+        finally:
+            done.set()
+        assert first.result(timeout=30) == [True, True]
+
+
+def test_an_interruption_on_the_way_in_leaves_numpy_as_it_was() -> None:
+    def between(frame: FrameType, event: str, argument: object) -> Callable[..., Any] | None:
+        """Raises at the second line of `Limited.__enter__`."""
+        nonlocal lines
+        if frame.f_code is not _threads.Limited.__enter__.__code__:
+            return None
+        lines += event == "line"
+        if lines == 2:
+            raise KeyboardInterrupt
+        return between
+
+    lines, before = 0, np.geterr()
+    sys.settrace(between)
+    try:
+        with pytest.raises(KeyboardInterrupt), get_backend("numpy").computing(2):
+            pass
+    finally:
+        sys.settrace(None)
+    assert lines == 2
+    assert np.geterr() == before
 
 
 def test_a_task_may_run_tasks() -> None:

@@ -149,7 +149,7 @@ class Call:
         z = backend.to_kernel(logits, packed=loss.packed_logits)
         dtype = ops.work_dtype(z)
         arrays = {name: backend.to_kernel(value) for name, value in self.extras.items()} if self.extras else {}
-        flattened = flat(ops, z) if loss.flat_pixels else z
+        flattened = ops.in_rows(flat(ops, z)) if loss.flat_pixels else z
         labels = checked.seen
         if labels is None:
             labels = backend.to_kernel(checked.labels, packed=loss.packed_labels)
