@@ -26,7 +26,8 @@ try:
     found = version("unilossseg") if find_spec("unilossseg") else None
 except Exception as error:
     found = None
-print(json.dumps({"python": list(sys.version_info[:3]), "unilossseg": found, "framework": bool(find_spec(sys.argv[1]))}))
+said = {"python": list(sys.version_info[:3]), "unilossseg": found, "framework": bool(find_spec(sys.argv[1]))}
+print("\\n" + json.dumps(said))
 """
 
 
@@ -49,8 +50,10 @@ def chosen(given: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def environment_of_workers() -> dict[str, str]:
-    """The variables of a worker in another environment: nothing of this one's packages, and none of this folder's."""
+def environment_of_workers(python: str | None) -> dict[str, str]:
+    """The variables of workers; with the Python of another environment, nothing of this one's packages and folder."""
+    if python is None:
+        return dict(os.environ)
     kept = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "PYTHONHOME")}
     return {**kept, "PYTHONSAFEPATH": "1"}
 
@@ -102,7 +105,7 @@ def _answer(name: str, python: str) -> dict[str, Any]:
             capture_output=True,
             text=True,
             timeout=_SECONDS,
-            env=environment_of_workers(),
+            env=environment_of_workers(python),
             check=False,
         )
         # Whatever an environment prints at its start comes before the answer.

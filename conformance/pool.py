@@ -16,14 +16,14 @@ from typing import Any
 from unilossseg.conformance.devices import CPU
 from unilossseg.conformance.interpreters import disagreement, environment_of_workers
 from unilossseg.conformance.protocol import VERSION
+from unilossseg.conformance.replies import Heard
 
 #: A framework on a cold and busy machine takes its time to be imported.
 STARTUP_SECONDS = 180.0
 #: How much of a worker's stderr goes into a message.
-TAIL = 1500
+_TAIL = 1500
 #: What a time limit may be, in seconds: every platform's locks wait for so long.
 SHORTEST_WAIT, LONGEST_WAIT = 0.1, 1e6
-_LONGEST_LINE = 1 << 20
 
 
 class WorkerError(Exception):
@@ -32,6 +32,13 @@ class WorkerError(Exception):
 
 class RefusedError(WorkerError):
     """A worker must not be used: it is not what its name says. A run without it would tell nothing either."""
+
+
+def last_words(heard: Heard, errors: Path) -> str:
+    """What a failed worker left behind, for the message of its failure."""
+    printed = f"; it printed {heard.printed[:200]!r}" if heard.printed else ""
+    words = errors.read_text(encoding="utf-8", errors="replace").strip()[-_TAIL:]
+    return printed + (f"; its stderr ends:\n{words}" if words else "")
 
 
 class Worker:
@@ -47,7 +54,7 @@ class Worker:
     ) -> None:
         self.backend, self.python = backend, python
         self._errors = folder / f"{backend}.stderr"
-        self._lines: queue.Queue[str | None] = queue.Queue()
+        self._said: queue.Queue[dict[str, Any] | str | None] = queue.Queue()
         where = [] if device == CPU else ["--device", device]
         with self._errors.open("wb") as stderr:
             self.process = subprocess.Popen(
@@ -55,11 +62,12 @@ class Worker:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=stderr,
-                env=environment_of_workers() if python else None,
+                env=environment_of_workers(python),
                 text=True,
                 encoding="utf-8",
                 errors="replace",
             )
+        self._heard = Heard(self.process.stdout, ("protocol",))
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
@@ -70,10 +78,9 @@ class Worker:
         self.end()
 
     def _read(self) -> None:
-        assert self.process.stdout is not None
-        while line := self.process.stdout.readline(_LONGEST_LINE):
-            self._lines.put(line)
-        self._lines.put(None)
+        for said in self._heard:
+            self._said.put(said)
+        self._said.put(None)
 
     def greeting(self) -> dict[str, Any]:
         """What it says when it is ready; raises WorkerError where it is not the worker that was meant.
@@ -108,17 +115,13 @@ class Worker:
 
     def _message(self, seconds: float, late: str) -> dict[str, Any]:
         try:
-            line = self._lines.get(timeout=seconds)
+            said = self._said.get(timeout=seconds)
         except queue.Empty:
             raise self._failure(f"{late} within {seconds:g} s") from None
-        if line is None:
+        if said is None:
             raise self._failure("ended")
-        try:
-            said = json.loads(line)
-        except ValueError:
-            raise self._failure(f"said {line[:200]!r}, which is no JSON") from None
-        if not isinstance(said, dict):
-            raise self._failure(f"said {line[:200]!r}, which is no JSON object")
+        if isinstance(said, str):
+            raise self._failure(f"said {said[:200]!r}, which is no JSON object")
         return said
 
     def _failure(self, what: str) -> WorkerError:
@@ -127,15 +130,14 @@ class Worker:
         self.end()
         if not running:
             what += f" with exit status {self.process.returncode}"
-        words = self._errors.read_text(encoding="utf-8", errors="replace").strip()[-TAIL:]
-        return WorkerError(f"the {self.backend} worker {what}" + (f"; its stderr ends:\n{words}" if words else ""))
+        return WorkerError(f"the {self.backend} worker {what}{last_words(self._heard, self._errors)}")
 
     def end(self) -> None:
         """Lets it finish, and kills it if it does not."""
         if self.process.stdin is not None:
             with contextlib.suppress(OSError):
                 self.process.stdin.close()
-        if self.process.poll() is None and not self._exits_within(0.5 if self._lines.empty() else 0.0):
+        if self.process.poll() is None and not self._exits_within(0.5 if self._said.empty() else 0.0):
             self.process.kill()
         self.process.wait()
         self._reader.join()

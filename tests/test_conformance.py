@@ -284,10 +284,25 @@ def test_a_worker_that_hangs_is_ended(tmp_path, worker_with):
 
 @pytest.mark.parametrize("rubbish", ["Hello, I am a framework!", '["a list"]', '{"protocol": 1, "backend": "torch"}'])
 def test_a_worker_that_talks_nonsense_is_errored(tmp_path, worker_with, rubbish):
-    worker_with(f"os.write(1, {rubbish.encode()!r} + b'\\n')")
+    # Not at its start, when an environment may print what it likes, but after its greeting.
+    worker_with(f"""
+        from unilossseg.conformance import replies
+        say = replies.say
+        def planted(line, message):
+            say(line, message)
+            line.write({rubbish!r} + "\\n")
+        replies.say = planted
+    """)
     done = command(tmp_path, "--backend", "numpy", *ONE)
     assert done.exit_code == 1
     errored(tmp_path, "L1Loss")
+
+
+def test_a_worker_that_greets_as_another_is_errored(tmp_path, worker_with):
+    worker_with("""os.write(1, b'{"protocol": 1, "backend": "torch"}\\n')""")
+    done = command(tmp_path, "--backend", "numpy", *ONE)
+    assert done.exit_code == 1
+    assert "greeted with" in errored(tmp_path, "L1Loss")
 
 
 def test_a_disk_that_is_full_for_a_worker_ends_the_run(tmp_path, worker_with):

@@ -42,6 +42,15 @@ def test_a_sum_in_half_precision():
     check(recorded(of(CrossEntropyLoss())), recorded(accumulated), "half precision", "float16")
 
 
+@pytest.mark.parametrize(("dtype", "more"), [("bfloat16", 0.1), ("bfloat16", -0.05), ("float16", 0.01)])
+def test_values_that_are_all_too_large_or_small_are_not_only_rounded(dtype, more):
+    def offset(logits, labels):
+        value, gradient = of(CrossEntropyLoss())(logits, labels)
+        return rounded(np.asarray(value + more), dtype), gradient
+
+    check(recorded(of(CrossEntropyLoss())), recorded(offset), "half precision", dtype, convincing=False)
+
+
 @each_loss
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_logits_that_were_rounded_to_half_precision(loss, dtype):

@@ -1,5 +1,7 @@
 """Each known cause is planted, in plain NumPy, and has to be named: gradients, masks and reductions."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from checks.diagnosis import (
@@ -57,6 +59,51 @@ def test_a_value_for_each_pixel():
     best, *_ = explained(recorded(of(CrossEntropyLoss())), recorded(pixels, upstream=True))
     assert best.cause == "reduction"
     assert "the candidate returns a value for each pixel" in best.title
+
+
+IMAGES = {name: inputs for name, inputs in CASES.items() if name != "single"}
+
+
+def in_two_parts(weights, *, listed=False):
+    """Cross entropy and Dice, several numbers, and the gradient of their sum."""
+
+    def function(logits, labels):
+        parts = [of(loss)(logits, labels) for loss in (CrossEntropyLoss(), DiceLoss())]
+        slopes = sum(weight * slope for weight, (_, slope) in zip(weights, parts, strict=True))
+        return np.stack([weight * value for weight, (value, _) in zip(weights, parts, strict=True)]), slopes
+
+    made = recorded(function)
+    return replace(made, cases=tuple(replace(case, listed=listed) for case in made.cases))
+
+
+@pytest.mark.parametrize(("way", "number"), [("sum", 1.0), ("mean", 0.5)])
+def test_a_list_of_losses(way, number):
+    def one(logits, labels):
+        parts = [of(loss)(logits, labels) for loss in (CrossEntropyLoss(), DiceLoss())]
+        return number * sum(value for value, _ in parts), sum(slope for _, slope in parts)
+
+    best = check(recorded(one), in_two_parts((1.0, 1.0), listed=True), "reduction", "Add the losses up", 'reduction="sum"')
+    assert best.title == f"the candidate returns a list of losses, whose {way} is the reference's value"
+    assert "pixel" not in best.title + best.evidence + best.remedy
+
+
+def test_a_list_of_losses_that_is_no_sum_is_not_named():
+    found = explained(recorded(of(CrossEntropyLoss())), in_two_parts((1.0, 1.0), listed=True))
+    assert "reduction" not in [one.cause for one in found]
+
+
+@pytest.mark.parametrize("images", [True, False])
+def test_several_values_that_are_no_pixels(images):
+    def each(logits, labels):
+        values, slopes = zip(
+            *(of(DiceLoss())(logits[i : i + 1], labels[i : i + 1]) for i in range(len(logits))), strict=True
+        )
+        values = np.stack(values) if images else np.stack([sum(values) / len(values)] * 4)
+        return values, np.concatenate(slopes) / len(values)
+
+    best, *_ = explained(recorded(of(DiceLoss()), IMAGES), recorded(each, IMAGES))
+    words = "a value for each image" if images else "several values"
+    assert best.title == f"the candidate returns {words}, the reference one number"
 
 
 def test_random_numbers():

@@ -180,7 +180,8 @@ if any(word.startswith("unilossseg.conformance.") and word.endswith(".worker") f
 WAITS = {
     "conformance run": [*ONE, "--out", "out"],
     "conformance selftest": ["--backend", "numpy", "-k", "l1-sign"],
-    "train-parity": ["--worker", f"torch={sys.executable}", "--worker", f"paddle={sys.executable}", "--out", "out"],
+    # PYTHONPATH does not go along with the Python of another environment: this one sets it.
+    "train-parity": ["--worker", "torch=../site/python", "--worker", "paddle=../site/python", "--out", "out"],
 }
 
 
@@ -191,6 +192,8 @@ def ended(folder, number, name):
         made_here.mkdir()
     (site / "sitecustomize.py").write_text(WAITING)
     paths = os.pathsep.join(filter(None, [str(site), os.environ.get("PYTHONPATH")]))
+    (site / "python").write_text(f'#!/bin/sh\nPYTHONPATH="{paths}" exec "{sys.executable}" "$@"\n')
+    (site / "python").chmod(0o755)
     process = subprocess.Popen(
         [sys.executable, "-m", "unilossseg", *name.split(), *WAITS[name]],
         cwd=place,

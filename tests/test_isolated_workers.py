@@ -1,5 +1,6 @@
 """Workers in other environments: what makes one, what is refused, and what is recorded of it."""
 
+import io
 import json
 import os
 import shlex
@@ -14,7 +15,7 @@ from checks.conformance_cli import unilossseg
 
 from unilossseg import __version__
 from unilossseg.backends.numpy import LOOPS
-from unilossseg.conformance import cli, environment, interpreters
+from unilossseg.conformance import cli, environment, interpreters, pool, replies
 
 ONE = ["--loss", "L1Loss", "-k", "plain/float32"]
 
@@ -85,10 +86,52 @@ def test_the_command_that_repeats_a_result_asks_for_its_environment(tmp_path, in
 def test_nothing_of_this_environment_goes_along(monkeypatch, tmp_path):
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.setenv("PYTHONHOME", str(tmp_path))
-    variables = interpreters.environment_of_workers()
+    variables = interpreters.environment_of_workers("python")
     assert not {"PYTHONPATH", "PYTHONHOME"} & set(variables)
     assert variables["PYTHONSAFEPATH"] == "1"
     assert variables["PATH"] == os.environ["PATH"]
+    assert interpreters.environment_of_workers(None) == os.environ
+
+
+@pytest.mark.parametrize("printed", ["hello from site\n", "loading ...", '{"level": "info"}\n', "[" * 100_000 + "\n"])
+def test_what_an_environment_prints_at_its_start_is_passed_over(tmp_path, interpreter, printed):
+    # In the worker, and in the question that comes before it.
+    python = interpreter({"sitecustomize.py": f"import os\nos.write(1, {printed.encode()!r})\n"})
+    done = command(tmp_path, "--backend", "numpy", "--worker", f"numpy={python}")
+    assert done.exit_code == 0, done.stdout + done.stderr
+
+
+def only_in_the_worker(code):
+    return {"sitecustomize.py": "import os, sys\nif 'unilossseg.conformance.worker' in sys.orig_argv:\n    " + code}
+
+
+def failure_of(tmp_path, python):
+    """What is said of a worker that never greets."""
+    with pool.Worker("numpy", tmp_path, python) as worker, pytest.raises(pool.WorkerError) as raised:
+        worker.greeting()
+    assert worker.process.poll() is not None
+    return str(raised.value)
+
+
+@pytest.mark.parametrize("printed", ["for ever\n", "for ever", '{"for": "ever"}\n'])
+def test_a_worker_that_prints_for_ever_is_ended(tmp_path, interpreter, monkeypatch, printed):
+    monkeypatch.setattr(pool, "STARTUP_SECONDS", 0.5)
+    python = interpreter(only_in_the_worker(f"while True: os.write(1, {printed.encode()!r})"))
+    said = failure_of(tmp_path, python)
+    assert said.startswith("the numpy worker did not start within 0.5 s; it printed '")
+    assert "ever" in said
+
+
+def test_a_worker_that_prints_and_ends_is_reported_with_what_it_printed(tmp_path, interpreter):
+    python = interpreter(only_in_the_worker("os.write(1, b'no such device\\n'); os._exit(3)"))
+    assert failure_of(tmp_path, python) == "the numpy worker ended with exit status 3; it printed 'no such device'"
+
+
+def test_what_is_no_message_after_the_greeting_is_an_error():
+    stdout = io.StringIO('hello\n{"number": 0}\n\n{"protocol": 2}\nhello\n[]\n{"number": 1}\n')
+    heard = replies.Heard(stdout, ("protocol",))
+    assert list(heard) == [{"protocol": 2}, "hello\n", "[]\n", {"number": 1}]
+    assert heard.printed == ""
 
 
 def test_a_backend_of_another_environment_need_not_be_installed_here(monkeypatch):

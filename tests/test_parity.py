@@ -126,6 +126,35 @@ def check_difference(out, planted, dtype="float64"):
     return done, record
 
 
+# --- other environments -----------------------------------------------------------------------------------------------
+
+
+def test_nothing_of_this_environment_goes_along(tmp_path, python_that, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    noting = python_that(
+        f"""
+        import json, os
+        with open("{tmp_path}/" + str(os.getpid()), "w") as file:
+            json.dump(dict(os.environ), file)
+        os.replace(file.name, "{tmp_path}/found")
+        os._exit(7)
+        """
+    )
+    refused(tmp_path / "out", "--worker", f"torch={noting}", "--worker", f"paddle={noting}")
+    found = json.loads((tmp_path / "found").read_text())
+    assert "PYTHONPATH" not in found
+    assert found["PYTHONSAFEPATH"] == "1"
+    assert found["OMP_NUM_THREADS"]
+
+
+@both
+@pytest.mark.parametrize("printed", ["hello from site\n", "loading ...", '{"level": "info"}\n'])
+def test_what_an_environment_prints_at_its_start_is_passed_over(tmp_path, python_that, printed):
+    printing = python_that(f"import os; os.write(1, {printed.encode()!r})")
+    done = command(tmp_path / "out", "--steps", 1, "--dtype", "float64", "--worker", f"torch={printing}")
+    assert done.exit_code == 0, done.output
+
+
 # --- what cannot run --------------------------------------------------------------------------------------------------
 
 
@@ -203,6 +232,33 @@ def test_a_worker_that_hangs_is_ended(tmp_path, python_that, monkeypatch):
     assert "did not start within 0.5 s" in output
 
 
+@pytest.mark.parametrize("printed", ["for ever\n", '{"for": "ever"}\n'])
+def test_a_worker_that_prints_for_ever_is_ended(tmp_path, python_that, monkeypatch, printed):
+    monkeypatch.setattr(processes, "STARTUP_SECONDS", 0.5)
+    printing = python_that(f"import os\nwhile True: os.write(1, {printed.encode()!r})")
+    output = refused(tmp_path / "out", "--worker", f"torch={printing}", "--worker", f"paddle={printing}")
+    assert f"did not start within 0.5 s; it printed {printed.strip()!r}" in output
+
+
+@both
+@pytest.mark.parametrize(
+    ("rubbish", "said"),
+    [("step 1", "said 'step 1\\n', which is no JSON object"), ("{}", "said {}, expected one of ready, ")],
+)
+def test_a_worker_that_talks_nonsense_is_ended(tmp_path, python_that, rubbish, said):
+    talking = python_that(
+        f"""
+        from unilossseg.conformance import replies
+        say = replies.say
+        def planted(line, message):
+            say(line, message)
+            line.write({rubbish!r} + "\\n")
+        replies.say = planted
+        """
+    )
+    assert said in refused(tmp_path / "out", "--worker", f"torch={talking}")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -226,6 +282,12 @@ def test_what_does_not_fit_is_refused(tmp_path, monkeypatch, arguments, message)
         ([{"type": "CrossEntropyLoss", "weight": [1.0, 2.0]}], "weight has 2 entries and logits have 3 channels"),
         ([{"type": "FocalLoss"}], "unknown type"),
         (
+            [{"type": "MixedLoss", "losses": [{"type": "DiceLoss", "ignore_index": 2**63}], "coef": [1]}],
+            "types[0]: DiceLoss has ignore_index 9223372036854775808, expected an int64, -9223372036854775808 to "
+            "9223372036854775807: choose such a one, 255 for example",
+        ),
+        ([{"type": "L1Loss", "ignore_index": -(10**400)}], "types[0]: L1Loss has ignore_index -1000000"),
+        (
             [{"type": "MixedLoss", "losses": [{"type": "EdgeAttentionLoss"}, {"type": "DiceLoss"}], "coef": [1, 1]}],
             "EdgeAttentionLoss take a pair of logits: they cannot share an output with DiceLoss",
         ),
@@ -242,6 +304,13 @@ def test_a_file_that_cannot_be_written_leaves_none(tmp_path):
     done = command(tmp_path / "file" / "below")
     assert done.exit_code == 2
     assert "cannot write to" in done.output
+
+
+@pytest.mark.parametrize("ignored", [2**63 - 1, -(2**63)])
+def test_the_largest_labels_fit(pictures, ignored):
+    (head,) = plan.heads_of({"types": [{"type": "CrossEntropyLoss", "ignore_index": ignored}], "coef": [1]}, pictures)
+    labels = plan.labels_for(head, pictures)
+    assert ((labels == ignored) == (pictures.labels == photographs.IGNORED)).all()
 
 
 # --- what they learn from ---------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from checks.diagnosis import CASES, check, explained, of, recorded
 
+import unilossseg
 from unilossseg import BCELoss, CrossEntropyLoss, DiceLoss
 from unilossseg.conformance.cases import rounded
 from unilossseg.conformance.records.causes_precision import hypotheses
@@ -14,6 +15,7 @@ from unilossseg.conformance.records.diagnosis import UNKNOWN, diagnose
 from unilossseg.conformance.records.evidence import Evidence, Prediction, sides
 from unilossseg.conformance.records.evidence import explained as share
 from unilossseg.conformance.records.inputs import Recipe, generated
+from unilossseg.conformance.records.models import Model
 from unilossseg.conformance.records.record import Record, RecordedCase, Stored
 
 PLAIN = {"plain": CASES["plain"]}
@@ -77,6 +79,21 @@ def test_what_only_plays_a_part_does_not_give_the_numbers():
     assert whole.evidence == "DiceLoss, computed with smooth=1.0, gives the candidate's numbers"
 
 
+def test_a_model_computes_a_case_once(monkeypatch):
+    computed = []
+    compute = unilossseg.value_and_grad
+    monkeypatch.setattr(unilossseg, "value_and_grad", lambda loss: computed.append(loss) or compute(loss))
+    case, model = evidence(), Model(CrossEntropyLoss())
+    plain = model.result(case)
+    assert model.result(case) is plain
+    assert len(computed) == 1
+    # Another direction is another case, and other logits are another result.
+    model.result(case.flipped)
+    assert model.result(case, logits=case.logits / 2).value != plain.value
+    assert model.result(case, labels=np.zeros_like(case.labels)).value != plain.value
+    assert len(computed) == 4
+
+
 # ------------------------------------------------------------------------------------------------ numbers of a half type
 def l1(weighted=lambda z: 1.0):
     """The mean distance from fixed numbers, and its gradient, perhaps with a weight for each element."""
@@ -114,7 +131,7 @@ def test_few_numbers_are_a_sign_of_a_half_type_that_gives_them(dtype, quantity):
     reference, candidate = recorded(l1(), cases), recorded(halved, cases)
     (verdict,) = compare(reference, candidate)
     case = Evidence.of(verdict, 255)
-    (cause,) = [one for one in hypotheses(*sides(reference, candidate), None) if f"in {dtype}" in one.title]
+    (cause,) = [one for one in hypotheses([case], *sides(reference, candidate), None) if f"in {dtype}" in one.title]
     assert cause.score(case) == 0.9
     assert cause.score(case.flipped) == 0.0
     assert f"every number of the {{other}}'s {quantity} is one of {dtype}" in cause.describe([case])

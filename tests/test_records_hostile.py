@@ -208,6 +208,9 @@ def renamed(name):
         changed("kwargs", []),
         changed("seed", "0"),
         changed("ignore_index", 1.5),
+        changed("ignore_index", 2**63),
+        changed("ignore_index", -(2**63) - 1),
+        changed("ignore_index", 10**400),
         changed("environment", {"framework": 3}),
         changed("environment", {"frame\x1bwork": "torch"}),
         changed("cases", []),
@@ -250,6 +253,14 @@ def renamed(name):
 )
 def test_what_a_manifest_must_not_say(sound, change):
     refused(with_manifest(sound, change))
+
+
+@pytest.mark.parametrize("label", [2**63 - 1, -(2**63)])
+def test_every_label_may_be_the_ignored_one(sound, label):
+    assert file.read_bytes("good", with_manifest(sound, changed("ignore_index", label))).ignore_index == label
+    beyond = label + (1 if label > 0 else -1)
+    said = refused(with_manifest(sound, changed("ignore_index", beyond)))
+    assert f"ignore_index is {beyond}; expected a label, from -2**63 up to 2**63 - 1" in said
 
 
 @pytest.mark.parametrize("key", ["schema", "target", "kwargs", "ignore_index", "seed", "environment", "cases", "arrays"])

@@ -101,6 +101,36 @@ def test_records_of_other_inputs_are_not_compared(project):
     assert "in one of the two records only" in run("compare", "one.uls", "three.uls", expect=2)
 
 
+def two_losses(*, listed):
+    """A loss that returns two, as a list or as one array, whose gradient is that of an upstream gradient then."""
+    upstream = None if listed else stored([0.5, -2.0])
+    weight = 2.0 if upstream is None else upstream.wide().sum()
+    made = recorded(lambda z, y: (np.array([1.0, 2.0]), weight * z))
+    return replace(made, cases=tuple(replace(case, listed=listed, upstream=upstream) for case in made.cases))
+
+
+@pytest.mark.parametrize("listed_first", [True, False])
+def test_a_list_of_losses_and_one_array_of_them_are_different(project, listed_first):
+    file.write(project / "ref.uls", two_losses(listed=listed_first))
+    file.write(project / "cand.uls", two_losses(listed=not listed_first))
+    said = run("compare", "ref.uls", "cand.uls", "--json", "page.json", expect=1)
+    assert "value     one is a list of losses, the other a single array" in said
+    assert "gradient  the two come from different upstream gradients" in said
+    for case in json.loads((project / "page.json").read_text())["cases"]:
+        assert {"structure", "same"} == set(case["value"]) == set(case["gradient"])
+    (found,) = json.loads((project / "page.json").read_text())["explanations"]
+    who = ("reference", "candidate") if listed_first else ("candidate", "reference")
+    assert found["title"] == "the {} returns a list of losses, the {} the same losses in one array".format(*who)
+
+
+def test_two_arrays_of_other_upstream_gradients_are_no_replay(project):
+    made = two_losses(listed=False)
+    other = [replace(case, upstream=stored(case.upstream.data + 1)) for case in made.cases]
+    file.write(project / "ref.uls", made)
+    file.write(project / "cand.uls", replace(made, cases=tuple(other)))
+    assert "has another upstream gradient in the two records" in run("compare", "ref.uls", "cand.uls", expect=2)
+
+
 def test_a_tolerance_of_ones_own_is_shown(project):
     run("record", "unilossseg:DiceLoss", "--out", "ref.uls", *SMALL)
     run("replay", "ref.uls", "unilossseg:DiceLoss", "--kwargs", '{"smooth": 1e-4}', "--out", "cand.uls")

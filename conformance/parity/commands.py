@@ -79,8 +79,8 @@ def train_parity(
     raise typer.Exit(SAME if outcome.same else DIFFERENT)
 
 
-def _pythons(names: list[str] | None, workers: list[str] | None) -> dict[str, str]:
-    """The Python that runs each backend."""
+def _pythons(names: list[str] | None, workers: list[str] | None) -> dict[str, str | None]:
+    """The Python of another environment that runs each backend; None for this one's."""
     chosen = list(dict.fromkeys(names or TRAINERS))
     for name in chosen:
         if name not in TRAINERS:
@@ -101,7 +101,7 @@ def _pythons(names: list[str] | None, workers: list[str] | None) -> dict[str, st
         if name not in others and not is_installed(name):
             module, remedy = KNOWN[name]
             refuse(str(BackendNotInstalledError(f"backend {name!r} needs {module}, which is not installed: {remedy}")))
-    return {name: others.get(name, sys.executable) for name in chosen}
+    return {name: others.get(name) for name in chosen}
 
 
 def _config(loss: str | None, path: Path | None) -> Mapping[str, Any]:
@@ -144,7 +144,7 @@ def _heads(config: Mapping[str, Any], photographs: Photographs) -> list[Head]:
 def _run(
     config: Mapping[str, Any],
     heads: list[Head],
-    pythons: Mapping[str, str],
+    pythons: Mapping[str, str | None],
     photographs: Photographs,
     settings: Settings,
     timeout: float,

@@ -25,6 +25,8 @@ _ARGUMENTS: dict[str, dict[str, Any]] = {
 #: So that one rate suits all. RelaxBoundaryLoss: a sum over pairs of images, here 4 by 4. L1Loss: its gradient is as large
 #: near the minimum as far away, so that the training would leap to and fro across it and amplify every rounding.
 _COEF = {"RelaxBoundaryLoss": 0.0625, "L1Loss": 0.1}
+#: What the labels can hold, and with them `ignore_index`.
+_LABELS = np.iinfo(np.int64)
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,11 @@ def heads_of(config: Mapping[str, Any], photographs: Photographs) -> list[Head]:
     losses = unilossseg.build(config)["types"]
     heads = [_head(loss, f"types[{at}]") for at, loss in enumerate(losses)]
     for at, (loss, head) in enumerate(zip(losses, heads, strict=True)):
+        if head.ignored is not None and not _LABELS.min <= head.ignored <= _LABELS.max:
+            raise ValueError(
+                f"types[{at}]: {_leaves(loss)[0].name} has ignore_index {head.ignored}, expected an int64, "
+                f"{_LABELS.min} to {_LABELS.max}: choose such a one, 255 for example"
+            )
         labels = labels_for(head, photographs)[0]
         shape = (labels.shape[0], head.channels, *labels.shape[-2:])
         logits: Any = np.zeros(shape, np.float32)

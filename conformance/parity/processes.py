@@ -6,20 +6,27 @@ import json
 import os
 import queue
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from unilossseg.conformance.interpreters import disagreement
-from unilossseg.conformance.pool import STARTUP_SECONDS, TAIL, RefusedError, WorkerError
+from unilossseg.conformance.interpreters import disagreement, environment_of_workers
+from unilossseg.conformance.pool import STARTUP_SECONDS, RefusedError, WorkerError, last_words
+from unilossseg.conformance.replies import Heard
 
 #: How the threads of several workers are kept from fighting for the same cores.
 _THREADS = "OMP_NUM_THREADS"
 _FAREWELL_SECONDS = 5.0
+#: What a worker may say first, and what at all.
+_GREETINGS = ("ready", "absent", "failed")
+_MESSAGES = (*_GREETINGS, "loss", "done")
 #: Called with a backend's name for every step that it has made.
 Report = Callable[[str], None]
+#: What a backend's worker said: a message, a line that is none, or nothing any more.
+_Queue = queue.Queue[tuple[str, dict[str, Any] | str | None]]
 
 
 class AbsentError(WorkerError):
@@ -27,39 +34,38 @@ class AbsentError(WorkerError):
 
 
 class _Process:
-    def __init__(self, backend: str, python: str, folder: Path, heard: queue.Queue[tuple[str, str | None]]) -> None:
-        self.backend, self.python, self.heard = backend, python, heard
+    def __init__(self, backend: str, python: str | None, folder: Path, heard: _Queue) -> None:
+        self.backend, self.python = backend, python or sys.executable
         self.errors = folder / f"{backend}.stderr"
         self.greeting: dict[str, Any] | None = None
         self.done = False
         self.due = time.monotonic() + STARTUP_SECONDS
         threads = max(1, (os.cpu_count() or 1) // 2)
         # -P: a folder called torch where the command is run must not be taken for the framework.
-        command = [python, "-P", "-m", "unilossseg.conformance.parity.worker", "--backend", backend, "--folder", str(folder)]
+        command = [self.python, "-P", "-m", "unilossseg.conformance.parity.worker", "--backend", backend]
         with self.errors.open("wb") as stderr:
             self.process = subprocess.Popen(
-                command,
+                [*command, "--folder", str(folder)],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=stderr,
-                env={_THREADS: str(threads), **os.environ},
+                env={_THREADS: str(threads), **environment_of_workers(python)},
                 text=True,
                 encoding="utf-8",
                 errors="replace",
             )
-        self.reader = threading.Thread(target=self._read, daemon=True)
+        self.said = Heard(self.process.stdout, _GREETINGS)
+        self.reader = threading.Thread(target=self._read, args=[heard], daemon=True)
         self.reader.start()
 
-    def _read(self) -> None:
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            self.heard.put((self.backend, line))
-        self.heard.put((self.backend, None))
+    def _read(self, heard: _Queue) -> None:
+        for said in self.said:
+            heard.put((self.backend, said))
+        heard.put((self.backend, None))
 
     def failure(self, what: str) -> WorkerError:
         """What happened, with its last words."""
-        words = self.errors.read_text(encoding="utf-8", errors="replace").strip()[-TAIL:]
-        return WorkerError(f"the {self.backend} worker {what}" + (f"; its stderr ends:\n{words}" if words else ""))
+        return WorkerError(f"the {self.backend} worker {what}{last_words(self.said, self.errors)}")
 
     def end(self) -> None:
         """Kills it if it still runs; one that has done its job gets a moment to leave by itself."""
@@ -73,13 +79,13 @@ class _Process:
             self.process.stdout.close()
 
 
-def train(pythons: Mapping[str, str], folder: Path, timeout: float, report: Report) -> dict[str, dict[str, Any]]:
+def train(pythons: Mapping[str, str | None], folder: Path, timeout: float, report: Report) -> dict[str, dict[str, Any]]:
     """Lets a worker of each backend do the job in the folder, all at the same time.
 
     Parameters
     ----------
     pythons
-        The Python that runs each backend.
+        The Python of another environment that runs each backend; None for this one's.
     timeout
         Seconds that a step may take.
 
@@ -88,14 +94,16 @@ def train(pythons: Mapping[str, str], folder: Path, timeout: float, report: Repo
     What each worker said about itself. Raises WorkerError if one crashed, hung or failed, AbsentError if its Python lacks
     the framework, RefusedError if it has another package than this.
     """
-    heard: queue.Queue[tuple[str, str | None]] = queue.Queue()
+    heard: _Queue = queue.Queue()
     running: dict[str, _Process] = {}
     try:
         for backend, python in pythons.items():
             try:
                 running[backend] = _Process(backend, python, folder, heard)
             except OSError as error:
-                raise WorkerError(f"the {backend} worker did not start: {python}: {error.strerror or error}") from error
+                raise WorkerError(
+                    f"the {backend} worker did not start: {python or sys.executable}: {error.strerror or error}"
+                ) from error
         while not all(process.done for process in running.values()):
             _listen(running, heard, timeout, report)
         return {backend: process.greeting or {} for backend, process in running.items()}
@@ -104,26 +112,25 @@ def train(pythons: Mapping[str, str], folder: Path, timeout: float, report: Repo
             process.end()
 
 
-def _listen(
-    running: Mapping[str, _Process], heard: queue.Queue[tuple[str, str | None]], timeout: float, report: Report
-) -> None:
+def _listen(running: Mapping[str, _Process], heard: _Queue, timeout: float, report: Report) -> None:
     """Takes one message, or finds that one is overdue."""
     next_due = min((process for process in running.values() if not process.done), key=lambda process: process.due)
     try:
-        backend, line = heard.get(timeout=max(0.0, next_due.due - time.monotonic()))
+        backend, message = heard.get(timeout=max(0.0, next_due.due - time.monotonic()))
     except queue.Empty:
         what = "did not start" if next_due.greeting is None else "made no step"
         limit = STARTUP_SECONDS if next_due.greeting is None else timeout
         raise next_due.failure(f"{what} within {limit:g} s") from None
     process = running[backend]
-    if line is None:
+    if message is None:
         if not process.done:
             raise process.failure(f"ended with exit status {process.process.wait()}")
         return
     process.due = time.monotonic() + timeout
-    message = _understood(line)
-    if message is None:
-        raise process.failure(f"said {line[:200]!r}, which is no JSON object")
+    if isinstance(message, str):
+        raise process.failure(f"said {message[:200]!r}, which is no JSON object")
+    if not any(key in message for key in _MESSAGES):
+        raise process.failure(f"said {json.dumps(message)[:200]}, expected one of {', '.join(_MESSAGES)}")
     if "absent" in message:
         raise AbsentError(str(message["absent"]))
     if "failed" in message:
@@ -137,11 +144,3 @@ def _listen(
     process.done = bool(message.get("done"))
     if "loss" in message:
         report(backend)
-
-
-def _understood(line: str) -> dict[str, Any] | None:
-    try:
-        said = json.loads(line)
-    except ValueError:
-        return None
-    return said if isinstance(said, dict) else None

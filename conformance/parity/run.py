@@ -95,7 +95,7 @@ class Parity:
 def run(
     config: Mapping[str, Any],
     heads: Sequence[plan.Head],
-    pythons: Mapping[str, str],
+    pythons: Mapping[str, str | None],
     photographs: Photographs,
     settings: Settings,
     *,
@@ -109,7 +109,7 @@ def run(
     config, heads
         The losses, as `unilossseg.build` takes them, and what `plan.heads_of` makes of them.
     pythons
-        The Python that runs each of the two backends, 'torch' and 'paddle'.
+        The Python of another environment that runs each of the two backends, 'torch' and 'paddle'; None for this one's.
     timeout
         Seconds that one step may take.
     report

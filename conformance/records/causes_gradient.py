@@ -89,16 +89,7 @@ def hypotheses(evidence: Sequence[Evidence]) -> Iterator[Hypothesis]:
             ),
             order=14,
         )
-    yield Hypothesis(
-        "reduction",
-        "the {other} returns a value for each pixel or element, the {given} one number",
-        "Set the same reduction in both.",
-        _unreduced,
-        lambda cases: (
-            f"shape {cases[0].other.value.shape}, whose {_reduced(cases[0])} is {float(cases[0].given.value.sum()):.6g}"
-        ),
-        order=1,
-    )
+    yield from _reductions(evidence)
     yield Hypothesis(
         "random numbers",
         "a loss draws random numbers: it gives others when it is called again",
@@ -123,6 +114,41 @@ _ORDERS = (
         False,
     ),
 )
+
+
+def _reductions(evidence: Sequence[Evidence]) -> Iterator[Hypothesis]:
+    several = [case for case in evidence if case.other.value.size > 1]
+    title, remedy = f"the {{other}} returns {_several(several)}, the {{given}} one number", "Set the same reduction in both."
+    add = 'Add the losses up: sum(losses), or MixedLoss(..., reduction="sum")'
+    if any(case.other.listed for case in several):
+        way = next((way for case in several if (way := _reduced(case))), "sum")
+        title, remedy = f"the {{other}} returns a list of losses, whose {way} is the {{given}}'s value", f"{add}."
+    yield Hypothesis(
+        "reduction",
+        title,
+        remedy,
+        lambda case: None if case.same else (0.9 if _reduced(case) else 0.0),
+        lambda cases: (
+            f"shape {cases[0].other.value.shape}, whose {_reduced(cases[0])} is {float(cases[0].given.value.sum()):.6g}"
+        ),
+        order=1,
+    )
+    yield Hypothesis(
+        "reduction",
+        "the {other} returns a list of losses, the {given} the same losses in one array",
+        f"{add}, in both: the gradients can be compared then.",
+        lambda case: None if case.same else float(_in_one_array(case)),
+        lambda cases: "the values agree; the gradient of a list is that of its sum, an array's has random weights",
+        order=1,
+    )
+
+
+def _several(cases: Sequence[Evidence]) -> str:
+    """Values that are no list, in words."""
+    if all(case.logits.ndim > 2 and case.other.value.shape == case.logits.shape[:1] for case in cases):
+        return "a value for each image"
+    pixels = all(case.other.value.size >= case.logits.size // case.classes for case in cases)
+    return "a value for each pixel or element" if pixels else "several values"
 
 
 # ------------------------------------------------------------------------------------------------ the scores
@@ -246,20 +272,22 @@ def _no_zero_sum(case: Evidence) -> float | None:
     return 0.6 if _loses_zero_sum(case) and _zero_axis(case) is None else 0.0
 
 
-def _unreduced(case: Evidence) -> float | None:
-    return None if case.same else (0.9 if _reduced(case) else 0.0)
-
-
 def _reduced(case: Evidence) -> str:
     """How the many numbers of the one become the one number of the other; empty if no way leads there."""
     one, many = case.given.value, case.other.value
     if one.size != 1 or many.size <= 1:
         return ""
     ways = {"mean": float(many.mean()), "sum": float(many.sum())}
-    if case.valid is not None and case.valid.any():
+    if not case.other.listed and case.valid is not None and case.valid.any():
         ways["sum over valid pixels"] = float(many.sum() / case.valid.sum())
     near = max(case.value_bound, 1e-4)
     return next((name for name, number in ways.items() if distance(np.asarray(number), one) <= near), "")
+
+
+def _in_one_array(case: Evidence) -> bool:
+    """Whether the one is the other's list of losses as an array."""
+    one, many = case.given, case.other
+    return many.listed and not one.listed and distance(many.value, one.value) <= case.value_bound
 
 
 def _gradient_size(case: Evidence, which: str) -> str:

@@ -32,25 +32,27 @@ _STEPS = {"value": 8.0, "gradient": 1.0}
 _EPS_TF32 = 2.0**-10
 
 
-def hypotheses(given: Side, other: Side, model: Model | None) -> Iterator[Hypothesis]:
+def hypotheses(evidence: Sequence[Evidence], given: Side, other: Side, model: Model | None) -> Iterator[Hypothesis]:
     """All of them, in the direction of the evidence."""
     for name, eps in _HALVES:
+        offset = _offset(evidence, name, eps)
         yield Hypothesis(
             "half precision",
             f"the {{other}} was computed or accumulated in {name}",
             "Convert the logits to float32 before the loss, or keep the loss out of autocast; sums and means above all.",
-            lambda case, name=name, eps=eps: _held_by(case, name, eps),  # type: ignore[misc]
+            lambda case, name=name, eps=eps, offset=offset: _held_by(case, name, eps, offset),  # type: ignore[misc]
             lambda cases, name=name, eps=eps: _held_words(cases, name, eps),  # type: ignore[misc]
             order=6,
         )
         if model is not None:
             yield _of_rounded_logits(model, name, lambda z, name=name: rounded(z, name).astype(np.float64))  # type: ignore[misc]
+    offset_of_single = _offset(evidence, "float32", EPS32)
     yield Hypothesis(
         "single precision",
         "the {other} was computed in float32 or converted to it",
         "Compute in the dtype of the logits, and look for .float() or astype('float32') behind the loss; or allow for it "
         "with --value-tolerance or --gradient-tolerance.",
-        lambda case: _held_by(case, "float32", EPS32),
+        lambda case: _held_by(case, "float32", EPS32, offset_of_single),
         lambda cases: _held_words(cases, "float32", EPS32),
         order=6,
     )
@@ -73,8 +75,11 @@ def hypotheses(given: Side, other: Side, model: Model | None) -> Iterator[Hypoth
 
 
 # ------------------------------------------------------------------------------------------------ half precision
-def _held_by(case: Evidence, name: str, eps: float) -> float | None:
-    """Whether the one's numbers are exactly numbers of a shorter type, and those of the other are not."""
+def _held_by(case: Evidence, name: str, eps: float, offset: bool) -> float | None:
+    """Whether the one's numbers are exactly numbers of a shorter type, and those of the other are not.
+
+    If the values have an offset, they alone are not convincing: a loss of that type with another term gives them too.
+    """
     if case.same:
         return None
     found = {
@@ -87,7 +92,17 @@ def _held_by(case: Evidence, name: str, eps: float) -> float | None:
     if not held:
         return 0.0
     # A value of float16 does not account for a gradient that is farther off.
-    return 0.9 if max(apart[word] for word in held) >= most / 2 else 0.6
+    told = max(apart[word] for word in held) >= most / 2 and not (offset and held == ["value"])
+    return 0.9 if told else 0.6
+
+
+def _offset(evidence: Sequence[Evidence], name: str, eps: float) -> bool:
+    """Whether the values, single numbers, are all off in one direction by more than a step: rounding goes both ways."""
+    pairs = [(case.given.value, case.other.value) for case in evidence]
+    if any(given.size != 1 or other.size != 1 for given, other in pairs):
+        return False
+    steps = np.asarray([((other - rounded(given, name)) / (np.abs(other) * eps)).item() for given, other in pairs])
+    return bool((steps > 1).all() or (steps < -1).all())
 
 
 def _held(case: Evidence, name: str, eps: float) -> list[str]:

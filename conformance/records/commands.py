@@ -186,12 +186,13 @@ def _arguments(text: str) -> dict[str, Any]:
 
 def _ignored(option: int | None, arguments: Mapping[str, Any]) -> int:
     """The option, or what the loss itself is told to ignore; PaddleSeg's default otherwise."""
+    from unilossseg.conformance.records.record import LABELS, LABELS_IN_WORDS
+
     subject, given = ("--kwargs", arguments.get("ignore_index")) if option is None else ("--ignore-index", option)
     if type(given) is not int:
         return 255
-    # Labels are int64.
-    if not -(2**63) <= given < 2**63:
-        raise RecordError(subject, f"ignore_index {given}", "a label, from -2**63 up to 2**63 - 1", "For example 255.")
+    if given not in LABELS:
+        raise RecordError(subject, f"ignore_index {given}", LABELS_IN_WORDS, "For example 255.")
     return given
 
 

@@ -98,7 +98,7 @@ def _hypotheses(
     yield from causes_gradient.hypotheses(differing)
     yield from causes_scale.hypotheses(differing, given, other)
     model = fitting(given, evidence)
-    yield from causes_precision.hypotheses(given, other, model)
+    yield from causes_precision.hypotheses(differing, given, other, model)
     if model is not None:
         yield from causes_model.hypotheses(differing, given, other, model)
 

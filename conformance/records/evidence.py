@@ -22,6 +22,8 @@ class Result:
 
     value: Floats
     gradient: Floats | None
+    #: The value is a list of losses, stacked.
+    listed: bool = False
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ class Side:
         return self.target.removesuffix("()").rpartition(":")[2].rpartition(".")[2]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # its arrays have no hash
 class Evidence:
     """One case of two records.
 
@@ -123,7 +125,7 @@ class Evidence:
 
 
 def _result(case: RecordedCase) -> Result:
-    return Result(case.value.wide(), None if case.gradient is None else case.gradient.wide())
+    return Result(case.value.wide(), None if case.gradient is None else case.gradient.wide(), case.listed)
 
 
 def sides(reference: Record, candidate: Record) -> tuple[Side, Side]:

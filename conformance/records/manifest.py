@@ -10,7 +10,18 @@ from typing import Any, TypeVar
 
 from unilossseg import __version__
 from unilossseg.conformance.records.errors import RecordError, printable, reason
-from unilossseg.conformance.records.record import CASE_NAME, DTYPES, FLOATS, INPUTS, ROLES, Record, RecordedCase, Stored
+from unilossseg.conformance.records.record import (
+    CASE_NAME,
+    DTYPES,
+    FLOATS,
+    INPUTS,
+    LABELS,
+    LABELS_IN_WORDS,
+    ROLES,
+    Record,
+    RecordedCase,
+    Stored,
+)
 
 SCHEMA = 1
 _DAMAGED = "The file is damaged or was not written by `unilossseg record`: record again."
@@ -103,6 +114,8 @@ class Manifest:
         self.target = self._text(content, "target")
         self.kwargs = self._get(content, "kwargs", dict)
         self.ignore_index = self._get(content, "ignore_index", int)
+        if self.ignore_index not in LABELS:
+            raise self._bad("ignore_index", self.ignore_index, LABELS_IN_WORDS)
         self.seed = self._get(content, "seed", int)
         self.environment = {
             self._short(key, "a key of environment"): self._short(value, f"environment {key!r}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,8 @@ class Model:
     """A loss with parameters, computed in float64."""
 
     loss: Any
+    #: What it gives with a case's own inputs: every suspicion is measured against that.
+    _results: dict[Evidence, Result | None] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def name(self) -> str:
@@ -65,6 +67,13 @@ class Model:
         self, evidence: Evidence, *, logits: Floats | None = None, labels: npt.NDArray[np.int64] | None = None
     ) -> Result | None:
         """Value and gradient for a case, with other logits or labels if they are given; None where it cannot take them."""
+        if logits is not None or labels is not None:
+            return self._computed(evidence, logits, labels)
+        if evidence not in self._results:
+            self._results[evidence] = self._computed(evidence, None, None)
+        return self._results[evidence]
+
+    def _computed(self, evidence: Evidence, logits: Floats | None, labels: npt.NDArray[np.int64] | None) -> Result | None:
         inputs = evidence.inputs
         given: Any = evidence.logits if logits is None else logits
         if self.loss.name in ("EdgeAttentionLoss", "OhemEdgeAttentionLoss"):

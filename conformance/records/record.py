@@ -22,6 +22,8 @@ DTYPES = (*FLOATS, "int8", "int16", "int32", "int64", "uint8", "bool")
 #: What a loss is called with; all but the labels in floating point.
 INPUTS = ("logits", "labels", "edge_logits", "noise")
 ROLES = (*INPUTS, "upstream", "value", "gradient")
+#: Numbers that a label may be: they are int64.
+LABELS, LABELS_IN_WORDS = range(-(2**63), 2**63), "a label, from -2**63 up to 2**63 - 1"
 #: Names of cases are shown, and stand before a slash in the names of arrays; they are never a path.
 CASE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,79}")
 

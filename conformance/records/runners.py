@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import ModuleType
@@ -69,6 +70,8 @@ class Runner:
             if not self.is_array(value):
                 received = f"it returned a {type(value).__module__}.{type(value).__qualname__}"
                 remedy = "Check --framework, and that the target returns the loss itself."
+                if target.as_named and callable(value):
+                    remedy = f"If it is a factory, name it with parentheses: {target.name}()."
                 raise RecordError(f"target {target.name!r}", received, f"an array of {self.name}, or a list of them", remedy)
         if not values:
             raise RecordError(f"target {target.name!r}", "it returned an empty list", "losses", "Return at least one.")
@@ -235,8 +238,13 @@ class PaddleRunner(Runner):
         attached = [value for value in values if not value.stop_gradient]
         if not attached:
             return None
-        weights = [self.module.ones_like(value) if upstream is None else self.array(upstream) for value in attached]
-        self.module.autograd.backward(attached, weights)
+        # `backward` takes no tensor twice: one that is returned twice counts double.
+        distinct, times = {id(value): value for value in attached}, Counter(map(id, attached))
+        weights = [
+            self.module.full_like(value, times[place]) if upstream is None else self.array(upstream)
+            for place, value in distinct.items()
+        ]
+        self.module.autograd.backward(list(distinct.values()), weights)
         return None if leaf.grad is None else self.stored(leaf.grad)
 
 

@@ -25,6 +25,8 @@ class Target:
     call: Callable[..., Any]
     #: Modules that the loss's own module had loaded when it was imported: how a plain function shows its framework.
     loaded: frozenset[str] = field(default=frozenset())
+    #: It is what the name stands for, and not what that constructed.
+    as_named: bool = False
 
     def accepts(self, keyword: str) -> bool:
         """Whether it can be given an input by keyword."""
@@ -71,7 +73,7 @@ def load(name: str, kwargs: Mapping[str, Any]) -> Target:
     if not callable(loss):
         received = f"constructing it gave a {type(loss).__name__}"
         raise RecordError(subject, received, "something to call with (logits, labels)", "Return the loss from the factory.")
-    return Target(name, kwargs, loss, loaded)
+    return Target(name, kwargs, loss, loaded, as_named=loss is found)
 
 
 def _imported(subject: str, name: str) -> Any:
