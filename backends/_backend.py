@@ -10,11 +10,11 @@ better, and says what it can do beyond values:
 `assignable`              arrays can be assigned to in place: the closed forms run in this namespace
 `traced`                  an array only stands for values: a compiler looks on
 `readable`                values of an array can be read without stalling a device: labels out of range raise
-`layout`                  how an array lies that losses cannot take: sparse, nested
+`layout`                  how an array lies that losses cannot take: sparse, nested, distributed
 `wants_gradient`          an array does: labels and pixel weights then get one, by the formula
 `stop_gradient`           detaches an array from autograd
 `custom_gradient`         hangs a value and its gradient, computed together, into autograd
-`full_precision`          switches off automatic casts that would change a formula's dtypes
+`full_precision`          switches off automatic casts that would change dtypes: a call is checked and computed in it
 `value_and_grad`          value and gradient of a function by the framework's autograd
 `kernel`                  the backend in whose namespace closed forms of an array are computed (NumPy for CPU tensors)
 `to_kernel, from_kernel`  the way there and back, without a copy
@@ -193,7 +193,7 @@ class Backend(FusedOperations):
         return False
 
     def custom_gradient(self, call: Computation, x: Array) -> Array:
-        """The value by the closed form, with the gradient that it returns hung into autograd; in `full_precision`."""
+        """The value by the closed form, with the gradient that it returns hung into autograd."""
         return call.fused(x, False, None)[0]
 
     def value_and_grad(self, function: Callable[[Array], Array], x: Array, upstream: Array | None) -> tuple[Array, Array]:

@@ -32,8 +32,10 @@ class PaddleBackend(Backend):
     device = staticmethod(place_of)  # type: ignore[assignment]
 
     def layout(self, x: Array) -> str:
-        """Sparse, in coordinates or compressed rows."""
-        return "" if is_traced(x) or x.is_dense() else "sparse"
+        """Sparse, in coordinates or compressed rows; or distributed."""
+        if is_traced(x) or x.is_dense():
+            return ""
+        return "distributed" if x.is_dist() else "sparse"
 
     def is_dtype(self, x: Array, kind: str | tuple[str, ...]) -> bool:
         """Asked once for each dtype: two of them are compared in half a microsecond, and there are a dozen."""
@@ -67,13 +69,12 @@ class PaddleBackend(Backend):
 
     def custom_gradient(self, call: Computation, x: Array) -> Array:
         """A PyLayer, or the bare value where no gradient is wanted."""
-        with self.full_precision():
-            # Inside a PyLayer's forward neither question has an answer.
-            if not self.wants_gradient(x):
-                return call.fused(x, False, None)[0]
-            # Paddle drops what a hook on a PyLayer's own output returns, and crashes where a second backward pass begins
-            # there. It does neither after an operation of its own.
-            return _ClosedForm.apply(x, call).scale_(1.0)
+        # Inside a PyLayer's forward neither question has an answer.
+        if not self.wants_gradient(x):
+            return call.fused(x, False, None)[0]
+        # Paddle drops what a hook on a PyLayer's own output returns, and crashes where a second backward pass begins
+        # there. It does neither after an operation of its own.
+        return _ClosedForm.apply(x, call).scale_(1.0)
 
     def full_precision(self) -> AbstractContextManager[None]:
         """Off with `paddle.amp.auto_cast`: its level O2 casts all that is not on a list to the half type."""

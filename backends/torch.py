@@ -8,6 +8,7 @@ import itertools
 import os
 import warnings
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -117,17 +118,25 @@ class TorchBackend(Backend):
         """An autograd.Function, or the bare value where no gradient is wanted."""
         # Forward mode knows no autograd.Function without a rule of its own, and a detached value would lose the tangent.
         if _has_tangent(x):
-            return call.plain(x)
+            with self.full_precision():
+                return call.plain(x)
         if not self.wants_gradient(x):
             return call.fused(x, False, None)[0]
         return _apply(x, call)
 
+    def full_precision(self) -> AbstractContextManager[None]:
+        """Off with `torch.autocast`, for all devices; not in a compiled call, which cannot trace it."""
+        if _is_compiling() or not torch._C._is_any_autocast_enabled():
+            return super().full_precision()
+        return torch._C._DisableAutocast()
+
     def value_and_grad(self, function: Callable[[Array], Array], x: Array, upstream: Array | None) -> tuple[Array, Array]:
         """By torch.autograd.grad on a detached leaf."""
-        leaf = x.detach().requires_grad_(True)
-        with torch.enable_grad():
+        # Inference mode follows nothing, nor what was made in it.
+        with torch.inference_mode(False), torch.enable_grad(), self.full_precision():
+            leaf = _saveable(x).detach().requires_grad_(True)
             value = function(leaf)
-        (gradient,) = torch.autograd.grad(value, leaf, torch.ones_like(value) if upstream is None else upstream)
+            (gradient,) = torch.autograd.grad(value, leaf, torch.ones_like(value) if upstream is None else upstream)
         return value.detach(), gradient
 
     def kernel(self, x: Array) -> Backend | None:
@@ -318,11 +327,12 @@ def _differentiable_gradient(ctx: Any, upstream: Array) -> Array:
     """
     x, call = _held(ctx, ctx.saved_tensors)
     again = torch.is_grad_enabled()
-    with torch.enable_grad():
-        # By another tensor: hooks on x are for the pass that asks for all this, and not for the one in here.
-        alias = x.view_as(x)
-        value = call.plain(alias)
-    return torch.autograd.grad(value, alias, upstream, create_graph=again)[0]
+    with BACKEND.full_precision():
+        with torch.enable_grad():
+            # By another tensor: hooks on x are for the pass that asks for all this, and not for the one in here.
+            alias = x.view_as(x)
+            value = call.plain(alias)
+        return torch.autograd.grad(value, alias, upstream, create_graph=again)[0]
 
 
 @functools.cache

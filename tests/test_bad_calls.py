@@ -128,6 +128,10 @@ MixedLoss([MixedLoss([DualTaskLoss()], 1)], 1)(Z, Y, noize=Z) | TypeError | unex
 MixedLoss([DiceLoss()], 1).value_and_grad(Z, Y, noise=Z) | TypeError | unexpected input 'noise'
 # gradients
 DiceLoss().value_and_grad(Z, Y, upstream=np.ones(2)) | ValueError | upstream has shape (2,) | expected ()
+DiceLoss().value_and_grad(Z, Y, upstream=np.float32([2])) | ValueError | upstream has shape (1,) | expected ()
+DiceLoss().value_and_grad(Z, Y, upstream=np.complex64(2j)) | TypeError | upstream has dtype complex64 | floating | real part
+DiceLoss().value_and_grad(Z, Y, upstream=np.array(2j)) | TypeError | upstream has dtype complex128 | floating | real part
+DiceLoss().value_and_grad(Z, Y, upstream=2.0) | TypeError | upstream must be an array | got 2.0 that is a float
 L1Loss("none").value_and_grad(Z, Z, upstream=np.ones(2)) | ValueError | upstream has shape (2,) | expected (2, 3, 4, 5)
 """
 
@@ -147,6 +151,12 @@ def test_arrays_of_two_backends():
         unilossseg.DiceLoss()(Z, strict.array(Y))
     with pytest.raises(TypeError, match=r"^DualTaskLoss: noise are .*numpy.* and logits .*strict.*strict backend"):
         unilossseg.DualTaskLoss()(strict.array(Z), strict.array(Y), noise=Z)
+
+
+def test_a_number_of_numpy_s_beside_arrays_of_another_backend():
+    strict = ArrayDriver("strict")
+    with pytest.raises(TypeError, match=r"^DiceLoss: upstream are .*numpy.* and logits .*strict.*strict backend"):
+        unilossseg.DiceLoss().value_and_grad(strict.array(Z), strict.array(Y), upstream=np.float64(2))
 
 
 def test_the_losses_of_a_mixed_loss_name_themselves():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import math
+import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ _FOR_LABELS = (
     "{}: labels, or pixel weights, want a gradient, which the closed form does not have: the formula is computed instead, "
     "which takes more time and memory; detach them where no gradient is needed"
 )
+_ON_THE_WAY = ("unilossseg", "torch", "paddle")
 _plain: contextvars.ContextVar[bool] = contextvars.ContextVar("plain_formula", default=False)
 
 
@@ -48,6 +50,14 @@ def plain_formula() -> Iterator[None]:
 def is_plain() -> bool:
     """Whether the caller is inside it."""
     return _plain.get()
+
+
+def _level_of_the_caller() -> int:
+    """As warnings count: of the line that called the loss, from the function that asks. A Module has frames of its own."""
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in _ON_THE_WAY:
+        level, frame = level + 1, frame.f_back
+    return level
 
 
 @dataclass(slots=True, eq=False)
@@ -112,9 +122,8 @@ class Call:
         if self.has_closed_form and not is_plain():
             if not self._asks_for_more():
                 return self.backend.custom_gradient(self, logits)
-            warnings.warn(_FOR_LABELS.format(self.loss.name), stacklevel=5)
-        with self.backend.full_precision():
-            return self.plain(logits)
+            warnings.warn(_FOR_LABELS.format(self.loss.name), stacklevel=_level_of_the_caller())
+        return self.plain(logits)
 
     def _asks_for_more(self) -> bool:
         """Whether labels, or what else came with them, want a gradient."""

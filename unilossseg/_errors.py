@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import operator
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -34,20 +33,24 @@ def number(
     above: float | None = None,
 ) -> float:
     """A finite real number, not a bool."""
-    without_gradient(owner, name, value)
+    # A Python number is asked for nothing: torch.compile follows those that change, and knows no attributes of them.
+    plain = type(value) is float or type(value) is int
+    if not plain:
+        without_gradient(owner, name, value)
     bounds = [
         f"{word} {bound:g}"
         for word, bound in (("at least", at_least), ("above", above), ("at most", at_most))
         if bound is not None
     ]
     expected = " ".join(["a finite number", " and ".join(bounds)]).strip()
-    if isinstance(value, bool | str | bytes) or not hasattr(value, "__float__"):
+    if not plain and (isinstance(value, bool | str | bytes) or not hasattr(value, "__float__")):
         raise TypeError(f"{owner}: {name} must be {expected} (got {value!r} that is a {type(value).__name__})")
     try:
         result = float(value)
     except (TypeError, ValueError, OverflowError, RuntimeError, AssertionError) as error:
         raise TypeError(f"{owner}: {name} must be {expected} (got {value!r} that is a {type(value).__name__})") from error
-    bad = not math.isfinite(result)
+    # Not `math.isfinite`, which a compiler takes for an operation on tensors.
+    bad = result - result != 0
     bad = bad or (at_least is not None and result < at_least)
     bad = bad or (at_most is not None and result > at_most)
     bad = bad or (above is not None and result <= above)

@@ -56,7 +56,8 @@ def check_layout(owner: str, backend: Backend, name: str, value: Array) -> None:
     """Numbers side by side, or strides apart."""
     layout = backend.layout(value)
     if layout:
-        raise TypeError(f"{owner}: {name} have layout {layout}, expected a dense array: convert them first")
+        remedy = "pass each process's local part" if layout == "distributed" else "convert them first"
+        raise TypeError(f"{owner}: {name} have layout {layout}, expected a dense array: {remedy}")
 
 
 def class_labels(owner: str, backend: Backend, logits: Array, labels: Array) -> Array:

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, ClassVar
 
+import numpy as np
+
 from unilossseg import _errors, _inputs
 from unilossseg._call import Call, is_plain
 from unilossseg._pixels import shape_of
@@ -167,8 +169,9 @@ class Loss:
 
     def evaluate(self, logits: Any, labels: Array, *, validate: bool | None = None, **inputs: Array) -> Any:
         """What calling the loss does, also where a framework's own `__call__` stands before it."""
-        logits, call = self._check(logits, labels, validate, inputs)
-        return call.value(logits)
+        logits, further, backend = self._taken_apart(logits)
+        with backend.full_precision():
+            return self._check(backend, logits, further, labels, validate, inputs).value(logits)
 
     def value_and_grad(
         self,
@@ -180,10 +183,11 @@ class Loss:
         **inputs: Array,
     ) -> tuple[Any, Array]:
         """See `unilossseg.value_and_grad`."""
-        logits, call = self._check(logits, labels, validate, inputs)
-        backend = call.backend
-        if backend.differentiable:
-            return backend.value_and_grad(call.value, logits, upstream)
+        logits, further, backend = self._taken_apart(logits)
+        with backend.full_precision():
+            call = self._check(backend, logits, further, labels, validate, inputs)
+            if backend.differentiable:
+                return backend.value_and_grad(call.value, logits, upstream)
         if is_plain():
             raise TypeError(
                 f"{self.name}: the {backend.name} backend has no autograd, which plain_formula() asks for: expected arrays "
@@ -194,12 +198,22 @@ class Loss:
                 f"{self.name}: the {backend.name} backend has no autograd and this loss no closed-form gradient: "
                 "expected arrays of PyTorch or PaddlePaddle"
             )
-        if upstream is not None:
-            _inputs.same_place(self.name, backend, logits, "upstream", upstream)
-            shape, expected = shape_of(upstream), self.value_shape(shape_of(logits))
-            if shape != expected:
-                raise ValueError(f"{self.name}: upstream has shape {shape}, expected {expected}, the shape of the value")
-        return call.fused(logits, True, upstream)
+        return call.fused(logits, True, None if upstream is None else self._checked_upstream(backend, logits, upstream))
+
+    def _checked_upstream(self, backend: Backend, logits: Array, upstream: Any) -> Array:
+        """An array of real numbers, in the shape of the value."""
+        if isinstance(upstream, np.generic):
+            # What NumPy makes of an array of no axes, the value of a loss too.
+            upstream = np.asarray(upstream)
+        _inputs.same_place(self.name, backend, logits, "upstream", upstream)
+        if not backend.is_dtype(upstream, ("bool", "integral", "real floating")):
+            raise TypeError(
+                f"{self.name}: upstream has dtype {upstream.dtype}, expected a floating dtype: pass its real part"
+            )
+        shape, expected = shape_of(upstream), self.value_shape(shape_of(logits))
+        if shape != expected:
+            raise ValueError(f"{self.name}: upstream has shape {shape}, expected {expected}, the shape of the value")
+        return upstream
 
     def split_logits(self, logits: Any) -> tuple[Array, dict[str, Array]]:
         """The logits that the gradient is for, and further arrays that came with them."""
@@ -209,12 +223,24 @@ class Loss:
             )
         return logits, {}
 
-    def _check(self, logits: Any, labels: Array, validate: bool | None, inputs: dict[str, Array]) -> tuple[Array, Call]:
+    def _taken_apart(self, logits: Any) -> tuple[Array, dict[str, Array], Backend]:
+        """The logits, what came with them, and whose they are."""
         logits, further = self.split_logits(logits)
         try:
-            backend = backend_of(logits)
+            return logits, further, backend_of(logits)
         except TypeError as error:
             raise TypeError(f"{self.name}: {error}") from None
+
+    def _check(
+        self,
+        backend: Backend,
+        logits: Array,
+        further: dict[str, Array],
+        labels: Array,
+        validate: bool | None,
+        inputs: dict[str, Array],
+    ) -> Call:
+        """What comes in, checked; in `full_precision`, which also keeps the digits of an array that is only reshaped."""
         for unknown in inputs:
             if unknown not in self.call_inputs:
                 known = ", ".join(("validate", *self.call_inputs))
@@ -232,7 +258,7 @@ class Loss:
             checked = _inputs.check_range(self, kernel or backend, backend, logits, ready, wanted)
         else:
             checked = _inputs.Checked(ready)
-        return logits, Call(self, backend, kernel, checked, extras)
+        return Call(self, backend, kernel, checked, extras)
 
     def _further(
         self, backend: Backend, logits: Array, labels: Array, further: dict[str, Array], inputs: dict[str, Array]

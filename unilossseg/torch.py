@@ -11,6 +11,9 @@ torch.Size([1, 2, 4, 4])
 
 from __future__ import annotations
 
+import functools
+import inspect
+import types
 from typing import Any
 
 import torch
@@ -20,14 +23,15 @@ from unilossseg import losses
 from unilossseg._loss import Loss
 from unilossseg.backends import get_backend, register
 
-# Found here and not at the first call: torch.compile cannot trace an import.
-register(get_backend("torch"), torch.Tensor)
+# Found here and not at the first call: torch.compile cannot trace an import, nor the search for a subclass's backend.
+register(get_backend("torch"), torch.Tensor, nn.Parameter)
 
 
 class TorchLoss(Loss, nn.Module):
     """Turns a loss into a Module: `class TorchFocalLoss(FocalLoss, TorchLoss)`.
 
-    It has no parameters and no buffers: class weights follow the logits' device and dtype by themselves.
+    It has no buffers, and no parameters but those that a field was given as nn.Parameter: class weights follow the logits'
+    device and dtype by themselves.
     """
 
     def __new__(cls, *args: Any, **kwargs: Any) -> TorchLoss:
@@ -36,12 +40,40 @@ class TorchLoss(Loss, nn.Module):
         nn.Module.__init__(self)
         return self
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Gives it a `forward` with code of its own: torch.compile limits how often it compiles one code, and a few losses
+        with the same would be at the limit.
+        """
+        super().__init_subclass__(**options)
+        if _is_ours(cls.forward):
+            # One that a user has written stays before ours, in whichever order the bases come.
+            bases = cls.__mro__[: cls.__mro__.index(TorchLoss)]
+            found = [base.__dict__["forward"] for base in bases if "forward" in base.__dict__]
+            written = [forward for forward in found if not _is_ours(forward)]
+            cls.forward = written[0] if written else _own_forward(cls)  # type: ignore[method-assign]
+
     def __setattr__(self, name: str, value: Any) -> None:
-        """Parameters of the loss are plain attributes: a tensor of class weights must not become a buffer or parameter."""
-        if name in self.__dataclass_fields__ and not isinstance(value, nn.Module):
-            object.__setattr__(self, name, self._parameter(name, value))
-        else:
-            super().__setattr__(name, value)
+        """Parameters of the loss are plain attributes: a tensor of class weights must not become a buffer or parameter.
+        What is a Module or an nn.Parameter is registered.
+        """
+        if name in self.__dataclass_fields__:
+            value = self._parameter(name, value)
+            if not isinstance(value, nn.Module | nn.Parameter):
+                self._modules.pop(name, None)
+                self._parameters.pop(name, None)
+                object.__setattr__(self, name, value)
+                return
+            _unhide(type(self), name)
+            if isinstance(value, nn.Parameter):
+                # torch refuses a name that is an attribute already, as a field with a default is, but not a parameter's.
+                self._parameters.setdefault(name, None)
+        super().__setattr__(name, value)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Copied and unpickled losses are set without `__setattr__`."""
+        super().__setstate__(state)
+        for name in self.__dataclass_fields__.keys() & {*self._modules, *self._parameters}:
+            _unhide(type(self), name)
 
     def forward(self, logits: Any, labels: torch.Tensor, **inputs: Any) -> Any:
         """The loss of logits (N, C, *S) and labels (N, *S) or (N, 1, *S)."""
@@ -49,6 +81,43 @@ class TorchLoss(Loss, nn.Module):
 
     # Module's call, so that hooks run.
     __call__ = nn.Module.__call__
+
+
+def _is_ours(forward: Any) -> bool:
+    """Whether it is TorchLoss's own, or a copy of it: codes are equal that say the same."""
+    return getattr(forward, "__code__", None) == TorchLoss.forward.__code__
+
+
+def _own_forward(cls: type) -> Any:
+    """TorchLoss's own with another code object."""
+    ours = TorchLoss.forward
+    copy = types.FunctionType(ours.__code__.replace(), ours.__globals__, argdefs=ours.__defaults__)
+    functools.update_wrapper(copy, ours)
+    copy.__module__, copy.__qualname__ = cls.__module__, f"{cls.__qualname__}.{copy.__name__}"
+    return copy
+
+
+class _Field:
+    """A field's default, as an attribute of the class, that lets through what torch has registered for an instance."""
+
+    def __init__(self, name: str, default: Any) -> None:
+        self.name, self.default = name, default
+
+    def __get__(self, loss: TorchLoss | None, owner: type) -> Any:
+        """Asked only where the instance has no plain attribute of the name."""
+        if loss is not None:
+            for registered in (loss._modules, loss._parameters):
+                if self.name in registered:
+                    return registered[self.name]
+        return self.default
+
+
+def _unhide(cls: type, name: str) -> None:
+    """Torch is asked for what it has registered only where nothing else has the name, and a field's default has it."""
+    if hasattr(cls, name):
+        default = inspect.getattr_static(cls, name)
+        if not isinstance(default, _Field):
+            setattr(cls, name, _Field(name, default))
 
 
 class BCELoss(losses.BCELoss, TorchLoss):

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 import paddle
 import pytest
-from checks.cases import PLAIN_ROWS, ROWS, batch_for, batch_of_row, named
+from checks.cases import DICE, L1, PLAIN_ROWS, ROWS, batch_for, batch_of_row, named
 from paddle import nn
 
-import unilossseg
+import unilossseg.paddle
+from unilossseg.backends import _paddle_namespace
 
 # On a CPU Paddle lets auto_cast have no effect and says so: what it would cast, the network's logits, is cast by hand.
 pytestmark = pytest.mark.filterwarnings("ignore:amp_guard can only be enabled on CUDAPlace:UserWarning")
@@ -33,9 +34,13 @@ def level_of_a_device(level):
 
 @dataclass(eq=False)
 class Watching(unilossseg.Loss):
-    """Remembers the level at which its formula ran."""
+    """Remembers the levels at which its labels were checked and its formula ran."""
 
     ignore_index: int = 255
+
+    def check_labels(self, backend, logits, labels):
+        self.checked = current_level()
+        return super().check_labels(backend, logits, labels)
 
     def compute(self, ops, logits, labels):
         self.seen = current_level()
@@ -52,8 +57,38 @@ def test_a_formula_runs_without_automatic_casts(level):
     with level_of_a_device(level):
         loss(paddle.zeros([1, 2, 3]), paddle.zeros([1, 3], dtype="int64"))
         assert current_level() == level
-    assert loss.seen == "O0"
+    assert loss.checked == loss.seen == "O0"
     assert current_level() == "O0"
+
+
+def test_a_call_that_fails_leaves_automatic_casts_as_they_were():
+    with level_of_a_device("O2"):
+        with pytest.raises(ValueError, match="labels have shape"):
+            Watching()(paddle.zeros([1, 2, 3]), paddle.zeros([1, 4], dtype="int64"))
+        assert current_level() == "O2"
+
+
+def test_a_mixed_loss_weighs_without_automatic_casts_and_calls_functions_with_them(driver, monkeypatch):
+    of_functions, of_products = [], []
+    multiply = _paddle_namespace.multiply
+
+    def watched(logits, labels):
+        of_functions.append(current_level())
+        return 0.5
+
+    def multiplied(*factors):
+        of_products.append(current_level())
+        return multiply(*factors)
+
+    monkeypatch.setattr(_paddle_namespace, "multiply", multiplied)
+    with_function = unilossseg.paddle.MixedLoss([driver.make(DICE, {}), watched], coef=0.3, reduction="sum")
+    logits = paddle.ones([1, 2, 3])
+    with level_of_a_device("O2"):
+        with_function(logits, paddle.zeros([1, 3], dtype="int64"))
+        unilossseg.value_and_grad(unilossseg.paddle.MixedLoss([driver.make(L1, {})], coef=0.3))(logits, logits)
+        assert current_level() == "O2"
+    assert of_functions == ["O2"]
+    assert of_products == ["O0"] * 2
 
 
 def test_so_does_a_half_precision_gradient(driver, monkeypatch):

@@ -4,7 +4,7 @@ import numpy as np
 import paddle
 import pytest
 from checks.autograd import FLOAT32, HALF_STEP
-from checks.cases import CE, CLASS_ROWS, DICE, DUAL, MIXED, PLAIN_ROWS, ROWS, batch_for, batch_of_row, named
+from checks.cases import BCE, CE, CLASS_ROWS, DICE, DUAL, MIXED, PLAIN_ROWS, ROWS, batch_for, batch_of_row, named
 from checks.compare import assert_close, reference_of
 from paddle import nn
 
@@ -14,6 +14,7 @@ import unilossseg
 pytestmark = pytest.mark.filterwarnings("ignore:Tensor do not have 'place' interface:UserWarning")
 OLD = paddle.__version__.startswith("2.")
 default_tracer = pytest.mark.skipif(OLD, reason="Paddle 2's tracer of bytecode crashes: full_graph=True is the way there")
+casts_in_programs = pytest.mark.skipif(OLD, reason="Paddle 2 says that auto_cast has no effect in a program")
 every_row = pytest.mark.parametrize("row", ROWS, ids=named)
 every_loss = pytest.mark.parametrize("row", PLAIN_ROWS, ids=named)
 
@@ -107,6 +108,53 @@ def test_a_traced_network_with_its_loss(driver, row, tracer):
     for eager, static in zip(*results, strict=True):
         assert_close(static, eager, FLOAT32)
     assert np.any(results[0][1])
+
+
+class Casting(nn.Layer):
+    """A loss amid automatic casts, which in a program have an effect on a CPU too; of inputs that are all float32 too."""
+
+    def __init__(self, loss):
+        super().__init__()
+        self.loss = loss
+
+    def forward(self, logits, labels, semantic_weights=None, noise=None):
+        further = {"semantic_weights": semantic_weights, "noise": noise}
+        with paddle.amp.auto_cast(level="O2", dtype="bfloat16", use_promote=False):
+            return self.loss(logits, labels, **{name: value for name, value in further.items() if value is not None})
+
+
+def assert_casts_change_nothing(driver, row, batch):
+    inside = value_and_gradient(driver, traced(Casting(driver.make(*row))), batch, "float32")
+    outside = value_and_gradient(driver, driver.make(*row), batch, "float32")
+    for one, other in zip(inside, outside, strict=True):
+        assert_close(one, other, FLOAT32)
+
+
+@casts_in_programs
+@pytest.mark.parametrize("row", [*PLAIN_ROWS, (MIXED, {"losses": [(CE, {}), (DICE, {})], "coef": [0.8, 0.3]})], ids=named)
+def test_automatic_casts_of_a_program_change_nothing(driver, row):
+    assert_casts_change_nothing(driver, row, batch_for(row[0]))
+
+
+@casts_in_programs
+def test_automatic_casts_of_a_program_leave_pixel_weights_alone(driver):
+    weights = np.random.default_rng(5).random((2, 1, 4, 5))
+    assert_casts_change_nothing(driver, (CE, {}), batch_for(CE).changed(further={"semantic_weights": weights}))
+
+
+@casts_in_programs
+@pytest.mark.parametrize("channels", [1, 3])
+def test_automatic_casts_of_a_program_leave_soft_labels_alone(driver, channels):
+    batch = batch_for(BCE, channels=channels)
+    soft = np.random.default_rng(5).random(batch.logits.shape)
+    assert_casts_change_nothing(driver, (BCE, {}), batch.changed(labels=soft[:, 0] if channels == 1 else soft))
+
+
+@casts_in_programs
+def test_automatic_casts_of_a_program_leave_channels_last_logits_alone(driver):
+    batch = batch_for(CE)
+    last = batch.changed(logits=np.moveaxis(batch.logits, 1, -1))
+    assert_casts_change_nothing(driver, (CE, {"data_format": "NHWC"}), last)
 
 
 @pytest.mark.parametrize("row", CLASS_ROWS, ids=named)

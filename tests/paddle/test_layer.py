@@ -254,6 +254,15 @@ def test_losses_that_are_set_later_are_found_too():
         mixed.losses = losses
         assert list(mixed.losses) == losses
         assert len(mixed.parameters()) == count
+    # A list of layers too, whatever was registered before.
+    for before in ([LearnedLayer(), lambda z, y: z.mean()], [LearnedLayer()]):
+        mixed.losses = before
+        mixed.losses = nn.LayerList([LearnedLayer(), LearnedLayer()])
+        assert len(mixed.parameters()) == 2
+        logits = paddle.ones([1, 2, 3])
+        assert [value.item() for value in mixed(logits, None)] == pytest.approx(
+            [6 * one.item() for one in mixed.parameters()]
+        )
     mixed.losses = (CrossEntropyLoss(), DiceLoss())
     assert mixed.parameters() == []
     assert [type(child).__name__ for child in mixed.losses] == ["CrossEntropyLoss", "DiceLoss"]
@@ -284,3 +293,17 @@ def test_sparse_tensors_are_refused():
         DiceLoss()(logits.to_sparse_coo(3), labels)
     with pytest.raises(TypeError, match="DiceLoss: labels have layout sparse, expected a dense array"):
         DiceLoss()(logits, labels.to_sparse_coo(2))
+
+
+def test_distributed_tensors_are_refused_and_their_local_parts_taken():
+    mesh = paddle.distributed.ProcessMesh([0], dim_names=["x"])
+    whole = paddle.ones([2, 3, 4]), paddle.zeros([2, 4], dtype="int64")
+    logits, labels = (paddle.distributed.shard_tensor(x, mesh, [paddle.distributed.Shard(0)]) for x in whole)
+    with pytest.raises(
+        TypeError,
+        match="DiceLoss: logits have layout distributed, expected a dense array: pass each process's local part",
+    ):
+        DiceLoss()(logits, labels)
+    with pytest.raises(TypeError, match="DiceLoss: labels have layout distributed"):
+        DiceLoss()(whole[0], labels)
+    assert float(DiceLoss()(logits._local_value(), labels._local_value())) == float(DiceLoss()(*whole))

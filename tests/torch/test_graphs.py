@@ -158,11 +158,12 @@ def test_a_loss_that_is_no_module_compiles(driver):
     assert_close(value.numpy(), reference_of(DICE, {}, batch)[0], 1e-12)
 
 
-def test_the_first_call_of_a_process_may_be_a_compiled_one():
+@pytest.mark.parametrize("logits", ["torch.zeros(1, 3, 2)", "torch.nn.Parameter(torch.zeros(1, 3, 2))"])
+def test_the_first_call_of_a_process_may_be_a_compiled_one(logits):
     code = (
         "import torch; from unilossseg.torch import DiceLoss\n"
         "loss = torch.compile(DiceLoss(), fullgraph=True, backend='eager')\n"
-        "print(float(loss(torch.zeros(1, 3, 2), torch.tensor([[0, 2]]))))\n"
+        f"print(loss({logits}, torch.tensor([[0, 2]])).item())\n"
     )
     done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -214,6 +214,28 @@ def test_no_graph_is_built_without_need(driver, row):
     assert_close(value.numpy(), reference_of(*row, batch)[0], 1e-11)
 
 
+@every_loss
+@pytest.mark.parametrize("way", ["closed", "plain"])
+def test_value_and_gradient_in_inference_mode_and_of_what_it_made(driver, row, way):
+    batch = batch_for(row[0])
+    loss, inputs = driver.make(*row), driver.inputs(batch, "float64")
+    exact_value, exact = reference_of(*row, batch)
+
+    def check(*inputs):
+        value, gradient = driver.call(unilossseg.value_and_grad(loss), *inputs)
+        assert_close(value.numpy(), exact_value, 1e-11)
+        assert_close(gradient.numpy(), exact, 1e-10)
+
+    with getattr(driver, way)():
+        with torch.inference_mode():
+            logits, labels, further = inputs
+            made = logits.clone(), labels.clone(), {name: value.clone() for name, value in further.items()}
+            assert made[0].is_inference()
+            check(*inputs)
+            check(*made)
+        check(*made)
+
+
 def test_autocast_leaves_the_loss_in_float32(driver):
     batch = batch_for(CE)
     leaf = driver.leaf(batch.logits, "float32")

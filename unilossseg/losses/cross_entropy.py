@@ -141,7 +141,9 @@ class CrossEntropyLoss(WeightedCrossEntropy):
         return value, self._move(gradient, (0, *range(2, gradient.ndim), 1))
 
     def _move(self, x: Array, axes: tuple[int, ...]) -> Array:
-        return backend_of(x).xp.permute_dims(x, axes)
+        ops = backend_of(x)
+        with ops.full_precision():
+            return ops.xp.permute_dims(x, axes)
 
     def needs_losses(self) -> bool:
         """Only to find the hardest pixels."""

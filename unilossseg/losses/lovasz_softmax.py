@@ -88,8 +88,9 @@ class LovaszSoftmaxLoss(Loss):
     def _listed(self) -> tuple[int, ...] | None:
         """The class numbers, None for 'present' and 'all'; looked at in each call, since they may be set anew."""
         classes = self.classes
-        if isinstance(classes, str) or not isinstance(classes, list | tuple):
-            if classes not in ("present", "all"):
+        if not isinstance(classes, list | tuple):
+            # A string first: an array is neither equal to one nor not.
+            if not (isinstance(classes, str) and classes in ("present", "all")):
                 raise (ValueError if isinstance(classes, str) else TypeError)(
                     f"{self.name}: classes must be 'present', 'all' or a list of class numbers (got {classes!r})"
                 )

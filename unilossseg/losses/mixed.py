@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import operator
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
@@ -62,11 +63,10 @@ class MixedLoss(Loss):
     def __post_init__(self) -> None:
         """Checks the parameters."""
         super().__post_init__()
-        if isinstance(self.losses, str | bytes | dict) or not hasattr(self.losses, "__iter__"):
+        if not _is_sequence(self.losses):
             raise TypeError(
                 f"{self.name}: losses must be a list of losses (got {self.losses!r} that is a {type(self.losses).__name__})"
             )
-        self.losses = list(self.losses)
         if len(self.losses) == 0:
             raise ValueError(f"{self.name}: losses must be a list of at least one loss (got none)")
         for at, loss in enumerate(self.losses):
@@ -92,7 +92,7 @@ class MixedLoss(Loss):
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Losses of later are kept as those of the constructor are."""
-        super().__setattr__(name, self._kept(list(value)) if name == "losses" and isinstance(value, list | tuple) else value)
+        super().__setattr__(name, self._kept(list(value)) if name == "losses" and _is_sequence(value) else value)
 
     def _kept(self, losses: list[Any]) -> Any:
         """How a framework's face keeps them."""
@@ -116,10 +116,17 @@ class MixedLoss(Loss):
     def evaluate(self, logits: Any, labels: Array, *, validate: bool | None = None, **inputs: Array) -> Any:
         """The list, or its sum."""
         self._check_inputs(inputs)
+        coefficients = self._coefficients()
         values = [
-            _times(self._number(at, loss(logits, labels, **self._inputs_of(loss, validate, inputs))), coef)
-            for at, (loss, coef) in enumerate(zip(self.losses, self._coefficients(), strict=True))
+            self._number(at, loss(logits, labels, **self._inputs_of(loss, validate, inputs)))
+            for at, loss in enumerate(self.losses)
         ]
+        # Not around the losses: in a function of the user's the casts are wanted.
+        with _full_precision(values):
+            return self._reduced([_times(value, coef) for value, coef in zip(values, coefficients, strict=True)])
+
+    def _reduced(self, values: list[Any]) -> Any:
+        """The list, or its sum."""
         return values if self.reduction == "list" else functools.reduce(operator.add, _flattened(values))
 
     def _number(self, at: int, value: Any) -> Any:
@@ -172,14 +179,19 @@ class MixedLoss(Loss):
                     f"{self.name}: value_and_grad needs losses that are unilossseg.Loss (got a {type(loss).__name__})"
                 )
             value, slope = loss.value_and_grad(logits, labels, upstream=upstream, **self._inputs_of(loss, validate, inputs))
-            values.append(_times(value, coef))
-            # Added up in the working dtype: half types lack digits for it, and on some CPUs the operation.
-            ops = backend_of(slope)
-            gradient = upcast(ops, slope) * coef if gradient is None else gradient + upcast(ops, slope) * coef
-            dtype = slope.dtype
+            ops, dtype = backend_of(slope), slope.dtype
+            with ops.full_precision():
+                values.append(_times(value, coef))
+                # Added up in the working dtype: half types lack digits for it, and on some CPUs the operation.
+                gradient = upcast(ops, slope) * coef if gradient is None else gradient + upcast(ops, slope) * coef
         assert gradient is not None
-        gradient = ops.xp.astype(gradient, dtype, copy=False)
-        return (values if self.reduction == "list" else functools.reduce(operator.add, _flattened(values))), gradient
+        with ops.full_precision():
+            return self._reduced(values), ops.xp.astype(gradient, dtype, copy=False)
+
+
+def _is_sequence(losses: Any) -> bool:
+    """A framework's list of layers is one too, and a generator."""
+    return hasattr(losses, "__iter__") and not isinstance(losses, str | bytes | dict)
 
 
 # Not `np.generic | np.ndarray` where it is used: torch.compile cannot trace the union of the two.
@@ -194,6 +206,14 @@ def _times(value: Any, coef: float) -> Any:
         return (value * np.asarray(coef, value.dtype))[()]
     # Not `*`: where Paddle traces a program it rounds a Python number beside an operator to float32.
     return backend_of(value).xp.multiply(value, coef) if hasattr(value, "dtype") else value * coef
+
+
+def _full_precision(values: list[Any]) -> AbstractContextManager[None]:
+    """That of the first array among them; of Python's numbers and NumPy's, which know no automatic casts, none."""
+    for value in _flattened(values):
+        if hasattr(value, "dtype") and not isinstance(value, _NUMPY):
+            return backend_of(value).full_precision()
+    return nullcontext()
 
 
 def _flattened(values: list[Any]) -> list[Any]:
