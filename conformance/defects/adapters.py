@@ -220,7 +220,10 @@ def paddle_sort_unstable(patches: Patches) -> None:
 # ---------------------------------------------------------------------------------------------------- faces
 def _inputs_dropped(patches: Patches, backend: str, name: str) -> None:
     face = getattr(importlib.import_module(f"unilossseg.{backend}"), name)
-    patches.wrap(face, "forward", lambda right: lambda self, logits, labels, **inputs: right(self, logits, labels))
+    # A face's classes may each have a `forward` of their own.
+    for one in (face, *face.__subclasses__()):
+        if "forward" in vars(one):
+            patches.wrap(one, "forward", lambda right: lambda self, logits, labels, **inputs: right(self, logits, labels))
 
 
 @defect("CrossEntropyLoss", "DualTaskLoss", backend="torch")
