@@ -10,9 +10,9 @@ import numpy as np
 
 from unilossseg.backends import _loops, _threads
 from unilossseg.backends._backend import Array, Chunk
-from unilossseg.backends._bfloat16 import BFLOAT16
+from unilossseg.backends._bfloat16 import BFLOAT16, bits_of
 from unilossseg.backends._buffers import SHELF
-from unilossseg.backends._numpy import NumPyBackend
+from unilossseg.backends._numpy import NumPyBackend, are_in_rows
 
 _LABELS = tuple(np.dtype(kind) for kind in (np.int64, np.int32, np.int16, np.uint8))
 _HALF = (BFLOAT16, np.dtype(np.float16))
@@ -49,7 +49,7 @@ class CompiledBackend(NumPyBackend):
         """Half precision to float32 and back: NumPy converts float16 number by number, twenty times as slowly."""
         if dtype == np.float32 and x.dtype in _HALF and _has_rows(x):
             wide = SHELF.empty(x.shape, np.float32)
-            _loops.widen(_bits(x), wide)
+            _loops.widen(bits_of(x), wide)
             return wide
         if x.dtype == np.float32 and dtype in _HALF and _has_rows(x):
             narrow = SHELF.empty(x.shape, np.uint16 if dtype == BFLOAT16 else np.float16)
@@ -74,10 +74,10 @@ class CompiledBackend(NumPyBackend):
             return super().cross_entropy(x, index, weights, out)
         losses, threads = SHELF.empty(index.shape, np.float32), _threads.threads_here()
         if weights is None:
-            _loops.cross_entropy(_bits(x), index, losses, None, None, threads)
+            _loops.cross_entropy(bits_of(x), index, losses, None, None, threads)
             return losses, None
         out = _room(x, out)
-        _loops.cross_entropy(_bits(x), index, losses, _side_by_side(weights), _bits(out), threads)
+        _loops.cross_entropy(bits_of(x), index, losses, _side_by_side(weights), bits_of(out), threads)
         return losses, out
 
     def plain_cross_entropy(
@@ -86,7 +86,7 @@ class CompiledBackend(NumPyBackend):
         """One pass, which reads the labels as they are and writes nothing but the gradient."""
         if not (_are_pixels(x) and _are_classes(labels, ignore_index)) or not (out is None or _takes(out, x)):
             return None
-        z, slopes, by_class = _bits(x), _bits(out), None if weight is None else _side_by_side(weight)
+        z, slopes, by_class = bits_of(x), bits_of(out), None if weight is None else _side_by_side(weight)
         threads = _threads.threads_here()
         return np.float64(_loops.plain_cross_entropy(z, labels, slopes, by_class, ignore_index, float(share), threads))
 
@@ -100,7 +100,7 @@ class CompiledBackend(NumPyBackend):
         self, x: Array, near: Array, weights: Array | None = None, out: Array | None = None
     ) -> tuple[Array, Array | None]:
         """As `cross_entropy`."""
-        if not (_fits(x) and _in_rows(near)):
+        if not (_fits(x) and are_in_rows(near)):
             return super().relaxed_cross_entropy(x, near, weights, out)
         losses = SHELF.empty((x.shape[0], x.shape[2]), np.float32)
         if weights is None:
@@ -128,7 +128,7 @@ class CompiledBackend(NumPyBackend):
         out = _room(x, out)
         by_class, by_own, weights = _side_by_side(by_class), _side_by_side(by_own), _side_by_side(weights)
         threads = _threads.threads_here()
-        _loops.through_softmax_by_class(_bits(x), index, by_class, by_own, weights, _bits(out), threads)
+        _loops.through_softmax_by_class(bits_of(x), index, by_class, by_own, weights, bits_of(out), threads)
         return out
 
     def softmax_totals(self, x: Array, index: Array, weights: Array) -> tuple[Array, Array, Array]:
@@ -136,7 +136,7 @@ class CompiledBackend(NumPyBackend):
         if not (_are_pixels(x) and _indexes(index)):
             return super().softmax_totals(x, index, weights)
         sums = np.zeros((x.shape[0], 3, x.shape[1]))
-        _loops.softmax_totals(_bits(x), index, _side_by_side(weights), sums, _threads.threads_here())
+        _loops.softmax_totals(bits_of(x), index, _side_by_side(weights), sums, _threads.threads_here())
         return sums[:, 0], sums[:, 1], sums[:, 2]
 
     def binary_cross_entropy(
@@ -152,7 +152,7 @@ class CompiledBackend(NumPyBackend):
         """One pass."""
         if not (_are_elements(x, labels, out) and _is_exact(ignore_index)):
             return None
-        z, y, slopes, threads = _bits(x), _bits(labels), _bits(out), _threads.threads_here()
+        z, y, slopes, threads = bits_of(x), bits_of(labels), bits_of(out), _threads.threads_here()
         (v, w), (s, t), g = map(float, weight), map(float, slope_weight), float(extra)
         return np.float64(_loops.binary_cross_entropy(z, y, slopes, ignore_index, v, w, g, s, t, threads, None)[0])
 
@@ -163,8 +163,8 @@ class CompiledBackend(NumPyBackend):
         if not (_are_elements(x, labels, out) and labels.dtype in _COUNTED and _is_exact(ignore_index)):
             return None
         threads = _threads.threads_here()
-        slopes, by = _bits(out), (1.0, 0.0, float(extra), float(share), 0.0)
-        found, tally = _loops.binary_cross_entropy(_bits(x), labels, slopes, ignore_index, *by, threads, most)
+        slopes, by = bits_of(out), (1.0, 0.0, float(extra), float(share), 0.0)
+        found, tally = _loops.binary_cross_entropy(bits_of(x), labels, slopes, ignore_index, *by, threads, most)
         return np.float64(found), tally
 
     def differences(
@@ -180,7 +180,7 @@ class CompiledBackend(NumPyBackend):
         """One pass."""
         if not (_are_elements(x, labels, out) and (ignore_index is None or _is_exact(ignore_index))):
             return None
-        z, y, slopes, threads = _bits(x), _bits(labels), _bits(out), _threads.threads_here()
+        z, y, slopes, threads = bits_of(x), bits_of(labels), bits_of(out), _threads.threads_here()
         found, left_out = _loops.differences(z, y, slopes, ignore_index, squares, float(share), threads)
         return np.float64(found), x.size - left_out
 
@@ -221,7 +221,7 @@ class CompiledBackend(NumPyBackend):
 
     def lovasz(self, errors: Array, foreground: Array, scale: Array) -> tuple[Array, Array]:
         """Sorts those pixels alone that weigh, seldom many of a trained network's."""
-        if errors.dtype != np.float32 or not (_in_rows(errors) and _in_rows(foreground)) or errors.size >= 2**31:
+        if errors.dtype != np.float32 or not (are_in_rows(errors) and are_in_rows(foreground)) or errors.size >= 2**31:
             return super().lovasz(errors, foreground, scale)
         slopes, keys = SHELF.empty(errors.shape, np.float32), SHELF.empty(errors.shape, np.uint64)
         kept, marked = _loops.jaccard_keys(errors, foreground, keys)
@@ -272,17 +272,17 @@ def _fits(x: Any) -> bool:
 
 def _are_pixels(x: Any) -> bool:
     """The same, or half precision."""
-    return x.dtype in _FLOATS and x.ndim == 3 and _in_rows(x)
+    return x.dtype in _FLOATS and x.ndim == 3 and are_in_rows(x)
 
 
 def _are_classes(labels: Any, ignore_index: int) -> bool:
     """(N, S), and read as they are."""
-    return labels.dtype in _LABELS and _in_rows(labels) and -(2**63) <= ignore_index < 2**63
+    return labels.dtype in _LABELS and are_in_rows(labels) and -(2**63) <= ignore_index < 2**63
 
 
 def _takes(out: Any, x: Any) -> bool:
     """Whether the loops can put the gradient of x there."""
-    return out.dtype == x.dtype and _in_rows(out)
+    return out.dtype == x.dtype and are_in_rows(out)
 
 
 def _room(x: Array, out: Array | None) -> Array:
@@ -291,22 +291,17 @@ def _room(x: Array, out: Array | None) -> Array:
 
 
 def _indexes(x: Any) -> bool:
-    return x.dtype in (np.int32, np.int64) and _in_rows(x)
-
-
-def _in_rows(x: Any) -> bool:
-    """The entries of the last axis lie side by side, and aligned, as numbers: bfloat16's own dtype may begin anywhere."""
-    return _bits(x).flags.aligned and (x.strides[-1] == x.itemsize or x.shape[-1] == 1)
+    return x.dtype in (np.int32, np.int64) and are_in_rows(x)
 
 
 def _are_rows(dtype: Any, *arrays: Any) -> bool:
     """(N, S) with pixels side by side."""
-    return all(x.dtype == dtype and x.ndim == 2 and _in_rows(x) for x in arrays)
+    return all(x.dtype == dtype and x.ndim == 2 and are_in_rows(x) for x in arrays)
 
 
 def _has_rows(x: Any) -> bool:
     """As many axes as the loops count with, and the last in rows."""
-    return _has_axes(x) and _in_rows(x)
+    return _has_axes(x) and are_in_rows(x)
 
 
 def _has_axes(x: Any) -> bool:
@@ -323,12 +318,7 @@ def _side_by_side(x: Any, dtype: Any = np.float32) -> Any:
 def _are_elements(x: Any, labels: Any, out: Any) -> bool:
     """Logits and labels that the loops read, row by row, and a place of theirs for the gradient, if any."""
     known = x.dtype in _FLOATS and labels.dtype in _NUMBERS
-    return known and _has_rows(x) and _in_rows(labels) and (out is None or _takes(out, x))
-
-
-def _bits(x: Any) -> Any:
-    """bfloat16 as the loops take it."""
-    return x["bfloat16"] if x is not None and x.dtype == BFLOAT16 else x
+    return known and _has_rows(x) and are_in_rows(labels) and (out is None or _takes(out, x))
 
 
 def _is_exact(ignore_index: int) -> bool:

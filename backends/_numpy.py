@@ -12,7 +12,7 @@ import numpy as np
 
 from unilossseg.backends import _threads
 from unilossseg.backends._backend import LEAST_STRIP, Array, Backend, Chunk, is_dtype_kept
-from unilossseg.backends._bfloat16 import BFLOAT16, rounded, widened
+from unilossseg.backends._bfloat16 import BFLOAT16, bits_of, rounded, widened
 from unilossseg.backends._buffers import SHELF
 
 # Entries of a small piece, for work with a dozen temporaries. More of them stay in a core's cache the smaller it is, and
@@ -94,11 +94,10 @@ class NumPyBackend(Backend):
 
     def in_rows(self, x: Array) -> Array:
         """The copy costs a tenth of what reading them as they lie does, pixels far from each other in every pass."""
-        if x.strides[-1] == x.itemsize or x.shape[-1] == 1:
+        if are_in_rows(x):
             return x
         out = self.buffer_like(x)
-        # As whole numbers, which NumPy copies as such.
-        seen, room = (x["bfloat16"], out["bfloat16"]) if x.dtype == BFLOAT16 else (x, out)
+        seen, room = bits_of(x), bits_of(out)
 
         def task(chunk: Chunk) -> None:
             images, span = chunk
@@ -312,6 +311,11 @@ def _descending_keys(x: Array, place: Array) -> Array:
     keys <<= np.uint64(32)
     keys |= place
     return keys
+
+
+def are_in_rows(x: Array) -> bool:
+    """The entries of the last axis lie side by side, and aligned, as numbers: bfloat16's own dtype may begin anywhere."""
+    return bool(bits_of(x).flags.aligned and (x.strides[-1] == x.itemsize or x.shape[-1] == 1))
 
 
 def _balanced_step(pixels: int, limit: int) -> int:

@@ -1,6 +1,5 @@
 """Records of Paddle losses that return the same tensor more than once."""
 
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -29,12 +28,8 @@ def halved(logits, labels):
 
 
 @pytest.fixture(autouse=True)
-def project(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    write_module(tmp_path, "project_lists", PROJECT)
-    yield tmp_path
-    sys.modules.pop("project_lists", None)
+def written(project):
+    write_module(project, "project_lists", PROJECT)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

@@ -1,7 +1,6 @@
 """Records of Paddle losses, and their replay in torch in another process."""
 
 import importlib.util
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -51,12 +50,8 @@ class Weighted(paddle.nn.Layer):
 
 
 @pytest.fixture(autouse=True)
-def project(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    write_module(tmp_path, "project_paddle", PROJECT)
-    yield tmp_path
-    sys.modules.pop("project_paddle", None)
+def written(project):
+    write_module(project, "project_paddle", PROJECT)
 
 
 def recorded(name, *options):

@@ -9,3 +9,13 @@ def driver():
     from checks.torch_driver import TorchDriver
 
     return TorchDriver()
+
+
+@pytest.fixture
+def fresh_compiler():
+    """No test meets what another has compiled, nor its count of compilations; within a test nothing is forgotten."""
+    import torch
+
+    torch._dynamo.reset()
+    yield
+    torch._dynamo.reset()

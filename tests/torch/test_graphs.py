@@ -31,20 +31,13 @@ from torch._dynamo.testing import CompileCounterWithBackend
 
 import unilossseg
 
+pytestmark = pytest.mark.usefixtures("fresh_compiler")
 every_row = pytest.mark.parametrize("row", ROWS, ids=named)
 every_loss = pytest.mark.parametrize("row", PLAIN_ROWS, ids=named)
 compiler = pytest.mark.skipif(
     shutil.which(os.environ.get("CXX", "g++")) is None, reason="torch's code generator needs a C++ compiler"
 )
 TOP_K = [(CE, {"top_k_percent_pixels": 0.3}), (CE, {"top_k_percent_pixels": 0.3, "variant": "corrected"})]
-
-
-@pytest.fixture(autouse=True)
-def fresh_compiler():
-    """No test meets what another has compiled, nor its count of compilations."""
-    torch._dynamo.reset()
-    yield
-    torch._dynamo.reset()
 
 
 def total(value):

@@ -11,13 +11,7 @@ from torch._dynamo.testing import CompileCounterWithBackend
 import unilossseg
 from unilossseg.torch import CrossEntropyLoss, DiceLoss, LovaszSoftmaxLoss, MixedLoss, TorchLoss
 
-
-@pytest.fixture(autouse=True)
-def fresh_compiler():
-    """No test meets what another has compiled; within a test nothing is forgotten."""
-    torch._dynamo.reset()
-    yield
-    torch._dynamo.reset()
+pytestmark = pytest.mark.usefixtures("fresh_compiler")
 
 
 def batches(sizes):

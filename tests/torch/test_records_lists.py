@@ -1,6 +1,5 @@
 """Records of torch losses that return several, and of functions that return a loss."""
 
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -44,12 +43,8 @@ class Odd(torch.nn.Module):
 
 
 @pytest.fixture(autouse=True)
-def project(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    write_module(tmp_path, "project_lists", PROJECT)
-    yield tmp_path
-    sys.modules.pop("project_lists", None)
+def written(project):
+    write_module(project, "project_lists", PROJECT)
 
 
 def both(one, other, expect):

@@ -1,7 +1,6 @@
 """Records of torch losses, and their replay in Paddle in another process."""
 
 import importlib.util
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -60,12 +59,8 @@ class Weighted(torch.nn.Module):
 
 
 @pytest.fixture(autouse=True)
-def project(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    write_module(tmp_path, "project_torch", PROJECT)
-    yield tmp_path
-    sys.modules.pop("project_torch", None)
+def written(project):
+    write_module(project, "project_torch", PROJECT)
 
 
 def recorded(name, *options):
