@@ -259,7 +259,7 @@ def today() -> date:
     return datetime.now(UTC).date()
 
 
-def find(
+def find_all(
     backend: str,
     features: Sequence[str],
     *,
@@ -268,12 +268,15 @@ def find(
     case: str = "",
     kind: Kind | None = None,
     further: Iterable[Exemption] = (),
-) -> Exemption | None:
-    """The exception that is about one of the features on a backend; `further` are those that the backend brings itself."""
-    for entry in (*EXCEPTIONS, *further):
-        if kind in (None, entry.kind) and entry.holds(backend, features, version, loss, case):
-            return entry
-    return None
+) -> list[Exemption]:
+    """The exceptions that are about one of the features on a backend; `further` are those that the backend brings itself."""
+    entries = [entry for entry in (*EXCEPTIONS, *further) if kind in (None, entry.kind)]
+    return [entry for entry in entries if entry.holds(backend, features, version, loss, case)]
+
+
+def find(backend: str, features: Sequence[str], **about: Any) -> Exemption | None:
+    """The first of those that `find_all` finds."""
+    return next(iter(find_all(backend, features, **about)), None)
 
 
 def dtypes(backend: str, version: str = "") -> tuple[str, ...]:

@@ -93,7 +93,8 @@ class Case:
             out = np.zeros_like(out)  # it ignores nothing
         if self.variant == "paddleseg" and self.loss == "RelaxBoundaryLoss":
             out = _everywhere_around(out, int(self.parameters.get("border", 1)))  # it trains ignored pixels beside others
-        if "edge_logits" in self.arrays:
+        # To a loss of somebody else's, `package.module:NAME`, an input of that name may mean anything.
+        if "edge_logits" in self.arrays and ":" not in self.loss:
             edges = self.arrays["edge_logits"].reshape(shape[0], 1, *shape[2:])
             out = out | (edges <= self.parameters.get("edge_threshold", 0.8))
         out = np.broadcast_to(out, shape)
@@ -111,6 +112,15 @@ def _everywhere_around(mask: Array, radius: int) -> Array:
 def ignore_index_of(case: Case) -> int:
     """The label that counts nowhere; all losses of a MixedLoss here have the same."""
     return int(case.parameters.get("ignore_index", 255))
+
+
+def strided_axis(x: Array) -> int | None:
+    """The axis that a strided view has outermost in memory: the last that is longer than one, where one before it is too.
+
+    None: the array is in one piece in whichever order its axes lie.
+    """
+    long = [axis for axis, size in enumerate(x.shape) if size > 1]
+    return long[-1] if len(long) > 1 else None
 
 
 def generator(name: str) -> np.random.Generator:

@@ -29,7 +29,7 @@ from unilossseg.conformance.reports.model import StoredRun
 from unilossseg.conformance.results import RESULTS, Result, Run
 from unilossseg.conformance.run import NoRoomError
 from unilossseg.conformance.run import run as run_cases
-from unilossseg.conformance.verdict import CONFORM, STATUSES
+from unilossseg.conformance.verdict import STATUSES, UNSUPPORTED
 
 CONFORMS, FAILS = 0, 1
 #: No more failures, and no more warnings, than this are spelled out on the terminal.
@@ -101,14 +101,14 @@ def run(
             outcome = _run(cases, backends, jobs, timeout, workers, device)
         except (RefusedError, NoRoomError) as error:
             refuse(str(error))
+        if all(result.verdict.status == UNSUPPORTED for result in outcome.results):
+            refuse("nothing could be checked: no chosen backend supports any of the chosen cases")
     # The files tell what the record tells, and nothing that the run knew beside it.
     record = outcome.record()
     stored = reader.parse(record)
     with writing_to(out):
         files.write(stored, out, {RESULTS: record})
     _summarise(stored, out)
-    if not any(result.verdict.status == CONFORM or result.is_bad for result in outcome.results):
-        refuse("nothing could be checked: no chosen backend supports any of the chosen cases")
     raise typer.Exit(CONFORMS if outcome.conforms else FAILS)
 
 
@@ -168,7 +168,8 @@ def _summarise(run: StoredRun, out: Path) -> None:
     table = Table(title=f"Results that conform, the worst error as a share of its bound, {summary.WARNED} warnings")
     table.add_column("loss", no_wrap=True)
     for name in run.backends:
-        table.add_column(name, no_wrap=True)
+        # A narrow terminal breaks the numbers into lines: an ellipsis would hide them.
+        table.add_column(name, overflow="fold")
     by_place = summary.grouped(run.results, "loss", "backend")
     for loss in run.losses:
         cells = [summary.cell(by_place.get((loss, name), [])) for name in run.backends]
@@ -181,6 +182,8 @@ def _summarise(run: StoredRun, out: Path) -> None:
         if len(found) > MOST_FAILURES:
             line = f"... and {len(found) - MOST_FAILURES} more {kind}, in the report"
             console.print(line, markup=False, highlight=False)
+    for line in run.troubles:
+        console.print(f"does not conform: {line}", markup=False, highlight=False)
     if natives := summary.natives_of(run):
         console.print(natives, markup=False, highlight=False)
     for line in run.header.expired:

@@ -19,7 +19,13 @@ from unilossseg.backends import KNOWN, _threads
 #: Variables that change how many threads there are, or how many digits.
 _VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NVIDIA_TF32_OVERRIDE", "CUBLAS_WORKSPACE_CONFIG")
 #: The packages whose code computes what a worker sends.
-_SOURCES = ("unilossseg", "unilossseg.losses", "unilossseg.backends", "unilossseg.conformance")
+_SOURCES = (
+    "unilossseg",
+    "unilossseg.losses",
+    "unilossseg.backends",
+    "unilossseg.conformance",
+    "unilossseg.conformance.parity",
+)
 
 #: What a worker or a record says about itself, and how a page names it.
 TITLES = {
@@ -135,7 +141,7 @@ def _torch_flags(torch: Any) -> list[str]:
         "cuda": lambda: torch.version.cuda,
     }
     if torch.cuda.is_available():
-        asked["gpu_loops"] = importlib.import_module("unilossseg.backends.torch").gpu_loops
+        asked["gpu_loops"] = importlib.import_module("unilossseg.backends._torch_gpu").gpu_loops
     return _answered(asked)
 
 

@@ -32,7 +32,7 @@ EXIT_CODES: Mapping[str, Mapping[int, str]] = {
     "conformance diff": {
         0: "nothing is worse",
         1: "a regression: a new failure, something no longer supported, something that conformed and fails as declared now, "
-        "an error that grew, less that is checked (a larger bound, a value or gradient or native errors not compared now, "
+        "an error that grew, less that is checked (a larger bound, a gradient or native errors not compared now, "
         "another case of the same name), or a new trouble of the run as a whole; a result that is gone is named and is none",
         2: "the two could not be compared: a record is missing, damaged, cut off or of another schema, or they have "
         "no result in common",

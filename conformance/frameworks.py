@@ -19,7 +19,7 @@ import numpy as np
 import unilossseg
 from unilossseg.backends import KNOWN, _backend, _threads, get_backend
 from unilossseg.conformance import capabilities, devices, natives
-from unilossseg.conformance.cases import Array
+from unilossseg.conformance.cases import Array, strided_axis
 from unilossseg.conformance.protocol import CLOSED_FORM, FACE, NATIVE, Outcome
 
 _DISTRIBUTIONS = {"strict": ("array-api-strict",), "paddle": ("paddlepaddle", "paddlepaddle-gpu")}
@@ -52,7 +52,7 @@ class Framework:
 
     # ------------------------------------------------------------------------------------------------ arrays
     def array(self, x: Array, dtype: str, strided: bool) -> Any:
-        """An array of the framework; `strided`: a view that no framework holds in one piece."""
+        """An array of the framework; `strided`: a view that no framework holds in one piece, where there is one."""
         return _strided(x) if strided else np.array(x, order="C")
 
     def to_numpy(self, x: Any) -> Array:
@@ -165,7 +165,8 @@ class Framework:
 
     def _called(self, mode: str, request: Mapping[str, Any], inputs: dict[str, Any]) -> tuple[Any, Any]:
         logits, labels, upstream = inputs.pop("logits"), inputs.pop("labels"), inputs.pop("upstream", None)
-        edges = inputs.pop("edge_logits", None)
+        # Losses of this package take them in a pair with the logits; to anybody else's they are an input like any other.
+        edges = None if ":" in request["loss"] else inputs.pop("edge_logits", None)
         loss = self.build(request["loss"], request["parameters"], face=mode == FACE)
         if mode == FACE:
             return self.through_face(loss, logits, edges, labels, upstream, inputs)
@@ -240,11 +241,12 @@ class Torch(Framework):
 
     def array(self, x: Array, dtype: str, strided: bool) -> Any:
         """A tensor of its own memory on the device; a view is made there."""
-        whole = np.array(_last_axis_first(x) if strided and x.ndim > 1 else x, order="C")
+        axis = strided_axis(x) if strided else None
+        whole = np.array(x if axis is None else np.moveaxis(x, axis, 0), order="C")
         tensor = self.module.from_numpy(whole).to(self.device)
         if dtype == "bfloat16":
             tensor = tensor.to(self.module.bfloat16)
-        return _checked_view(tensor.movedim(0, -1)) if strided and x.ndim > 1 else tensor
+        return tensor if axis is None else _checked_view(tensor.movedim(0, axis))
 
     def to_numpy(self, x: Any) -> Array:
         """Detached, and copied from a device."""
@@ -284,10 +286,13 @@ class Paddle(Framework):
 
     def array(self, x: Array, dtype: str, strided: bool) -> Any:
         """A tensor of its own memory."""
-        tensor = self.module.to_tensor(np.array(_last_axis_first(x) if strided and x.ndim > 1 else x, order="C"))
+        axis = strided_axis(x) if strided else None
+        tensor = self.module.to_tensor(np.array(x if axis is None else np.moveaxis(x, axis, 0), order="C"))
         if dtype == "bfloat16":
             tensor = tensor.astype("bfloat16")
-        return _checked_view(tensor.transpose([*range(1, x.ndim), 0])) if strided and x.ndim > 1 else tensor
+        if axis is None:
+            return tensor
+        return _checked_view(tensor.transpose([*range(1, axis + 1), 0, *range(axis + 1, x.ndim)]))
 
     def to_numpy(self, x: Any) -> Array:
         """bfloat16 through float32."""
@@ -349,11 +354,6 @@ def _strided(x: Array) -> Array:
     wide = np.zeros((*x.shape[1:], 2 * x.shape[0]), dtype=x.dtype)
     wide[..., ::2] = np.moveaxis(x, 0, -1)
     return np.moveaxis(wide[..., ::2], -1, 0)
-
-
-def _last_axis_first(x: Array) -> Array:
-    """The last axis outermost in memory; the caller moves it back as a view."""
-    return np.moveaxis(x, -1, 0)
 
 
 def _checked_view(tensor: Any) -> Any:

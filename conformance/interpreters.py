@@ -6,7 +6,8 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,12 @@ except Exception as error:
 said = {"python": list(sys.version_info[:3]), "unilossseg": found, "framework": bool(find_spec(sys.argv[1]))}
 print("\\n" + json.dumps(said))
 """
+#: The remedy where a worker of this environment has another package: `python -m` looks into the current folder first and a
+#: worker does not look there, or a file has been changed in between.
+_ONE_PACKAGE = (
+    "start the command where no other unilossseg lies in the current folder or on PYTHONPATH, and once more if files were "
+    "changed meanwhile"
+)
 
 
 class InterpreterError(Exception):
@@ -37,16 +44,22 @@ class InterpreterError(Exception):
 
 def chosen(given: Sequence[str]) -> dict[str, str]:
     """The interpreter of each backend from NAME=PYTHON; raises InterpreterError where one of them cannot be a worker."""
-    found = {}
+    found = programs(given, KNOWN)
+    for name, python in found.items():
+        _ask(name, python)
+    return found
+
+
+def programs(given: Sequence[str], names: Collection[str]) -> dict[str, str]:
+    """The program of each name from NAME=PYTHON, unasked; raises InterpreterError where one of them is none."""
+    found: dict[str, str] = {}
     for text in given:
         name, _, python = text.partition("=")
-        if name not in KNOWN or not python:
-            raise InterpreterError(f"--worker must be NAME=PYTHON with a NAME of {', '.join(KNOWN)} (got {text!r})")
+        if name not in names or not python:
+            raise InterpreterError(f"--worker must be NAME=PYTHON with a NAME of {', '.join(names)} (got {text!r})")
         if name in found:
             raise InterpreterError(f"--worker names {name} twice")
         found[name] = _program(name, python)
-    for name, python in found.items():
-        _ask(name, python)
     return found
 
 
@@ -58,15 +71,16 @@ def environment_of_workers(python: str | None) -> dict[str, str]:
     return {**kept, "PYTHONSAFEPATH": "1"}
 
 
-def disagreement(greeting: Mapping[str, Any], python: str) -> str:
-    """Why a worker's package is not this one; empty: it is."""
-    theirs = str(greeting.get("unilossseg", ""))
+def disagreement(greeting: Mapping[str, Any], python: str | None) -> str:
+    """Why the package of a worker is not this one; empty: it is. Without a `python` the worker is of this environment."""
+    theirs, remedy = str(greeting.get("unilossseg", "")), _remedy(python, "") if python else _ONE_PACKAGE
+    whose = python or f"a worker of {sys.executable}"
     if theirs != __version__:
-        return f"{python} has unilossseg {theirs or 'of no version'} and this is {__version__}: {_remedy(python, '')}"
+        return f"{whose} has unilossseg {theirs or 'of no version'} and this is {__version__}: {remedy}"
     if greeting.get("sources") != sources():
         return (
-            f"{python} has other files of unilossseg {theirs} than this: a run would judge two packages as one. "
-            + _remedy(python, "").capitalize()
+            f"{whose} has other files of unilossseg {theirs} than this: a run would judge two packages as one. "
+            f"{remedy[0].upper()}{remedy[1:]}"
         )
     return ""
 

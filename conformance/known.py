@@ -49,7 +49,7 @@ class Known:
 
     def unsupported(self, case: Case, mode: str) -> Verdict | None:
         """The verdict on what the backend cannot be asked; None: it can."""
-        entry = self._find(case, mode, capabilities.UNSUPPORTED)
+        entry = next(iter(self._found(case, mode, capabilities.UNSUPPORTED)), None)
         if entry is not None:
             overdue = self._overdue(entry)
             return Verdict(*((ERRORED, overdue) if overdue else (UNSUPPORTED, entry.reason)), link=entry.link)
@@ -59,24 +59,24 @@ class Known:
 
     def settled(self, case: Case, mode: str, verdict: Verdict) -> Verdict:
         """The verdict; a failure that is expected and shows as declared is that, and to conform is then the failure."""
-        entry = self._find(case, mode, capabilities.EXPECTED_FAILURE)
-        if entry is None:
-            return verdict
-        if overdue := self._overdue(entry):
+        entries = self._found(case, mode, capabilities.EXPECTED_FAILURE)
+        if overdue := next(filter(None, map(self._overdue, entries)), ""):
             return Verdict(ERRORED, overdue)
-        if verdict.status == CONFORM:
-            message = f"conforms, and was expected to fail ({entry.reason}): remove the exception from the capability table"
-            return replace(verdict, status=DIFFERS, message=message, link=entry.link)
-        if entry.shows not in verdict.message:
-            return verdict
-        return replace(verdict, status=EXPECTED, message=f"{entry.reason}: {verdict.message}", link=entry.link)
+        if entries and verdict.status == CONFORM:
+            reasons = "; ".join(entry.reason for entry in entries)
+            message = f"conforms, and was expected to fail ({reasons}): remove the exception from the capability table"
+            return replace(verdict, status=DIFFERS, message=message, link=entries[0].link)
+        for entry in entries:
+            if entry.shows in verdict.message:
+                return replace(verdict, status=EXPECTED, message=f"{entry.reason}: {verdict.message}", link=entry.link)
+        return verdict
 
     def _overdue(self, entry: Exemption) -> str:
         """Of an exception that the backend brings itself; those of this package's table only warn in a run."""
         return entry.overdue if entry in self.further else ""
 
-    def _find(self, case: Case, mode: str, kind: capabilities.Kind) -> Exemption | None:
-        return capabilities.find(
+    def _found(self, case: Case, mode: str, kind: capabilities.Kind) -> list[Exemption]:
+        return capabilities.find_all(
             self.backend,
             (case.dtype, mode),
             version=self.version,

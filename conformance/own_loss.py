@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from unilossseg.conformance.cases import DTYPES, Array, Case, Layout, generator, rounded
+from unilossseg.conformance.cases import DTYPES, Array, Case, Layout, generator, rounded, strided_axis
 from unilossseg.conformance.protocol import CLOSED_FORM, PLAIN_FORMULA, Outcome
 from unilossseg.conformance.thresholds import EPS32, TOLERANCES
+from unilossseg.conformance.verdict import CONFORM, DIFFERS, ERRORED, Verdict
 
 #: Central differences, extrapolated, in float64: what they are off by themselves.
 DIFFERENCES = 1e-6
@@ -24,7 +25,6 @@ ROUNDING = {dtype: tolerance.rounding for dtype, tolerance in TOLERANCES.items()
 ROUNDED_SCALARS = 1e-6
 
 SHAPE = (2, 3, 2, 3)
-_STRIDED = ("logits", "labels")
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,22 @@ class Facts:
     call_inputs: tuple[str, ...]
     inputs: Mapping[str, Array]
 
+    @property
+    def labels_dtype(self) -> np.dtype[Any]:
+        """Of the labels that it brings, or of those that are drawn."""
+        return self.inputs["labels"].dtype if self.inputs else np.dtype("int64" if self.class_labels else "float64")
+
+    @property
+    def can_ignore(self) -> bool:
+        """Whether it has an `ignore_index` that its labels can hold."""
+        dtype = self.labels_dtype
+        if self.ignore_index is None:
+            return False
+        if dtype.kind == "f":
+            return True
+        least, most = (0, 1) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
+        return bool(least <= self.ignore_index <= most)
+
 
 @dataclass(frozen=True)
 class Truth:
@@ -75,12 +91,18 @@ def names() -> Iterator[tuple[str, _Condition, str]]:
 
 def needless(condition: _Condition, facts: Facts) -> str:
     """Why a loss has no such case; empty: it has."""
-    if condition.all_ignored and facts.ignore_index is None:
-        return f"{facts.name} has no ignore_index"
+    if condition.all_ignored:
+        if facts.ignore_index is None:
+            return f"{facts.name} has no ignore_index"
+        if not facts.can_ignore:
+            return (
+                f"{facts.name} has labels of {facts.labels_dtype}, which cannot hold its ignore_index, {facts.ignore_index}"
+            )
     if condition.chunk and not facts.closed_form:
         return f"{facts.name} has no closed form, which alone works in chunks"
-    if condition.layout != "contiguous" and any(len(facts.inputs[key]) < 2 for key in _STRIDED if key in facts.inputs):
-        return f"{facts.name} brings a batch of one image, which is in one piece in any memory"
+    if condition.layout != "contiguous" and facts.inputs and strided_axis(facts.inputs["logits"]) is None:
+        shape = facts.inputs["logits"].shape
+        return f"{facts.name} brings logits of shape {shape}, which are in one piece in whichever order their axes lie"
     return ""
 
 
@@ -110,32 +132,39 @@ def _drawn(facts: Facts, draws: np.random.Generator) -> dict[str, Array]:
     """Small inputs: classes or numbers as labels, two of them ignored, and a positive number per pixel for other inputs."""
     pixels = (SHAPE[0], *SHAPE[2:])
     labels: Array = draws.integers(0, SHAPE[1], size=pixels) if facts.class_labels else draws.normal(size=SHAPE)
-    if facts.ignore_index is not None:
+    if facts.can_ignore:
         labels.reshape(-1)[:2] = facts.ignore_index
     others = {name: draws.uniform(0.5, 2.0, size=pixels) for name in facts.call_inputs}
     return {"logits": 2 * draws.normal(size=SHAPE), "labels": labels, **others}
 
 
 # ---------------------------------------------------------------------------------------------------- verdicts
-def failures(
+def verdicts(
     checked: Case, facts: Facts, outcomes: Mapping[str, Outcome], truth: Truth, exact: bool, due: Collection[str]
-) -> list[str]:
-    """What is wrong with a backend's outcomes, a sentence each.
+) -> dict[str, Verdict]:
+    """The verdict on each mode of a backend.
 
     `exact`: float64 formulas keep all of float64's digits. `due`: the modes that must give a gradient.
     """
-    found = []
+    found = {}
     for mode, outcome in outcomes.items():
         if outcome.error or outcome.value is None:
-            found.append(f"{mode}: {outcome.error or 'the worker sent no value'}")
+            found[mode] = Verdict(ERRORED, outcome.error or "the worker sent no value")
         else:
-            found += [f"{mode}: {line}" for line in _of_mode(checked, facts, outcome, truth, exact, mode in due)]
-    if not found and checked.dtype == "float64":
+            found[mode] = _verdict(_of_mode(checked, facts, outcome, truth, exact, mode in due))
+    if checked.dtype == "float64" and facts.closed_form and all(verdict.status == CONFORM for verdict in found.values()):
         closed, plain = outcomes.get(CLOSED_FORM), outcomes.get(PLAIN_FORMULA)
-        if facts.closed_form and closed is not None and plain is not None:
+        if closed is not None and plain is not None:
             bound = FORMULAS if exact else ROUNDED_SCALARS
-            found += disagreements("closed form", closed, "plain formula", plain, bound, due=PLAIN_FORMULA in due)
+            lines = disagreements(CLOSED_FORM, closed, PLAIN_FORMULA, plain, bound, due=PLAIN_FORMULA in due)
+            found[CLOSED_FORM] = _verdict(lines)
     return found
+
+
+def _verdict(lines: Iterable[str]) -> Verdict:
+    """Of sentences about what is wrong: none is right."""
+    message = "; ".join(lines)
+    return Verdict(DIFFERS if message else CONFORM, message)
 
 
 def _of_mode(checked: Case, facts: Facts, outcome: Outcome, truth: Truth, exact: bool, due: bool) -> Iterator[str]:
@@ -173,8 +202,9 @@ def _of_mode(checked: Case, facts: Facts, outcome: Outcome, truth: Truth, exact:
 
 
 def _ignored(checked: Case, facts: Facts, gradient: Array) -> Iterator[str]:
-    """A gradient that is not exactly 0 at an ignored pixel."""
-    if facts.ignore_index is None:
+    """A gradient that is not exactly 0 at an ignored pixel, where each pixel, or each logit, has a label of its own."""
+    shape, labels = checked.arrays["logits"].shape, checked.arrays["labels"].shape
+    if facts.ignore_index is None or labels not in (shape, (shape[0], *shape[2:]), (shape[0], 1, *shape[2:])):
         return
     ignored = checked.ignored()
     astray = np.argwhere(ignored & (gradient != 0))
@@ -197,7 +227,7 @@ def disagreements(first: str, one: Outcome, second: str, other: Outcome, relativ
             continue
         scale = max(1.0, _largest(wanted)) if part == "value" else _largest(wanted)
         bounds = np.full(wanted.shape, relative * (scale or 1.0))
-        found += [f"{first}: {line}" for line in _off(part, got, wanted, bounds, scale, f"the {second}")]
+        found += _off(f"{first}'s {part}", got, wanted, bounds, scale, f"{second}'s")
     return found
 
 

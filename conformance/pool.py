@@ -13,6 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from unilossseg.conformance import children
 from unilossseg.conformance.devices import CPU
 from unilossseg.conformance.interpreters import disagreement, environment_of_workers
 from unilossseg.conformance.protocol import VERSION
@@ -56,17 +57,9 @@ class Worker:
         self._errors = folder / f"{backend}.stderr"
         self._said: queue.Queue[dict[str, Any] | str | None] = queue.Queue()
         where = [] if device == CPU else ["--device", device]
-        with self._errors.open("wb") as stderr:
-            self.process = subprocess.Popen(
-                [python or sys.executable, "-m", module, "--backend", backend, *where],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=stderr,
-                env=environment_of_workers(python),
-                text=True,
-                encoding="utf-8",
-                errors="replace",
-            )
+        # -P: another unilossseg, or a folder called torch, where the command is run must not be taken for the installed one.
+        command = [python or sys.executable, "-P", "-m", module, "--backend", backend, *where]
+        self.process = children.start(command, subprocess.PIPE, self._errors, environment_of_workers(python))
         self._heard = Heard(self.process.stdout, ("protocol",))
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
@@ -91,7 +84,7 @@ class Worker:
         said = self._message(STARTUP_SECONDS, "did not start")
         if said.get("protocol") != VERSION or said.get("backend") != self.backend:
             raise self._failure(f"greeted with {json.dumps(said)[:200]}")
-        refused = said.get("refused") or (disagreement(said, self.python) if self.python else "")
+        refused = said.get("refused") or disagreement(said, self.python)
         if refused:
             self.end()
             raise RefusedError(f"the {self.backend} worker is refused: {refused}")
@@ -138,11 +131,13 @@ class Worker:
             with contextlib.suppress(OSError):
                 self.process.stdin.close()
         if self.process.poll() is None and not self._exits_within(0.5 if self._said.empty() else 0.0):
-            self.process.kill()
-        self.process.wait()
-        self._reader.join()
-        if self.process.stdout is not None:
-            self.process.stdout.close()
+            self.kill()
+        children.hang_up(self.process, self._reader)
+
+    def kill(self) -> None:
+        """Kills it and all that it has started, from any thread."""
+        if self.process.poll() is None:
+            children.kill(self.process)
 
     def _exits_within(self, seconds: float) -> bool:
         until = time.monotonic() + seconds

@@ -202,7 +202,8 @@ def check(backend: str) -> list[str]:
 def _tried(backend: str, wanted: Iterable[tuple[str, str]]) -> tuple[str, dict[tuple[str, str], str], str]:
     """The version, the outcomes up to the end or up to a crash, and what became of the process."""
     asked = "".join(json.dumps(pair) + "\n" for pair in wanted)
-    command = [sys.executable, "-W", "ignore", "-m", __name__, backend]
+    # -P: another unilossseg, or a folder called torch, where the command is run must not be taken for the installed one.
+    command = [sys.executable, "-P", "-W", "ignore", "-m", __name__, backend]
     done = subprocess.run(command, input=asked, capture_output=True, text=True, timeout=SECONDS, check=False)
     said = [json.loads(line) for line in done.stdout.splitlines() if line.startswith('{"')]
     version = next((line["version"] for line in said if "version" in line), "")

@@ -42,8 +42,8 @@ class Session:
                 with _path_of_this_process():
                     self._worker = Worker(self.backend, self.folder)
                 self._known = Known.of(self.backend, self._worker.greeting())
-            except WorkerError as error:
-                self._broken = error
+            except BaseException as error:
+                self._broken = error if isinstance(error, WorkerError) else None
                 self.close()
                 raise
         assert self._known is not None
@@ -85,8 +85,9 @@ class Session:
         try:
             self._worker.ask(request)
             said = self._worker.reply(request["number"], self.timeout)
-        except WorkerError:
-            self._worker = None
+        except BaseException:
+            # Whatever it is (another plugin's time limit, say): the next item would take the reply to come for its own.
+            self.close()
             raise
         if "refused" in said:
             raise WorkerError(str(said["refused"]))

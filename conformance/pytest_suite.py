@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -48,7 +48,7 @@ class Suite:
         if config.args_source is not pytest.Config.ArgsSource.ARGS:
             # Nobody named a file: these cases are all that is asked for.
             config.args = []
-        self.checked = False
+        self.ran = self.checked = False
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection_modifyitems(self, session: pytest.Session, items: list[pytest.Item]) -> None:
@@ -63,16 +63,17 @@ class Suite:
             items.extend(collector.collect())
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Notices whether anything was checked at all."""
-        ours = report.nodeid.startswith("unilossseg[") and not report.nodeid.endswith(_EXPIRY)
-        ran = report.when == "call" and (report.outcome != "skipped" or hasattr(report, "wasxfail"))
-        self.checked = self.checked or (ran and ours)
+        """Notices whether any of these items ran, and whether anything was checked at all."""
+        if report.nodeid.startswith("unilossseg["):
+            self.ran = True
+            tried = report.when == "call" and (report.outcome != "skipped" or hasattr(report, "wasxfail"))
+            self.checked = self.checked or (tried and not report.nodeid.endswith(_EXPIRY))
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        """Ends the workers; a session that skipped everything is no success."""
+        """Ends the workers; a session that skipped all of these items is no success, one that has deselected them may be."""
         self.sessions.close()
-        if session.exitstatus == pytest.ExitCode.OK and not (self.checked or session.config.getoption("collectonly")):
+        if session.exitstatus == pytest.ExitCode.OK and self.ran and not self.checked:
             session.exitstatus = pytest.ExitCode.NO_TESTS_COLLECTED
 
     def pytest_unconfigure(self) -> None:
@@ -182,6 +183,23 @@ class _Item(pytest.Item):
         """What a subclass does."""
         raise NotImplementedError
 
+    def conclude(self, verdicts: Iterable[tuple[str, Verdict]]) -> None:
+        """Every mode conforms, or none of them is supported, or what fails is expected to."""
+        found = list(verdicts)
+        right = {CONFORM, UNSUPPORTED, EXPECTED}
+        if self.config.getoption("runxfail", False):
+            # Then `pytest.xfail` does nothing, and pytest reports what it would say as the failure that it is.
+            right.remove(EXPECTED)
+        bad = [(mode, verdict) for mode, verdict in found if verdict.status not in right]
+        if bad:
+            self.fail([line for mode, verdict in bad for line in _described(mode, verdict)])
+        expected = [verdict for _, verdict in found if verdict.status == EXPECTED]
+        if expected:
+            pytest.xfail(_reason(expected))
+        unsupported = [verdict for _, verdict in found if verdict.status == UNSUPPORTED]
+        if len(unsupported) == len(found):
+            pytest.skip(_reason(unsupported) or f"{self.backend} has no mode to compute it in")
+
     def fail(self, lines: list[str]) -> None:
         """All that is wrong, and how to see it again."""
         raise FailedError("\n".join([f"{self.backend}: {self.name}", *(f"  {line}" for line in lines), *self.again()]))
@@ -224,17 +242,8 @@ class CaseItem(_Item):
         return [f"--unilossseg-loss={self.case.loss}", *super().options()]
 
     def check(self) -> None:
-        """Every mode conforms, or none of them is supported, or what fails is expected to."""
-        verdicts = self.sessions.of(self.backend).verdicts(self.case)
-        bad = [(mode, verdict) for mode, verdict in verdicts if verdict.status not in (CONFORM, UNSUPPORTED, EXPECTED)]
-        if bad:
-            self.fail([line for mode, verdict in bad for line in _described(mode, verdict)])
-        expected = [verdict for _, verdict in verdicts if verdict.status == EXPECTED]
-        if expected:
-            pytest.xfail(_reason(expected))
-        unsupported = [verdict for _, verdict in verdicts if verdict.status == UNSUPPORTED]
-        if len(unsupported) == len(verdicts):
-            pytest.skip(_reason(unsupported) or f"{self.backend} has no mode to compute it in")
+        """By its reference."""
+        self.conclude(self.sessions.of(self.backend).verdicts(self.case))
 
 
 def _described(mode: str, verdict: Verdict) -> Iterator[str]:
@@ -284,16 +293,16 @@ class LossItem(_OwnItem):
         session = self.sessions.of(self.backend)
         known = session.known()
         case, facts, truth = self.prepared()
-        skipped = {mode: verdict for mode in known.modes if (verdict := known.unsupported(case, mode)) is not None}
-        if len(skipped) == len(known.modes):
-            pytest.skip(_reason(list(skipped.values())))
-        outcomes = session.outcomes(case)
-        wanted = {mode: outcomes[mode] for mode in known.modes if mode not in skipped and _computed(mode, known, facts)}
-        exact = capabilities.supports(self.backend, capabilities.EXACT_SCALARS, known.version)
-        due = {mode for mode in wanted if known.owes_gradient(mode)}
-        lines = own_loss.failures(case, facts, wanted, truth, exact, due)
-        if lines:
-            self.fail(lines)
+        verdicts = {mode: verdict for mode in known.modes if (verdict := known.unsupported(case, mode)) is not None}
+        tried = [mode for mode in known.modes if mode not in verdicts and _computed(mode, known, facts)]
+        if tried:
+            outcomes = session.outcomes(case)
+            wanted = {mode: outcomes[mode] for mode in tried}
+            exact = capabilities.supports(self.backend, capabilities.EXACT_SCALARS, known.version)
+            due = {mode for mode in wanted if known.owes_gradient(mode)}
+            found = own_loss.verdicts(case, facts, wanted, truth, exact, due)
+            verdicts |= {mode: known.settled(case, mode, verdict) for mode, verdict in found.items()}
+        self.conclude(verdicts.items())
 
 
 def _computed(mode: str, known: Known, facts: Facts) -> bool:

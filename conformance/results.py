@@ -12,6 +12,7 @@ import math
 import os
 import platform
 import re
+import secrets
 import shlex
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -32,6 +33,8 @@ from unilossseg.conformance.verdict import CONFORM, EXPECTED, UNSUPPORTED, Compa
 #: Raised whenever a field of `results.jsonl` changes its name or its meaning.
 SCHEMA = 3
 RESULTS = "results.jsonl"
+#: Where a repeated case's report goes: beside that of the run that it repeats, never over it. The page's script says it too.
+REPEATED = "conformance-repeat"
 #: What no file of a report can hold: control characters, directions of writing, halves of characters.
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
 
@@ -103,7 +106,7 @@ def repeat(case: Case, backend: str, device: str = CPU, elsewhere: bool = False)
 
     PYTHON stands for the Python of another environment: a report can be published, and does not tell where that lies.
     """
-    words = ["unilossseg", "conformance", "run", "--loss", case.loss, "-k", case.id, "--backend", backend]
+    words = ["unilossseg", "conformance", "run", "--loss", case.loss, "-k", case.id, "--out", REPEATED, "--backend", backend]
     if elsewhere:
         words += ["--worker", f"{backend}=PYTHON"]
     if device != CPU:
@@ -183,7 +186,7 @@ class Run:
     def conforms(self) -> bool:
         """Everything that ran conforms, and something did on every backend."""
         ran = {result.backend for result in self.results if result.verdict.status == CONFORM}
-        return ran == set(self.backends) and not any(result.is_bad for result in self.results)
+        return bool(ran) and ran == set(self.backends) and not any(result.is_bad for result in self.results)
 
     def header(self) -> dict[str, Any]:
         """The first line of the record."""
@@ -271,37 +274,78 @@ def final_place(path: Path) -> Path | None:
     return Path(os.path.realpath(path))
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Writes a file so that it is there completely or, if anything goes wrong, not at all."""
-    write_together(path.parent, {path.name: text}, keep_old=True)
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Writes a file so that it is there completely or, if anything goes wrong, not at all; an older one stays until then.
+
+    A symbolic link stays one, and its file is replaced; what is no file, such as a pipe or a device, is written into.
+    """
+    place = final_place(path)
+    if place is None:
+        path.write_bytes(_encoded(content))
+        return
+    with _drafts({place: content}) as drafts:
+        drafts[place].replace(place)
 
 
-def write_together(folder: Path, texts: Mapping[str, str], keep_old: bool = False) -> None:
-    """Writes files that belong together: all are complete on the disk before the first takes its place.
+def write_together(folder: Path, texts: Mapping[str, str]) -> None:
+    """Writes files that belong together: all of them come, or those of an earlier run stay.
 
-    The files of an earlier run go before the new ones come, so that nobody finds some of these beside some of those. A
-    symbolic link stays one, and its file is replaced; what is no file, such as a pipe or a device, is written into.
+    All are complete on the disk before the first takes its place, and those of an earlier run are set aside before the new
+    ones come, so that nobody finds some of these beside some of those. Where that fails or is interrupted, they are put
+    back; a process that is killed just then leaves them under hidden names. Links and pipes are as in `write_whole`.
     """
     places = {name: final_place(folder / name) for name in texts}
-    drafts = {path.with_name(f".{path.name}.{os.getpid()}"): (path, texts[name]) for name, path in places.items() if path}
-    try:
-        for path, _ in drafts.values():
-            if path.is_dir():
-                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-        for draft, (_, text) in drafts.items():
-            with draft.open("w", encoding="utf-8", newline="\n") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
+    with _drafts({place: texts[name] for name, place in places.items() if place}) as drafts:
         for name, place in places.items():
             if place is None:
-                (folder / name).write_text(texts[name], encoding="utf-8", newline="\n")
-        if not keep_old:
-            for path, _ in drafts.values():
-                path.unlink(missing_ok=True)
-        for draft, (path, _) in drafts.items():
-            draft.replace(path)
-    except BaseException:
-        for draft in drafts:
+                (folder / name).write_bytes(_encoded(texts[name]))
+        older = {place: draft.with_name(f"{draft.name}.old") for place, draft in drafts.items()}
+        try:
+            for place, old in older.items():
+                with contextlib.suppress(FileNotFoundError):
+                    place.replace(old)
+            for place, draft in drafts.items():
+                draft.replace(place)
+        except BaseException:
+            _put_back(older, drafts)
+            raise
+        for old in older.values():
+            # The new files are there, which is what counts.
+            with contextlib.suppress(OSError):
+                old.unlink()
+
+
+def _put_back(older: Mapping[Path, Path], drafts: Mapping[Path, Path]) -> None:
+    """Each place as it was; the disk tells how far the replacing has come, as an interruption leaves no time to note it."""
+    for place, old in older.items():
+        # What cannot be put back stays under its hidden name, and keeps no other from its place.
+        with contextlib.suppress(OSError):
+            if os.path.lexists(old):
+                old.replace(place)
+            elif not drafts[place].exists():
+                place.unlink()
+
+
+@contextlib.contextmanager
+def _drafts(contents: Mapping[Path, str | bytes]) -> Iterator[dict[Path, Path]]:
+    """Each content complete on the disk beside its place, by its place; what has not been moved there in the end goes."""
+    # No other run shares the name, not even one in a container that shares the folder and numbers its processes alike.
+    mark = f"{os.getpid()}-{secrets.token_hex(4)}"
+    drafts = {place: place.with_name(f".{place.name}.{mark}") for place in contents}
+    try:
+        for place in contents:
+            if place.is_dir():
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(place))
+        for place, draft in drafts.items():
+            with draft.open("wb") as file:
+                file.write(_encoded(contents[place]))
+                file.flush()
+                os.fsync(file.fileno())
+        yield drafts
+    finally:
+        for draft in drafts.values():
             draft.unlink(missing_ok=True)
-        raise
+
+
+def _encoded(content: str | bytes) -> bytes:
+    return content.encode() if isinstance(content, str) else content

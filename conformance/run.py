@@ -181,7 +181,7 @@ class _Session:
         """Ends it from another thread."""
         self.stopped = True
         if self.worker is not None:
-            self.worker.process.kill()
+            self.worker.kill()
 
     def check(self) -> None:
         """Raises RefusedError where the worker is refused; any other failure is left to the run."""

@@ -181,7 +181,7 @@ class _Sitting:
         self._stopped.set()
         worker = self._worker
         if worker is not None:
-            worker.process.kill()
+            worker.kill()
 
     def run(self) -> None:
         """Every defect; before and after them no defect, when nothing must be found."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib
 import math
+import os
 import reprlib
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from importlib import metadata
@@ -33,6 +35,9 @@ def named(spec: str) -> Any:
     form = "package.module:NAME, a name in a module that can be imported"
     if not (module and attribute):
         raise RecordError(spec, "it is no such name", form, "For example mypackage.losses:FocalLoss.")
+    # As `record` does: the code to be tried is the one in the current folder. This package is not looked for there.
+    if sys.path[:1] != [os.getcwd()]:
+        sys.path.insert(0, os.getcwd())
     try:
         found: Any = importlib.import_module(module)
         for part in attribute.split("."):
@@ -109,13 +114,21 @@ def loss(spec: str) -> unilossseg.Loss:
     return made
 
 
-def face(made: unilossseg.Loss, base: type) -> Any:
-    """The loss as a layer of a framework, whose base is `TorchLoss` or `PaddleLoss`."""
+def face(made: unilossseg.Loss, base: type[unilossseg.Loss]) -> Any:
+    """The loss as a layer of a framework, whose base is `TorchLoss` or `PaddleLoss`.
+
+    What the loss holds is copied, and its constructor is not called again: where that takes an `InitVar`, or is the user's
+    own, nothing tells what it was called with.
+    """
     if isinstance(made, base):
         return made
     kind = type(made)
-    values = {field.name: getattr(made, field.name) for field in fields(made) if field.init}
-    return type(kind.__name__, (kind, base), {})(**values)
+    layer: Any = base.__new__(type(kind.__name__, (kind, base), {}))
+    # Fields with slots are in no `vars`.
+    slots = [field.name for field in fields(made) if hasattr(made, field.name)]
+    for name in dict.fromkeys((*slots, *vars(made))):
+        setattr(layer, name, getattr(made, name))
+    return layer
 
 
 def facts(request: Mapping[str, Any]) -> dict[str, Any]:

@@ -186,6 +186,16 @@ def test_another_failure_than_the_expected_one_stands(with_exception):
     assert "remove the exception" in known.settled(case, "closed form", Verdict(CONFORM)).message
 
 
+def test_each_of_several_expected_failures_of_a_case_is_looked_at():
+    further = tuple(exemption(reason=f"it is {word}", shows=word) for word in ("late", "short"))
+    known = Known("numpy", "numpy", "2", ("float32",), ("closed form",), further)
+    (case,) = cases.selected(["DiceLoss"], "paddleseg/plain/float32")
+    assert known.settled(case, "closed form", Verdict(DIFFERS, "short of two")).message == "it is short: short of two"
+    assert known.settled(case, "closed form", Verdict(DIFFERS, "late by two")).message == "it is late: late by two"
+    assert known.settled(case, "closed form", Verdict(DIFFERS, "another")) == Verdict(DIFFERS, "another")
+    assert "(it is late; it is short): remove" in known.settled(case, "closed form", Verdict(CONFORM)).message
+
+
 @pytest.mark.parametrize("features", [("closed form",), ("backward twice",)], ids=["tried here", "tried by a probe"])
 def test_an_exception_past_its_expiry_is_a_warning_in_a_run(with_exception, tmp_path, features):
     """An installed release must not fail of age; whoever maintains it learns it from `capabilities --check`."""

@@ -7,19 +7,23 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import typer
 from checks.conformance_cli import unilossseg
-from checks.stored_runs import made, plain_cases, result
+from checks.stored_runs import made, plain_cases, result, stored
+from rich.console import Console
 from typer.testing import CliRunner
 
+from unilossseg.backends import KNOWN
 from unilossseg.conformance import cli, run
 from unilossseg.conformance.command_line import Guarded, number
 from unilossseg.conformance.parity import commands as parity
 from unilossseg.conformance.pool import LONGEST_WAIT, RefusedError
+from unilossseg.conformance.reports import summary
 from unilossseg.conformance.run import NoRoomError
-from unilossseg.conformance.verdict import DIFFERS, Verdict
+from unilossseg.conformance.verdict import DIFFERS, EXPECTED, UNSUPPORTED, Verdict
 
 ONE = ("--loss", "L1Loss", "-k", "plain/float32", "--backend", "numpy")
 
@@ -244,6 +248,44 @@ def test_a_refused_run_leaves_no_folder(tmp_path, monkeypatch):
     done = unilossseg("conformance", "run", *ONE, "--out", tmp_path / "deep" / "out")
     assert (done.exit_code, done.stderr) == (2, "unilossseg: planted\n")
     assert list(tmp_path.iterdir()) == []
+
+
+def of_a_run(tmp_path, monkeypatch, *verdicts):
+    """A run with these verdicts into a folder that holds a report."""
+    first = result(plain_cases()[0])
+    results = [replace(first, mode=f"mode {n}", verdict=verdict) for n, verdict in enumerate(verdicts)]
+    monkeypatch.setattr(cli, "run_cases", lambda *arguments, **options: made(results))
+    (tmp_path / "results.jsonl").write_text("as it was")
+    return unilossseg("conformance", "run", *ONE, "--out", tmp_path)
+
+
+def test_a_run_in_which_nothing_is_supported_leaves_the_report_as_it_was(tmp_path, monkeypatch):
+    done = of_a_run(tmp_path, monkeypatch, Verdict(UNSUPPORTED, "no"), Verdict(UNSUPPORTED, "no"))
+    said = "unilossseg: nothing could be checked: no chosen backend supports any of the chosen cases\n"
+    assert (done.exit_code, done.stderr, done.stdout) == (2, said, "")
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["as it was"]
+
+
+def test_a_run_in_which_all_fails_as_declared_has_a_report(tmp_path, monkeypatch):
+    """It was tried, unlike what is unsupported: nothing conforms on the backend, which is a verdict."""
+    done = of_a_run(tmp_path, monkeypatch, Verdict(UNSUPPORTED, "no"), Verdict(EXPECTED, "known"))
+    assert (done.exit_code, done.stderr) == (1, "")
+    assert "does not conform: no result conforms on numpy" in done.stdout
+    assert '"xfailed":1' in (tmp_path / "results.jsonl").read_text()
+
+
+@pytest.mark.parametrize("columns", [60, 80, 120])
+def test_the_summary_hides_no_number(monkeypatch, capsys, columns):
+    many = [replace(case, id=f"{case.id}-{n}") for case in plain_cases("BootstrappedCrossEntropyLoss") for n in range(50)]
+    warned = [replace(result(case), verdict=replace(result(case).verdict, warning="larger")) for case in many]
+    results = [replace(one, backend=name) for one in warned for name in KNOWN]
+    monkeypatch.setattr(cli, "Console", lambda width: Console(width=columns))
+    cli._summarise(stored(results), Path("out"))
+    table = [line.split("│")[1:-1] for line in capsys.readouterr().out.splitlines() if line.startswith("│")]
+    shown = [" ".join(" ".join(parts).split()) for parts in zip(*table, strict=True)]
+    cell = summary.cell(stored(results[:: len(KNOWN)]).results)
+    assert shown == ["BootstrappedCrossEntropyLoss", *[f"{cell.symbol} {cell.words}"] * len(KNOWN)]
+    assert len(cell.words) > 15
 
 
 def test_a_refused_training_leaves_no_folder(tmp_path, monkeypatch):

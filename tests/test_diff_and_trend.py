@@ -85,6 +85,8 @@ BAD = Verdict(DIFFERS, "gradient is off")
         ("still_failing", BAD, Verdict(EXPECTED, "known"), 0),
         ("new_failures", Verdict(EXPECTED, "known"), BAD, 1),
         ("fixed", Verdict(EXPECTED, "known"), None, 0),
+        ("newly_supported", Verdict(UNSUPPORTED, "no"), None, 0),
+        ("newly_supported", Verdict(UNSUPPORTED, "no"), Verdict(EXPECTED, "known"), 0),
     ],
 )
 def test_what_became_of_a_result(good, write, member, before, after, code):
@@ -95,7 +97,7 @@ def test_what_became_of_a_result(good, write, member, before, after, code):
     said = json.loads(done.stdout)
     assert said["regression"] is bool(code)
     lists = ("new_failures", "fixed", "still_failing", "no_longer_supported", "fails_as_declared", "grown")
-    lists += ("less_checked", "added", "removed")
+    lists += ("less_checked", "newly_supported", "added", "removed")
     assert [name for name in lists if said[name]] == [member]
     assert said[member][0]["case"] == good[1].case.id
     assert said[member][0]["repeat"].endswith("--backend numpy")
@@ -182,13 +184,14 @@ def test_a_larger_bound_hides_no_error_that_grew(good, write):
     assert not found.regressed
 
 
-@pytest.mark.parametrize("quantity", ["value", "gradient"])
-def test_what_is_not_compared_any_more(good, quantity):
-    found = diff.compare(stored(good), stored(changed(good, 1, **{quantity: None})))
-    assert [(less.what, less.quantity, less.result.case.id) for less in found.less] == [("part", quantity, good[1].case.id)]
+def test_what_is_not_compared_any_more(good):
+    found = diff.compare(stored(good), stored(changed(good, 1, gradient=None)))
+    assert [(less.what, less.quantity, less.result.case.id) for less in found.less] == [
+        ("part", "gradient", good[1].case.id)
+    ]
     assert found.regressed
-    assert diff.line(found.less[0]).endswith(f"the {quantity} is not compared any more")
-    assert not diff.compare(stored(changed(good, 1, **{quantity: None})), stored(good)).regressed
+    assert diff.line(found.less[0]).endswith("the gradient is not compared any more")
+    assert not diff.compare(stored(changed(good, 1, gradient=None)), stored(good)).regressed
     # What fails in its form has no numbers, and is a failure.
     found = diff.compare(stored(good), stored(spoiled(good, 1, BAD)))
     assert (found.less, len(found.failures)) == ([], 1)
@@ -368,7 +371,7 @@ def test_the_chart_is_repeatable_and_whole(good, write, tmp_path):
 
 def test_ratios_without_a_place_on_the_chart(good):
     none = stored([replace(good[0], verdict=Verdict(UNSUPPORTED, "no"))])
-    exact = stored(gradient_at([replace(good[0], verdict=replace(good[0].verdict, value=None))], 0, 0.0))
+    exact = stored(gradient_at(changed(good[:1], 0, value=replace(good[0].verdict.value, error=0.0)), 0, 0.0))
     assert trend.points(none)[""].ratio is None
     assert "svg" in trend.chart([none, exact, stored(infinite(good))])
     assert "svg" in trend.chart([none])
@@ -379,6 +382,11 @@ def test_a_chart_that_cannot_be_written(good, write, tmp_path):
     before = path.read_bytes()
     assert conformance("trend", path, "--svg", path).exit_code == 2
     assert path.read_bytes() == before
+    # A record can be named by its folder.
+    inside = path.rename(tmp_path / "results.jsonl")
+    assert conformance("trend", tmp_path, "--svg", inside).exit_code == 2
+    assert inside.read_bytes() == before
+    path = inside
     done = conformance("trend", path, "--svg", tmp_path / "missing" / "x.svg")
     assert done.exit_code == 2
     assert "cannot write" in done.stderr

@@ -74,8 +74,8 @@ def test_the_command_that_repeats_a_result_asks_for_its_environment(tmp_path, in
     assert done.exit_code == 0, done.stdout + done.stderr
     lines = [json.loads(line) for line in (tmp_path / "report" / "results.jsonl").read_text().splitlines()]
     told = {line["backend"]: line["repeat"] for line in lines if line["type"] == "result"}
-    assert told["numpy"].endswith("/plain/float32 --backend numpy --worker numpy=PYTHON")
-    assert told["strict"].endswith("/plain/float32 --backend strict")
+    assert told["numpy"].endswith("/plain/float32 --out conformance-repeat --backend numpy --worker numpy=PYTHON")
+    assert told["strict"].endswith("/plain/float32 --out conformance-repeat --backend strict")
     for path in (tmp_path / "report").iterdir():
         assert python not in path.read_text(), path
     again = shlex.split(told["numpy"].replace("PYTHON", shlex.quote(python)))[1:]
@@ -211,6 +211,30 @@ def test_the_same_version_with_other_files(tmp_path, interpreter):
     python = interpreter({"sitecustomize.py": code})
     said = refused(tmp_path, "--backend", "numpy", "--worker", f"numpy={python}")
     assert f"the numpy worker is refused: {python} has other files of unilossseg {__version__} than this" in said
+    assert f"Install the same version there: {python} -m pip install" in said
+
+
+def test_other_files_in_this_environment(tmp_path, monkeypatch):
+    code = """
+        import sys
+        if "unilossseg.conformance.worker" in sys.orig_argv:
+            from unilossseg.conformance import environment
+            environment.sources = lambda: "others"
+    """
+    (tmp_path / "sitecustomize.py").write_text(textwrap.dedent(code))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    said = refused(tmp_path, "--backend", "numpy")
+    assert f"a worker of {sys.executable} has other files of unilossseg {__version__} than this" in said
+    assert "Start the command where no other unilossseg lies in the current folder or on PYTHONPATH" in said
+
+
+def test_the_files_of_every_worker_count(monkeypatch):
+    seen = []
+    read_bytes = Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", lambda path: seen.append(path) or read_bytes(path))
+    environment.sources.__wrapped__()
+    for name in ("worker.py", "frameworks.py", "parity/worker.py", "parity/training.py"):
+        assert Path(environment.__file__).parent / name in seen
 
 
 COMPATIBLE = """

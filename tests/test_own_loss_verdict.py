@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from unilossseg.conformance import own_loss
-from unilossseg.conformance.own_loss import FORMULAS, Facts, Truth, disagreements, failures
+from unilossseg.conformance.own_loss import FORMULAS, Facts, Truth, disagreements, needless, verdicts
 from unilossseg.conformance.protocol import CLOSED_FORM, FACE, MODES, PLAIN_FORMULA, Outcome
+from unilossseg.conformance.verdict import CONFORM, DIFFERS, ERRORED
 
 SQUARES = Facts("Squares", closed_form=True, ignore_index=None, class_labels=False, call_inputs=(), inputs={})
 
@@ -30,7 +31,10 @@ def without(outcome, part):
 
 def found(case, right, due=MODES, **changed):
     outcomes = {mode: changed.get(mode.partition(" ")[0], right) for mode in MODES}
-    return failures(case, SQUARES, outcomes, Truth(right.value, right.gradient), True, due)
+    judged = verdicts(case, SQUARES, outcomes, Truth(right.value, right.gradient), True, due)
+    assert list(judged) == list(MODES)
+    assert all((verdict.status == CONFORM) == (not verdict.message) for verdict in judged.values())
+    return [f"{mode}: {verdict.status}: {verdict.message}" for mode, verdict in judged.items() if verdict.message]
 
 
 def test_right_outcomes_have_no_failures(case, right):
@@ -39,16 +43,33 @@ def test_right_outcomes_have_no_failures(case, right):
 
 @pytest.mark.parametrize("mode", MODES)
 def test_a_gradient_that_is_due_and_missing(case, right, mode):
-    assert found(case, right, **{mode.partition(" ")[0]: without(right, "gradient")}) == [f"{mode}: there is no gradient"]
+    assert found(case, right, **{mode.partition(" ")[0]: without(right, "gradient")}) == [
+        f"{mode}: {DIFFERS}: there is no gradient"
+    ]
 
 
 def test_a_plain_formula_owes_none_without_an_autograd(case, right):
     value = without(right, "gradient")
     assert found(case, right, due={CLOSED_FORM, FACE}, plain=value) == []
-    assert found(case, right, due={CLOSED_FORM, FACE}, plain=value, closed=value) == ["closed form: there is no gradient"]
+    assert found(case, right, due={CLOSED_FORM, FACE}, plain=value, closed=value) == [
+        f"closed form: {DIFFERS}: there is no gradient"
+    ]
     off = replace(value, value=value.value * (1 + 1e-9))
     (line,) = found(case, right, due={CLOSED_FORM, FACE}, plain=off)
-    assert line.startswith("plain formula: value is off by")
+    assert line.startswith(f"plain formula: {DIFFERS}: value is off by")
+
+
+def test_what_raises_has_errored(case, right):
+    failed = Outcome(error="KeyError: 'road'")
+    assert found(case, right, face=failed) == [f"face: {ERRORED}: KeyError: 'road'"]
+
+
+def test_a_closed_form_that_differs_from_the_formula_alone(case, right):
+    """Within what central differences can tell of a gradient, and beyond what two formulas may differ by."""
+    off = replace(right, gradient=right.gradient * (1 + 1e-8))
+    (line,) = found(case, right, closed=off)
+    assert line.startswith(f"closed form: {DIFFERS}: closed form's gradient is off by 1e-08 of its scale")
+    assert "from plain formula's, allowed are 1e-10" in line
 
 
 @pytest.mark.parametrize("part", ["value", "gradient"])
@@ -63,3 +84,51 @@ def test_what_one_of_two_lacks_is_a_disagreement(right, part):
 
 def test_a_gradient_that_is_not_due_is_no_disagreement(right):
     assert disagreements(CLOSED_FORM, right, PLAIN_FORMULA, without(right, "gradient"), FORMULAS, due=False) == []
+
+
+def facts_of(ignore_index, labels, logits=(2, 3, 2)):
+    inputs = {"logits": np.zeros(logits), "labels": labels}
+    return Facts("Own", closed_form=False, ignore_index=ignore_index, class_labels=True, call_inputs=(), inputs=inputs)
+
+
+CONDITIONS = {condition.name: condition for condition in own_loss.CONDITIONS}
+
+
+@pytest.mark.parametrize(
+    ("ignore_index", "dtype", "holds"),
+    [
+        (-100, "uint8", False),
+        (255, "uint8", True),
+        (255, "int8", False),
+        (255, "bool", False),
+        (1, "bool", True),
+        (-100, "float32", True),
+        (2**64 - 1, "int64", False),
+        (2**64 - 1, "uint64", True),
+    ],
+)
+def test_a_label_that_the_dtype_cannot_hold_is_nowhere(ignore_index, dtype, holds):
+    facts = facts_of(ignore_index, np.zeros((2, 2), dtype))
+    reason = needless(CONDITIONS["all ignored"], facts)
+    assert reason == ("" if holds else f"Own has labels of {dtype}, which cannot hold its ignore_index, {ignore_index}")
+    if holds:
+        made = own_loss.case("own:Own", "all-ignored/float64", CONDITIONS["all ignored"], "float64", facts)
+        assert np.all(made.arrays["labels"] == ignore_index)
+
+
+@pytest.mark.parametrize(("ignore_index", "ignored"), [(None, 0), (255, 2), (-100, 2), (2**64 - 1, 0)])
+def test_labels_that_are_drawn_are_ignored_where_they_can_be(ignore_index, ignored):
+    facts = replace(facts_of(ignore_index, np.zeros(0)), inputs={})
+    labels = own_loss.case("own:Own", "plain/float64", CONDITIONS["plain"], "float64", facts).arrays["labels"]
+    assert np.sum((labels < 0) | (labels > 2)) == ignored
+
+
+@pytest.mark.parametrize(
+    ("shape", "strides"),
+    [((8, 1), False), ((1, 5), False), ((1, 1, 4), False), ((1, 3, 2), True), ((2, 3, 1), True), ((2, 3), True)],
+)
+def test_logits_that_are_in_one_piece_in_any_memory(shape, strides):
+    reason = needless(CONDITIONS["strided memory"], facts_of(None, np.zeros(shape[:1], np.int64), shape))
+    assert (not reason) == strides
+    if not strides:
+        assert reason == f"Own brings logits of shape {shape}, which are in one piece in whichever order their axes lie"

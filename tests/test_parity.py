@@ -150,6 +150,13 @@ def test_what_an_environment_prints_at_its_start_is_passed_over(tmp_path, python
     assert done.exit_code == 0, done.output
 
 
+def test_the_python_of_a_worker_may_be_in_the_home_of_its_user(tmp_path, python_that, monkeypatch):
+    monkeypatch.setattr(commands, "is_installed", lambda name: True)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    python = python_that("")
+    assert commands._pythons(None, ["torch=~/python"]) == {"torch": str(python), "paddle": None}
+
+
 # --- what cannot run --------------------------------------------------------------------------------------------------
 
 
@@ -262,6 +269,8 @@ def test_a_worker_that_talks_nonsense_is_ended(tmp_path, python_that, rubbish, s
         (["--backend", "torch"], "--backend must name two frameworks"),
         (["--worker", "torch"], "--worker must be NAME=PYTHON"),
         (["--worker", "torch=/no/such/python"], "is not a program that can be run"),
+        (["--worker", "numpy=python"], "with a NAME of torch, paddle (got 'numpy=python')"),
+        (["--worker", f"torch={sys.executable}", "--worker", f"torch={sys.executable}"], "--worker names torch twice"),
         (["--loss", "L1Loss", "--config", "loss.yml"], "exclude each other"),
         (["--config", "absent.yml"], "No such file"),
     ],
@@ -292,6 +301,20 @@ def test_a_configuration_that_does_not_fit_is_refused_before_any_training(tmp_pa
     monkeypatch.setattr(commands, "is_installed", lambda name: True)
     (tmp_path / "loss.json").write_text(json.dumps({"loss": {"types": types, "coef": [1]}}))
     assert message in " ".join(refused(tmp_path / "out", "--config", tmp_path / "loss.json").split())
+
+
+MIXED = ('{"type": "MixedLoss", "coef": [1], "losses": [', "]}")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["[" * 100_000, '{"types": [' + 400 * MIXED[0] + '{"type": "DiceLoss"}' + 400 * MIXED[1] + '], "coef": [1]}'],
+    ids=["to be read", "to be built"],
+)
+def test_a_configuration_that_is_nested_too_deeply_is_refused(tmp_path, monkeypatch, text):
+    monkeypatch.setattr(commands, "is_installed", lambda name: True)
+    (tmp_path / "loss.json").write_text(text)
+    assert "nested too deeply to be" in refused(tmp_path / "out", "--config", tmp_path / "loss.json")
 
 
 def test_a_file_that_cannot_be_written_leaves_none(tmp_path):

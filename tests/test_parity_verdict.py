@@ -30,6 +30,16 @@ def test_numbers_that_are_not_finite_are_never_the_same(number):
     assert not any(item.same for item in verdicts(gone, gone).values())
 
 
+@pytest.mark.parametrize("number", [np.nan, np.inf])
+def test_a_curve_that_diverges_says_where(number):
+    a, b = training([1.7, 2.0, number, np.nan]), training([1.7, 2.5, number, np.nan])
+    curve = verdicts(a, b)[compare.CURVE]
+    assert (curve.parts["step 1"], curve.parts["step 2"]) == (0.0, 0.25)
+    assert curve.where == "step 3"
+    assert not np.isfinite(curve.error)
+    assert not verdicts(training([np.nan]), training([np.nan]))[compare.CURVE].same
+
+
 def test_zero_must_be_zero_in_both():
     nothing = training([0.0], 0.0, 0.0)
     assert all(item.same for item in verdicts(nothing, nothing).values())

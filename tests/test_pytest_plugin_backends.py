@@ -16,6 +16,15 @@ def test_files_that_are_named_run_beside_it(users_folder):
     assert done.returncode == pytest.ExitCode.NO_TESTS_COLLECTED
 
 
+def test_a_session_that_has_deselected_its_items_ends_as_the_others_do(users_folder):
+    done = run_pytest(
+        users_folder, "-q", "test_other.py", "--unilossseg-backend=numpy", "--unilossseg-loss=DiceLoss", "-k", "test_other"
+    )
+    assert counts(done)["passed"] == 1
+    assert "skipped" not in counts(done)
+    assert done.returncode == pytest.ExitCode.OK, done.stdout + done.stderr
+
+
 @pytest.fixture(scope="module")
 def of_backends(users_folder):
     names = ("GOOD", "ALONE", "BAD", "DEAD", "KNOWN_TO_BREAK", "KNOWN_TO_LACK", "NO_BACKEND")
@@ -106,6 +115,18 @@ def test_a_failure_that_a_backend_expects(of_backends):
     assert found["DiceLoss/paddleseg/plain/float64"] == "XFAIL"
     assert "sums are short: value is off by" in of_backends.stdout
     assert "https://example.org/1" in of_backends.stdout
+
+
+def test_a_failure_that_is_expected_fails_where_pytest_is_told_so(users_folder):
+    """pytest's own option makes nothing of `pytest.xfail`, which is no reason to pass."""
+    losses = ["--unilossseg-loss=DiceLoss", "--unilossseg-loss=own:WrongSign"]
+    chosen = ["--unilossseg-backend=mine:KNOWN_TO_BREAK", "-k", "paddleseg/plain/float64 or WrongSign/plain/float64"]
+    done = run_pytest(users_folder, "-v", "--runxfail", *losses, *chosen)
+    assert outcomes(done) == {
+        "unilossseg[mine:KNOWN_TO_BREAK]::own:WrongSign/plain/float64": "FAILED",
+        "unilossseg[mine:KNOWN_TO_BREAK]::DiceLoss/paddleseg/plain/float64": "FAILED",
+    }
+    assert "closed form: xfailed: sums are short: value is off by" in done.stdout
 
 
 def test_an_expected_failure_that_passes_fails_and_so_does_one_that_has_expired(of_backends):

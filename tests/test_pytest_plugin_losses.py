@@ -46,7 +46,7 @@ def test_a_closed_form_without_a_gradient_fails(users_folder, tmp_path):
     chosen = ["--unilossseg-loss=lacking:NoGradient", "--unilossseg-backend=numpy", "-k", "plain/float64"]
     done = run_pytest(users_folder, "-v", *chosen, PYTHONPATH=str(tmp_path))
     assert outcomes(done) == {"unilossseg[numpy]::lacking:NoGradient/plain/float64": "FAILED"}
-    assert "  closed form: there is no gradient\n" in done.stdout
+    assert "  closed form: differs: there is no gradient\n" in done.stdout
     assert "plain formula: " not in done.stdout
 
 
@@ -102,9 +102,9 @@ def test_a_right_loss_beside_them_is_checked(of_no_losses):
             "numpy",
             "WrongSign",
             "plain/float64",
-            ["closed form: gradient is off by 2 of its scale", "from central differences"],
+            ["closed form: differs: gradient is off by 2 of its scale", "from central differences"],
         ),
-        ("numpy", "NoUpstream", "upstream-gradient/float64", ["closed form: gradient is off by"]),
+        ("numpy", "NoUpstream", "upstream-gradient/float64", ["closed form: differs: gradient is off by"]),
         ("mine:SLOPES", "Leaks", "plain/float64", ["at the ignored pixel (0, 0, 0, 0), expected exactly 0"]),
         ("numpy", "Leaks", "all-ignored/float64", ["value is", "at (), expected a finite number"]),
         ("numpy", "Needs", "plain/float64", ["missing 1 required positional argument: 'scale'"]),
@@ -121,3 +121,28 @@ def test_a_loss_that_is_wrong_fails(of_losses, backend, name, case, messages):
     assert again
     for message in messages:
         assert message in said
+
+
+def test_exceptions_that_a_backend_brings_are_about_one_s_own_losses_too(users_folder):
+    names = ("KNOWN_TO_BREAK", "KNOWN_TO_LACK", "GONE")
+    chosen = [*(f"--unilossseg-backend=mine:{name}" for name in names), "-k", "plain/float32 or plain/float64"]
+    done = run_pytest(users_folder, "-v", "-rx", "--unilossseg-loss=own:WrongSign", "--unilossseg-loss=own:Squares", *chosen)
+    found = {tuple(name.removeprefix("unilossseg[mine:").split("]::own:")): what for name, what in outcomes(done).items()}
+    assert found == {
+        ("KNOWN_TO_BREAK", "WrongSign/plain/float32"): "XFAIL",
+        ("KNOWN_TO_BREAK", "WrongSign/plain/float64"): "XFAIL",
+        ("KNOWN_TO_BREAK", "Squares/plain/float32"): "FAILED",
+        ("KNOWN_TO_BREAK", "Squares/plain/float64"): "FAILED",
+        ("KNOWN_TO_LACK", "WrongSign/plain/float32"): "SKIPPED",
+        ("KNOWN_TO_LACK", "WrongSign/plain/float64"): "FAILED",
+        ("KNOWN_TO_LACK", "Squares/plain/float32"): "SKIPPED",
+        ("KNOWN_TO_LACK", "Squares/plain/float64"): "FAILED",
+        # What it brings has expired.
+        ("GONE", "WrongSign/plain/float32"): "FAILED",
+        ("GONE", "WrongSign/plain/float64"): "FAILED",
+        ("GONE", "Squares/plain/float32"): "FAILED",
+        ("GONE", "Squares/plain/float64"): "PASSED",
+    }
+    assert "sums are short: gradient is off by 2 of its scale" in done.stdout
+    assert "conforms, and was expected to fail (sums are short): remove the exception" in done.stdout
+    assert "closed form: errored: the exception for float32 on mine:GONE expired on 2020-01-01" in done.stdout

@@ -153,7 +153,7 @@ def drilled(visit):
 def test_a_case_shows_parameters_inputs_values_and_the_command(drilled):
     text = drilled.inner_text(".drill")
     assert "logits float32 (2, 3, 4, 5); labels float32 (2, 3, 4, 5)" in text
-    assert "unilossseg conformance run --loss MSELoss -k MSELoss/paddleseg/plain/float32 --backend torch" in text
+    assert "unilossseg conformance run --loss MSELoss -k MSELoss/paddleseg/plain/float32 --out conformance-repeat" in text
     row = drilled.locator(".drill tr", has_text="numpy, closed form").inner_text().split("\t")
     assert float(row[4]) == pytest.approx(float(row[5]), rel=1e-5)
     assert "it has none" in text

@@ -6,6 +6,8 @@ import json
 import math
 import os
 import re
+import shlex
+import shutil
 from importlib.resources import files as resources
 
 import jsonschema
@@ -72,6 +74,7 @@ def test_so_is_every_line_of_a_run_that_fails(mixed, schema):
         lambda line: line["value"].update(error=-1.0),
         lambda line: line["value"].update(ulp=1.5),
         lambda line: line.update(gradient={}),
+        lambda line: line.update(value=None),
     ],
 )
 def test_the_schema_refuses_other_lines(mixed, schema, spoil):
@@ -103,9 +106,32 @@ def test_the_command_that_repeats_a_case_selects_it_and_no_other():
         ids = [case.id.lower() for case in found]
         assert [name for name in ids if sum(name in other for other in ids) != 1] == [], loss
     case = everything[0]
-    again = f"unilossseg conformance run --loss {case.loss} -k {case.id} --backend 'a b'"
+    again = f"unilossseg conformance run --loss {case.loss} -k {case.id} --out conformance-repeat --backend 'a b'"
     assert results.repeat(case, "a b") == again
     assert results.repeat(case, "a b", elsewhere=True) == f"{again} --worker 'a b=PYTHON'"
+
+
+def test_a_case_is_repeated_beside_the_report_and_not_over_it(ran, tmp_path, monkeypatch):
+    report = tmp_path / "conformance-report"
+    shutil.copytree(ran, report)
+    before = {path.name: path.read_bytes() for path in report.iterdir()}
+    monkeypatch.chdir(tmp_path)
+    last = json.loads((report / RESULTS).read_text().splitlines()[-1])
+    done = unilossseg(*shlex.split(last["repeat"])[1:])
+    assert done.exit_code == 0, done.output
+    assert {path.name: path.read_bytes() for path in report.iterdir()} == before
+    assert {result.case.id for result in reader.read(tmp_path / results.REPEATED).results} == {last["case"]}
+
+
+def test_a_run_of_nothing_does_not_conform():
+    run = made([], backends={})
+    assert not run.conforms
+    read = reader.parse(run.record())
+    assert (read.conforms, read.troubles) == (False, ["no result conforms: there is no backend"])
+    texts = files.rendered(read)
+    assert "does not conform" in texts["badge.svg"]
+    assert all(read.troubles[0] in texts[name] for name in (files.PAGE, "junit.xml"))
+    assert "Every result conforms" not in texts[files.PAGE] + texts["summary.md"]
 
 
 # --- the command ------------------------------------------------------------------------------------------------------
@@ -180,6 +206,7 @@ DAMAGE = {
     "conforms with no error": (conforming(error="nan"), "(got nan, 1)"),
     "conforms out of its bound": (conforming(error=2), "within 'bound' where the status is 'conform' (got 2, 1)"),
     "conforms without a bound": (conforming(error=1e-300, bound=0), "(got 1e-300, 0)"),
+    "conforms without a value": (changed(-1, status=CONFORM, value=None), "'value' must be no null where the status is"),
     "a number in words": (changed(-1, seconds="long"), "'inf', '-inf' or 'nan'"),
     "a shape": (changed(1, inputs={"logits": {"dtype": "float32", "shape": [-1]}}), "whole numbers"),
     "a map": (changed(-1, errors={"value": {"counts": [], "axes": [], "start": []}}), "must have 10, 2 and 2"),

@@ -1,8 +1,11 @@
 """The self-test: that its defects are real and leave no trace, and that a suite that cannot see fails it."""
 
 import os
+import shutil
+import subprocess
 import sys
 import textwrap
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -11,7 +14,7 @@ from typer.testing import CliRunner
 from unilossseg import LOSSES
 from unilossseg.backends import Backend
 from unilossseg.backends._numpy import NumPyBackend
-from unilossseg.conformance import cli
+from unilossseg.conformance import cli, defects
 from unilossseg.conformance.cases import all_cases, selected
 from unilossseg.conformance.defects import DEFECTS, Defect, PlantingError, dice, hard_pixels, loops, lovasz, planted
 from unilossseg.conformance.defects._changes import NUMPY
@@ -51,6 +54,25 @@ def worker_with(tmp_path, monkeypatch):
 
 
 # --- the defects ------------------------------------------------------------------------------------------------------
+
+
+def test_a_new_file_of_defects_is_found(tmp_path):
+    shutil.copytree(Path(defects.__file__).parent, tmp_path / "defects")
+    (tmp_path / "defects" / "new.py").write_text(
+        "from unilossseg.conformance.defects._patching import defect\n"
+        "@defect('L1Loss')\n"
+        "def found_in_a_new_file(patches):\n"
+        "    'It is there.'\n"
+    )
+    code = """
+        import sys, unilossseg.conformance
+        unilossseg.conformance.__path__.insert(0, sys.argv[1])
+        from unilossseg.conformance.defects import DEFECTS
+        print(*DEFECTS)
+    """
+    command = [sys.executable, "-c", textwrap.dedent(code), str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert set(done.stdout.split()) == {*DEFECTS, "found-in-a-new-file"}
 
 
 def test_every_loss_has_defects_and_every_defect_says_what_it_does():

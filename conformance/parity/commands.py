@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import math
-import shutil
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,6 +18,7 @@ from unilossseg import LOSSES
 from unilossseg.backends import KNOWN, BackendNotInstalledError, is_installed
 from unilossseg.conformance.command_line import number, output_folder, seconds, writing_to
 from unilossseg.conformance.exit_codes import refuse
+from unilossseg.conformance.interpreters import InterpreterError, programs
 from unilossseg.conformance.pool import WorkerError
 from unilossseg.conformance.results import write_together
 
@@ -87,15 +87,10 @@ def _pythons(names: list[str] | None, workers: list[str] | None) -> dict[str, st
             refuse(f"--backend must be one of {', '.join(TRAINERS)}, which train (got {name!r})")
     if len(chosen) != 2:
         refuse(f"--backend must name two frameworks to compare, {' and '.join(TRAINERS)} (got {chosen[0]!r} alone)")
-    others = {}
-    for text in workers or ():
-        name, _, python = text.partition("=")
-        if name not in chosen or not python:
-            refuse(f"--worker must be NAME=PYTHON with a NAME of {', '.join(chosen)} (got {text!r})")
-        found = shutil.which(python)
-        if found is None:
-            refuse(f"--worker {name}: {python} is not a program that can be run")
-        others[name] = found
+    try:
+        others = programs(workers or (), chosen)
+    except InterpreterError as error:
+        refuse(str(error))
     for name in chosen:
         # Another environment is asked by its own worker.
         if name not in others and not is_installed(name):
@@ -119,6 +114,8 @@ def _config(loss: str | None, path: Path | None) -> Mapping[str, Any]:
         refuse(f"cannot read {path}: {error.strerror or error}")
     except ValueError as error:
         refuse(f"cannot read {path}: {error}")
+    except RecursionError:
+        refuse(f"cannot read {path}: it is nested too deeply to be read, expected a loss configuration")
 
 
 def _photographs() -> Photographs:
@@ -139,6 +136,8 @@ def _heads(config: Mapping[str, Any], photographs: Photographs) -> list[Head]:
         return plan.heads_of(config, photographs)
     except (TypeError, ValueError) as error:
         refuse(str(error))
+    except RecursionError:
+        refuse("the configuration has losses nested too deeply to be built: put them into fewer MixedLosses")
 
 
 def _run(

@@ -71,8 +71,8 @@ class Comparison:
 
     @property
     def where(self) -> str:
-        """The parameter or step of the largest error."""
-        return max(self.parts, key=lambda part: (math.isnan(self.parts[part]), self.parts[part]))
+        """The parameter or step of the largest error; the first whose error is not finite, if any is."""
+        return max(self.parts, key=lambda part: (not math.isfinite(self.parts[part]), self.parts[part]))
 
 
 def compare(
@@ -114,7 +114,8 @@ def errors(quantity: str, a: Trained, b: Trained, start: Mapping[str, Array]) ->
 
 def _errors(quantity: str, a: Trained, b: Trained, start: Mapping[str, Array]) -> dict[str, float]:
     if quantity == CURVE:
-        scale = float(np.max(np.abs(a.losses)))
+        # A curve that diverges was right until then, and the record is to show where it was not.
+        scale = float(np.max(np.abs(a.losses[np.isfinite(a.losses)]), initial=0.0))
         return {f"step {at + 1}": _share(gap, scale) for at, gap in enumerate(np.abs(a.losses - b.losses))}
     if quantity == GRADIENTS:
         return {name: _distance(a.gradients[name], b.gradients[name], 0 * a.gradients[name]) for name in a.gradients}

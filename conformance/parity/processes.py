@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from unilossseg.conformance import children
 from unilossseg.conformance.interpreters import disagreement, environment_of_workers
 from unilossseg.conformance.pool import STARTUP_SECONDS, RefusedError, WorkerError, last_words
 from unilossseg.conformance.replies import Heard
@@ -35,25 +36,16 @@ class AbsentError(WorkerError):
 
 class _Process:
     def __init__(self, backend: str, python: str | None, folder: Path, heard: _Queue) -> None:
-        self.backend, self.python = backend, python or sys.executable
+        self.backend, self.python = backend, python
         self.errors = folder / f"{backend}.stderr"
         self.greeting: dict[str, Any] | None = None
         self.done = False
         self.due = time.monotonic() + STARTUP_SECONDS
         threads = max(1, (os.cpu_count() or 1) // 2)
         # -P: a folder called torch where the command is run must not be taken for the framework.
-        command = [self.python, "-P", "-m", "unilossseg.conformance.parity.worker", "--backend", backend]
-        with self.errors.open("wb") as stderr:
-            self.process = subprocess.Popen(
-                [*command, "--folder", str(folder)],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=stderr,
-                env={_THREADS: str(threads), **environment_of_workers(python)},
-                text=True,
-                encoding="utf-8",
-                errors="replace",
-            )
+        command = [python or sys.executable, "-P", "-m", "unilossseg.conformance.parity.worker", "--backend", backend]
+        variables = {_THREADS: str(threads), **environment_of_workers(python)}
+        self.process = children.start([*command, "--folder", str(folder)], subprocess.DEVNULL, self.errors, variables)
         self.said = Heard(self.process.stdout, _GREETINGS)
         self.reader = threading.Thread(target=self._read, args=[heard], daemon=True)
         self.reader.start()
@@ -67,16 +59,13 @@ class _Process:
         """What happened, with its last words."""
         return WorkerError(f"the {self.backend} worker {what}{last_words(self.said, self.errors)}")
 
-    def end(self) -> None:
-        """Kills it if it still runs; one that has done its job gets a moment to leave by itself."""
+    def end(self, leaves: bool = False) -> None:
+        """Kills it if it still runs; one that has done its job, or that leaves, gets a moment to do so by itself."""
         try:
-            self.process.wait(timeout=_FAREWELL_SECONDS if self.done else 0)
+            self.process.wait(timeout=_FAREWELL_SECONDS if self.done or leaves else 0)
         except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-        self.reader.join()
-        if self.process.stdout is not None:
-            self.process.stdout.close()
+            children.kill(self.process)
+        children.hang_up(self.process, self.reader)
 
 
 def train(pythons: Mapping[str, str | None], folder: Path, timeout: float, report: Report) -> dict[str, dict[str, Any]]:
@@ -124,7 +113,8 @@ def _listen(running: Mapping[str, _Process], heard: _Queue, timeout: float, repo
     process = running[backend]
     if message is None:
         if not process.done:
-            raise process.failure(f"ended with exit status {process.process.wait()}")
+            process.end(leaves=True)
+            raise process.failure(f"ended with exit status {process.process.returncode}")
         return
     process.due = time.monotonic() + timeout
     if isinstance(message, str):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ import numpy as np
 from unilossseg.conformance.records import manifest
 from unilossseg.conformance.records.errors import RecordError, reason
 from unilossseg.conformance.records.record import BFLOAT16, Record, Stored
-from unilossseg.conformance.results import final_place
+from unilossseg.conformance.results import final_place, write_whole
 
 _KEY = "unilossseg_record"
 #: A manifest takes some 2 kB a case. Nothing longer is even parsed.
@@ -40,26 +39,10 @@ def replace_whole(path: Path, content: bytes) -> None:
     """
     place = final_place(path)
     try:
-        if place is None:
-            path.write_bytes(content)
-        else:
-            _renamed(place, content)
+        write_whole(path, content)
     except OSError as error:
         remedy = "Nothing was changed there." if place is not None else "What it had taken by then has gone out."
         raise RecordError(str(path), f"it cannot be written ({reason(error)})", "a place to write to", remedy) from None
-
-
-def _renamed(place: Path, content: bytes) -> None:
-    draft = place.with_name(f".{place.name}.{os.getpid()}")
-    try:
-        with draft.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(place)
-    except BaseException:
-        draft.unlink(missing_ok=True)
-        raise
 
 
 def check_place(option: str, path: Path) -> None:

@@ -17,7 +17,7 @@ from unilossseg.conformance.reports import diff as differences
 from unilossseg.conformance.reports import files
 from unilossseg.conformance.reports import trend as trends
 from unilossseg.conformance.reports.model import StoredRun
-from unilossseg.conformance.reports.reader import RecordError, read
+from unilossseg.conformance.reports.reader import RecordError, place_of, read
 from unilossseg.conformance.reports.summary import short
 from unilossseg.conformance.results import RESULTS, write_whole
 
@@ -77,7 +77,7 @@ def trend(
     """Shows how many results conformed in each of several runs, and the worst error as a share of what is allowed."""
     runs = [_read(path) for path in records]
     if svg is not None:
-        if any(svg.exists() and path.exists() and svg.samefile(path) for path in records):
+        if svg.exists() and any(svg.samefile(place_of(path)) for path in records):
             refuse(f"--svg {svg} is one of the records")
         try:
             write_whole(svg, trends.chart(runs))

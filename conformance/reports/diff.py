@@ -56,6 +56,8 @@ class Difference:
     given_up: list[ResultLine]
     #: Conformed before and fails now, as the capability table declares: a declaration makes no number right.
     declared: list[ResultLine]
+    #: Declared unsupported before and checked now.
+    taken_up: list[ResultLine]
     grown: list[Growth]
     #: Of what both runs have, what B holds less strictly: that it conforms says less than before.
     less: list[Less]
@@ -105,6 +107,7 @@ def compare(before: StoredRun, after: StoredRun, factor: float = 2.0, floor: flo
         still_bad=[two for one, two in pairs if one.is_bad and (two.is_bad or two.status == EXPECTED)],
         given_up=[two for one, two in pairs if one.status != UNSUPPORTED and two.status == UNSUPPORTED],
         declared=[two for one, two in pairs if one.status == CONFORM and two.status == EXPECTED],
+        taken_up=[two for one, two in pairs if one.status == UNSUPPORTED and two.status in (CONFORM, EXPECTED)],
         grown=[growth for one, two in pairs for growth in _growths(one, two, factor, floor)],
         less=less_checked.found(pairs),
         added=added,
@@ -143,6 +146,7 @@ def to_json(difference: Difference, names: Sequence[str]) -> str:
         "still_failing": [_result(result) for result in difference.still_bad],
         "no_longer_supported": [_result(result) for result in difference.given_up],
         "fails_as_declared": [_result(result) for result in difference.declared],
+        "newly_supported": [_result(result) for result in difference.taken_up],
         "grown": [_growth(growth) for growth in difference.grown],
         "less_checked": [_less(less) for less in difference.less],
         "added": [_result(result) for result in difference.added],
@@ -208,6 +212,7 @@ SECTIONS: tuple[tuple[str, str, bool], ...] = (
     ("new troubles of the run", "troubles", True),
     ("fixed", "fixed", False),
     ("failing in both", "still_bad", False),
+    ("newly supported", "taken_up", False),
     ("added results", "added", False),
     ("removed results", "removed", False),
 )

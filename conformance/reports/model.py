@@ -158,7 +158,9 @@ class StoredRun:
 
     @cached_property
     def troubles(self) -> list[str]:
-        """Why a run does not conform although no result differs: backends without a pass."""
+        """Why a run does not conform although no result differs: backends without a pass, or no backend at all."""
+        if not self.backends:
+            return ["no result conforms: there is no backend"]
         passed = {result.backend for result in self.results if result.status == CONFORM}
         return [f"no result conforms on {name}" for name in self.backends if name not in passed]
 

@@ -25,10 +25,14 @@ class RecordError(Exception):
     """A record cannot be used, and why."""
 
 
+def place_of(path: Path) -> Path:
+    """The file of a record, which its folder can stand for."""
+    return path / RESULTS if path.is_dir() else path
+
+
 def read(path: Path) -> StoredRun:
     """The run in a file, or in the `results.jsonl` of a folder; raises RecordError where there is none."""
-    if path.is_dir():
-        path = path / RESULTS
+    path = place_of(path)
     try:
         text = path.read_bytes().decode("utf-8")
     except OSError as error:
@@ -231,6 +235,9 @@ def _result(line: _Line, cases: Mapping[str, CaseLine], header: Header) -> Resul
         line.fail(f"the header knows no backend {backend!r}")
     if status not in STATUSES:
         line.fail(f"'status' must be one of {', '.join(STATUSES)} (got {status!r})")
+    value = _part(line, "value", status)
+    if status == CONFORM and value is None:
+        line.fail(f"'value' must be no null where the status is {CONFORM!r}: nothing was compared")
     errors = line.inner("errors") if "errors" in line.content else None
     return ResultLine(
         case=cases[case],
@@ -241,7 +248,7 @@ def _result(line: _Line, cases: Mapping[str, CaseLine], header: Header) -> Resul
         link=line.text("link"),
         native=line.text("native"),
         warning=line.text("warning"),
-        value=_part(line, "value", status),
+        value=value,
         gradient=_part(line, "gradient", status),
         seconds=line.seconds(),
         repeat=line.text("repeat"),

@@ -102,7 +102,7 @@
     return box;
   };
   const quote = (text) => (/^[\w@%+=:,.\/-]+$/.test(text) ? text : `'${text.replaceAll("'", `'"'"'`)}'`);
-  const command = (item, name) => `unilossseg conformance run --loss ${quote(item.loss)} -k ${quote(item.id)} --backend ${data.repeated[data.backends.indexOf(name)]}`;
+  const command = (item, name) => `unilossseg conformance run --loss ${quote(item.loss)} -k ${quote(item.id)} --out conformance-repeat --backend ${data.repeated[data.backends.indexOf(name)]}`;
 
   const HEADS = ["", "result", "", "error ÷ allowed", "computed", "float64 reference", "error", "allowed", "rtol needed", "atol needed", "most ulps", "RMSE ÷ native", "largest ÷ native", "native", "worst at", "ms"];
   const ratios = (part, result) => {

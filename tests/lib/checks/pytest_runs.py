@@ -220,6 +220,8 @@ KNOWN_TO_LACK.exceptions = [
     entry(EXPECTED_FAILURE, features=("float64",), reason="it is fine"),
     entry(UNSUPPORTED, features=("closed form",), losses=("DiceLoss",), expires=date(2020, 1, 1), cases="ties"),
 ]
+GONE = Writable("gone", array_api_strict)
+GONE.exceptions = [entry(UNSUPPORTED, backends=("mine:GONE",), features=("float32",), expires=date(2020, 1, 1))]
 NO_BACKEND = 5
 '''
 
