@@ -12,7 +12,7 @@ from unilossseg.backends._backend import Array, Backend
 # name -> (module of the framework, how to install it). The adapter of a name is `unilossseg.backends.<name>`.
 KNOWN: dict[str, tuple[str, str]] = {
     "numpy": ("numpy", "pip install numpy"),
-    "strict": ("array_api_strict", "pip install 'unilossseg[test]'"),
+    "strict": ("array_api_strict", "pip install array-api-strict"),
     "torch": ("torch", "pip install 'unilossseg[torch]'"),
     "paddle": ("paddle", "pip install 'unilossseg[paddle]'"),
 }
@@ -44,9 +44,6 @@ def get_backend(name: str) -> Backend:
     """The backend of a name; imports its framework."""
     if name in _backends:
         return _backends[name]
-    if name not in KNOWN:
-        names = ", ".join(repr(n) for n in sorted({*KNOWN, *_backends}))
-        raise ValueError(f"backend must be one of {names} (got {name!r})")
     if not is_installed(name):
         module, remedy = KNOWN[name]
         raise BackendNotInstalledError(f"backend {name!r} needs {module}, which is not installed: {remedy}")
@@ -55,9 +52,12 @@ def get_backend(name: str) -> Backend:
 
 
 def is_installed(name: str) -> bool:
-    """Whether the framework of a known backend can be imported here."""
+    """Whether the framework of a known backend can be imported here; raises a ValueError where the name is not known."""
     if name in _backends:
         return True
+    if name not in KNOWN:
+        names = ", ".join(repr(n) for n in sorted({*KNOWN, *_backends}))
+        raise ValueError(f"backend must be one of {names} (got {name!r})")
     module = KNOWN[name][0]
     # Looked up without importing: a framework takes seconds to load, and two in one process can crash each other.
     return module in sys.modules or importlib.util.find_spec(module) is not None

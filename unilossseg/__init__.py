@@ -4,6 +4,16 @@ The losses take arrays of NumPy, PyTorch, PaddlePaddle and any Array API namespa
 Modules, `unilossseg.paddle` as Layers.
 """
 
+import importlib.util
+
+if importlib.util.find_spec("unilossseg.backends") is None:
+    # Two folders of the package lie elsewhere in a checkout.
+    raise ModuleNotFoundError(
+        f"unilossseg: {__path__[0]} lacks unilossseg.backends: it is the source folder, expected the installed package: run "
+        "from another folder, or `pip install -e` the checkout",
+        name="unilossseg.backends",
+    )
+
 from unilossseg._build import build as build
 from unilossseg._call import plain_formula as plain_formula
 from unilossseg._errors import VARIANTS as VARIANTS

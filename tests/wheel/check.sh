@@ -16,6 +16,9 @@ cd "$away"
 env/bin/python -m pip install --quiet --disable-pip-version-check --constraint "$here/../../constraints.txt" "$wheel"
 cp "$here/use_it.py" .
 env/bin/python -I use_it.py
+# A type checker finds all of the package, and takes losses that are written as the README has them.
+cp "$here/own_loss.py" .
+"$python" -m mypy --strict --python-executable env/bin/python own_loss.py
 # Without its extra the command says what is missing, and exits 2.
 status=0
 env/bin/unilossseg conformance run 2> message || status=$?
