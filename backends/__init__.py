@@ -7,6 +7,7 @@
 
 from unilossseg.backends._backend import Array as Array
 from unilossseg.backends._backend import Backend as Backend
+from unilossseg.backends._buffers import release_memory as release_memory
 from unilossseg.backends._registry import KNOWN as KNOWN
 from unilossseg.backends._registry import BackendNotInstalledError as BackendNotInstalledError
 from unilossseg.backends._registry import backend_of as backend_of
@@ -29,6 +30,7 @@ __all__ = [
     "is_installed",
     "num_threads",
     "register",
+    "release_memory",
     "set_num_threads",
     "unregister",
 ]

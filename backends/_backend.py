@@ -31,10 +31,11 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Protocol
+from typing import Any
 
 import array_api_compat
 
+from unilossseg.backends._computation import Computation
 from unilossseg.backends._fused import FusedOperations, holds
 
 Array = Any
@@ -46,32 +47,6 @@ MOST_CONSTANTS = 256
 #: Rows of a strip: more than a neighbourhood reaches.
 LEAST_STRIP = 16
 _NOTHING = nullcontext()
-
-
-class Computation(Protocol):
-    """One call of a loss, as functions of its logits."""
-
-    def plain(self, x: Array) -> Array:
-        """The value by the formula, differentiable."""
-
-    def fused(self, x: Array, gradient: bool, upstream: Array | None) -> tuple[Array, Array | None]:
-        """The value and, if wanted, the gradient of sum(value * upstream) by the closed form."""
-
-    def deferred(self, x: Array) -> tuple[Array, Callable[[Array], Array] | None]:
-        """The value, and what computes the gradient of an upstream one, and is called once; None: `fused` does."""
-
-    def hand_over(self) -> tuple[Array, ...]:
-        """The call's arrays beside its logits, which it no longer has: a graph keeps them, as long as the framework says."""
-
-    def holding(self, arrays: Sequence[Array]) -> Computation:
-        """The same call with them again."""
-
-    @property
-    def expected(self) -> float | None:
-        """The upstream gradient that the loss got twice running, 1 before the first; None: they were two."""
-
-    def remember(self, upstream: float) -> None:
-        """What came; an overflow is no factor to expect."""
 
 
 class Backend(FusedOperations):

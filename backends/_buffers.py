@@ -3,6 +3,7 @@
 A gradient of 40 MB costs 3 to 5 ms of them, half of what computing it costs. From the moment that the last array on it is
 gone until the next call takes it, at most two and a half times as much is kept as the largest array, or `LEAST_KEPT`: two
 losses that wait for one backward pass, of a network's two heads or a MixedLoss, have a gradient each, and temporaries.
+`release_memory` gives it back.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ class Shelf:
     def __init__(self, limit: int = LEAST_KEPT) -> None:
         # By where it begins, which takes NumPy longer to say than all else here; what came last stands last.
         self._kept: dict[int, Array] = {}
-        self._limit = limit
+        self._least = self._limit = limit
 
     @property
     def kept(self) -> int:
@@ -58,8 +59,9 @@ class Shelf:
             raw = _fresh(size)
             found = raw, raw.ctypes.data
         # Only now: memory that nobody got is no reason to keep more. Of two threads here one may undo what the other did:
-        # the next call makes up for it.
-        self._limit = max(self._limit, 5 * size // 2)
+        # the next call makes up for it. Not `max`, which could put back the limit of before a `release`.
+        if 5 * size // 2 > self._limit:
+            self._limit = 5 * size // 2
         return found
 
     def _find(self, size: int) -> tuple[Array, int] | None:
@@ -81,6 +83,13 @@ class Shelf:
             if self.kept <= self._limit:
                 return
             self._kept.pop(oldest, None)
+
+    def release(self) -> None:
+        """Lets go of everything, and forgets how much was needed at a time."""
+        # First: what comes back meanwhile is measured by it.
+        self._limit = self._least
+        for address in list(self._kept):
+            self._kept.pop(address, None)
 
 
 def _fresh(size: int) -> Array:
@@ -115,3 +124,22 @@ class _Memory:
 
 
 SHELF = Shelf()
+
+
+def release_memory() -> None:
+    """Gives back the memory that losses of CPU arrays keep for their next calls, after one large call say.
+
+    Calls may run in other threads meanwhile. Of what they and the arrays in use have, no more than 32 MB is kept when it
+    comes back, until a later call needs more again.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import unilossseg
+    >>> from unilossseg.backends import release_memory
+    >>> logits, labels = np.zeros((1, 8, 512, 512), np.float32), np.zeros((1, 512, 512), np.int64)
+    >>> value, gradient = unilossseg.value_and_grad(unilossseg.CrossEntropyLoss())(logits, labels)
+    >>> del gradient  # whose memory would wait for the next one
+    >>> release_memory()
+    """
+    SHELF.release()

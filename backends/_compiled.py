@@ -145,25 +145,25 @@ class CompiledBackend(NumPyBackend):
         labels: Array,
         ignore_index: int,
         weight: tuple[Array, Array],
-        slope_weight: tuple[Array, Array],
-        extra: Array,
+        share: Array,
+        pos_weight: Array,
         out: Array | None,
     ) -> Array | None:
         """One pass."""
         if not (_are_elements(x, labels, out) and _is_exact(ignore_index)):
             return None
         z, y, slopes, threads = bits_of(x), bits_of(labels), bits_of(out), _threads.threads_here()
-        (v, w), (s, t), g = map(float, weight), map(float, slope_weight), float(extra)
-        return np.float64(_loops.binary_cross_entropy(z, y, slopes, ignore_index, v, w, g, s, t, threads, None)[0])
+        (v, w), p, share = map(float, weight), float(pos_weight), float(share)
+        return np.float64(_loops.binary_cross_entropy(z, y, slopes, ignore_index, v, w, p, share, threads, None)[0])
 
     def counted_binary_cross_entropy(
-        self, x: Array, labels: Array, ignore_index: int, most: float, share: Array, extra: Array, out: Array | None
+        self, x: Array, labels: Array, ignore_index: int, most: float, share: Array, pos_weight: Array, out: Array | None
     ) -> tuple[Array, Array] | None:
         """One pass."""
         if not (_are_elements(x, labels, out) and labels.dtype in _COUNTED and _is_exact(ignore_index)):
             return None
         threads = _threads.threads_here()
-        slopes, by = bits_of(out), (1.0, 0.0, float(extra), float(share), 0.0)
+        slopes, by = bits_of(out), (1.0, 1.0, float(pos_weight), float(share))
         found, tally = _loops.binary_cross_entropy(bits_of(x), labels, slopes, ignore_index, *by, threads, most)
         return np.float64(found), tally
 

@@ -149,19 +149,19 @@ class FusedOperations:
         labels: Array,
         ignore_index: int,
         weight: tuple[Array, Array],
-        slope_weight: tuple[Array, Array],
-        extra: Array,
+        share: Array,
+        pos_weight: Array,
         out: Array | None,
     ) -> Array | None:
-        """The sum of (v + w y) ((1 - y) x + (1 + e y) log(1 + exp(-x))) over the labels y that count, float64.
+        """The sum of (v (1 - y) + w y) ((1 - y) x + (1 - y + p y) log(1 + exp(-x))) over the labels y that count, float64.
 
-        The derivative of each term, with a weight of its own, goes to `out`. None: the backend has no loop of its own for
-        this, or not for such arrays.
+        `weight` is v and w, what labels 0 and labels 1 weigh; p is `pos_weight`. The derivative of each term times `share`
+        goes to `out`. None: the backend has no loop of its own for this, or not for such arrays.
         """
         return None
 
     def counted_binary_cross_entropy(
-        self, x: Array, labels: Array, ignore_index: int, most: float, share: Array, extra: Array, out: Array | None
+        self, x: Array, labels: Array, ignore_index: int, most: float, share: Array, pos_weight: Array, out: Array | None
     ) -> tuple[Array, Array] | None:
         """`binary_cross_entropy` of weight 1, its derivative times `share`; and the labels' `tally`, from the same pass."""
         return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextvars
 import os
 import threading
+import warnings
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
@@ -23,6 +24,8 @@ _pool: ThreadPoolExecutor | None = None
 _pool_size = 0
 # The system's numbers of the pool's threads.
 _numbers: list[int] = []
+# Whether the warning has been given.
+_told = False
 #: Keeps threads off the core of the one that calls them now; where there are compiled loops, they do.
 send_away: Callable[[list[int]], Any] = lambda numbers: None  # noqa: E731  it is replaced
 
@@ -111,8 +114,9 @@ def run(
         finally:
             _inside.busy = False
 
-    helpers = _handed_out(work, count - 1)
+    helpers: list[Future[None]] = []
     try:
+        refused = _hand_out(work, count - 1, helpers)
         work()
     finally:
         # Also after an error: no helper may still write when the caller's arrays are gone. One that still waits behind
@@ -121,31 +125,70 @@ def run(
     for failure in failures:
         if failure is not None:
             raise failure
+    if refused is not None:
+        _tell_once(refused)
     return results
 
 
-def _handed_out(work: Callable[[], None], size: int) -> list[Future[None]]:
-    """The work, given to so many threads of the pool."""
+def _hand_out(work: Callable[[], None], size: int, helpers: list[Future[None]]) -> RuntimeError | None:
+    """Gives the work to so many threads of the pool, or to fewer and returns why the system started no other."""
     global _pool, _pool_size, _numbers
-    given: list[Future[None]] = []
-    # All of it under the lock: a larger pool, which another thread may ask for, ends this one.
-    with _lock:
-        if _pool is None or _pool_size < size:
-            if _pool is not None:
-                _pool.shutdown(wait=False)
-            # A list of its own: the threads of an older pool end, and their numbers may become others'.
-            _numbers, _pool_size = [], size
-            _pool = ThreadPoolExecutor(size, "unilossseg", initializer=_enlist, initargs=(_numbers,))
-        send_away(_numbers)
-        for _ in range(size):
-            try:
-                given.append(_pool.submit(work))
-            except RuntimeError as error:
-                # While the interpreter ends, threads that still run and functions of atexit get no helper.
-                if "shutdown" not in str(error):
-                    raise
-                break
-    return given
+    # The handler of a signal that computes a loss meanwhile does so alone: it would wait for the lock of its own thread.
+    _inside.busy = True
+    try:
+        # All of it under the lock: a larger pool, which another thread may ask for, ends this one.
+        with _lock:
+            if _pool is None or _pool_size < size:
+                if _pool is not None:
+                    _pool.shutdown(wait=False)
+                # A list of its own: the threads of an older pool end, and their numbers may become others'.
+                _numbers, _pool_size = [], size
+                _pool = ThreadPoolExecutor(size, "unilossseg", initializer=_enlist, initargs=(_numbers,))
+            send_away(_numbers)
+            for _ in range(size):
+                # Not the pool's own: where it finds no thread it keeps the work, for one that may come to it later, and
+                # raises instead of giving its own.
+                helper: Future[None] = Future()
+                helpers.append(helper)
+                try:
+                    _pool.submit(_help, helper, work)
+                except RuntimeError as error:
+                    # While the interpreter ends, threads that still run and functions of atexit get no helper.
+                    if "shutdown" in str(error):
+                        return None
+                    if not _numbers:
+                        # Nobody would ever look at what it keeps, a call's arrays.
+                        _pool.shutdown(wait=False, cancel_futures=True)
+                        _pool = None
+                    return error
+    finally:
+        _inside.busy = False
+    return None
+
+
+def _help(helper: Future[None], work: Callable[[], None]) -> None:
+    """What a thread of the pool does, unless the caller is through already."""
+    if not helper.set_running_or_notify_cancel():
+        return
+    try:
+        work()
+    except BaseException as error:
+        helper.set_exception(error)
+    else:
+        helper.set_result(None)
+
+
+def _tell_once(refused: RuntimeError) -> None:
+    """Warns that there are fewer threads than asked for, in the first call that this happens to."""
+    global _told
+    if not _told:
+        _told = True
+        warnings.warn(
+            f"the system starts no further thread ({refused}): fewer than the {num_threads()} that are wanted share the "
+            "work of losses, which takes longer; set_num_threads(1) asks for no other",
+            RuntimeWarning,
+            stacklevel=3,
+        )
 
 
 def _enlist(numbers: list[int]) -> None:

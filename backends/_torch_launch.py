@@ -11,7 +11,9 @@ import triton
 #: Before it, a kernel could not look into a tuple that is known when it is compiled.
 OLDEST = (3, 4)
 if tuple(int(part) for part in triton.__version__.split(".")[:2]) < OLDEST:
-    raise ImportError(f"Triton {triton.__version__} is older than {'.'.join(map(str, OLDEST))}")
+    raise ImportError(
+        f"Triton {triton.__version__} is older than {'.'.join(map(str, OLDEST))}, which comes with torch 2.8: upgrade torch"
+    )
 
 #: Kernels by what they were compiled for; beyond so many (a data set of images of all sizes), all are looked up anew.
 MOST_KEPT = 4096

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +12,13 @@ import torch
 
 from unilossseg.backends import _triton_numbers as kernel
 from unilossseg.backends._torch_launch import launch
+
+_SIGNS = {
+    kernel.ADD: operator.add,
+    kernel.SUBTRACT: operator.sub,
+    kernel.MULTIPLY: operator.mul,
+    kernel.DIVIDE: operator.truediv,
+}
 
 
 class Number:
@@ -41,7 +49,7 @@ class Number:
     def _with(self, other: Any, kind: int, turned: bool = False) -> Any:
         if isinstance(other, torch.Tensor):
             if other.ndim:
-                sign = (torch.add, torch.sub, torch.mul, torch.div)[kind - kernel.ADD]
+                sign = _SIGNS[kind]
                 return sign(other, self.tensor()) if turned else sign(self.tensor(), other)
             other = Number.of(other)
         return Number(kind, other, self) if turned else Number(kind, self, other)
@@ -72,24 +80,38 @@ class Number:
 
 
 def calculated(numbers: Sequence[Number]) -> list[torch.Tensor]:
-    """All of them, by one kernel."""
+    """All of them, by one kernel; where it cannot name what they are made of, by torch's operations."""
     program = _Program()
     for place, number in enumerate(numbers):
         program.steps.append((kernel.WRITE, program.step_of(number), place))
     tensors, constants = program.tensors, program.constants
-    if len(tensors) > kernel.MOST_TENSORS or len(constants) > kernel.MOST_CONSTANTS:
-        raise AssertionError(f"{len(tensors)} tensors and {len(constants)} constants are more than the kernel can name")
-    out = torch.empty(len(numbers), dtype=torch.float32, device=tensors[0].device)
-    pairs = [half for number in constants for half in _halves(number)]
-    pairs += [0.0] * (2 * kernel.MOST_CONSTANTS - len(pairs))
     # Tensors that are summed up have one length in common.
     sizes = {tensors[at].numel() for kind, at, _ in program.steps if kind == kernel.SUM}
-    if len(sizes) > 1:
-        raise AssertionError(f"sums of {len(sizes)} lengths are more than the kernel can name")
+    if len(tensors) > kernel.MOST_TENSORS or len(constants) > kernel.MOST_CONSTANTS or len(sizes) > 1:
+        found: dict[int, torch.Tensor] = {}
+        return [_by_torch(number, found).float() for number in numbers]
+    # One alone gets room without axes: a view, which an entry would be, costs the host more time.
+    out = torch.empty(() if len(numbers) == 1 else len(numbers), dtype=torch.float32, device=tensors[0].device)
+    pairs = [half for number in constants for half in _halves(number)]
+    pairs += [0.0] * (2 * kernel.MOST_CONSTANTS - len(pairs))
     size, warps = (sizes.pop(), kernel.SUMMING_WARPS) if sizes else (0, 1)
     tensors += [out] * (kernel.MOST_TENSORS - len(tensors))
     launch(kernel.calculate, (1,), out, *tensors, size, *pairs, tuple(program.steps), num_warps=warps)
-    return list(out.unbind())
+    return list(out.unbind()) if out.ndim else [out]
+
+
+def _by_torch(number: Number, found: dict[int, torch.Tensor]) -> torch.Tensor:
+    """In float64, an operation for each sign, each once; `found` are the numbers calculated so far, by their id."""
+    if id(number) not in found:
+        first, second = number.operands
+        if number.kind == kernel.READ:
+            found[id(number)] = first.view(-1)[second].double()
+        elif number.kind == kernel.SUM:
+            found[id(number)] = torch.sum(first, dtype=torch.float64)
+        else:
+            pair = [_by_torch(one, found) if isinstance(one, Number) else one for one in (first, second)]
+            found[id(number)] = _SIGNS[number.kind](*pair)
+    return found[id(number)]
 
 
 @functools.lru_cache(4096)

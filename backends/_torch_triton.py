@@ -31,6 +31,8 @@ from unilossseg.backends._torch_triton_order import OrderKernels
 
 #: Four counts of 0 in float64, which is what is calculated with them in, and a poison of 1: what labels begin with.
 _NOTHING_COUNTED = (0.0,) * 8 + (1.0,)
+#: Compute capability of the oldest GPUs of NVIDIA's that Triton compiles all of the kernels for.
+OLDEST_GPU = (7, 0)
 #: The largest number of narrow labels.
 _SHORT = 2**15 - 1
 
@@ -46,6 +48,14 @@ class TritonBackend(OrderKernels):
             return super().chunks(images, channels, pixels)
         return [(slice(0, images), slice(0, pixels))]
 
+    def try_out(self, device: torch.device) -> None:
+        """Launches a small kernel; raises where Triton can compile none, or none for this device."""
+        # Asked for: Triton prints all of a program that it cannot assemble, atomic sums for an older GPU, say.
+        capability = torch.cuda.get_device_capability(device)
+        if capability < OLDEST_GPU and not torch.version.hip:
+            raise RuntimeError(f"it has compute capability {capability[0]}.{capability[1]}")
+        Number.of(torch.zeros((), device=device)).tensor()
+
     # ------------------------------------------------------------------------------------------------ numbers
     def numbers(self, x: Array, count: int) -> list[Any]:
         """Written down, to be calculated by one kernel."""
@@ -57,7 +67,7 @@ class TritonBackend(OrderKernels):
 
     def settled(self, x: Any) -> Array:
         """Calculated."""
-        return x.tensor() if isinstance(x, Number) else x
+        return x.tensor() if isinstance(x, Number) else super().settled(x)
 
     def _placed(self, numbers: Sequence[Any], like: Array) -> list[Array]:
         """Numbers where a kernel can read them."""
@@ -264,8 +274,8 @@ class TritonBackend(OrderKernels):
         labels: Array,
         ignore_index: int,
         weight: tuple[Array, Array],
-        slope_weight: tuple[Array, Array],
-        extra: Array,
+        share: Array,
+        pos_weight: Array,
         out: Array | None,
     ) -> Array | None:
         """One pass."""
@@ -274,7 +284,7 @@ class TritonBackend(OrderKernels):
             return None
         x, labels, out = found
         # Nothing reads a gradient's where there is none.
-        numbers = self._placed((*weight, *(weight if out is None else slope_weight), extra), x)
+        numbers = self._placed((*weight, pos_weight, 1.0 if out is None else share), x)
         size, row, slopes = x.numel(), row_of(x.numel()), x if out is None else out
         parts = torch.empty(-(-size // row), dtype=torch.float64, device=x.device)
         launch(

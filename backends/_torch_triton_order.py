@@ -82,7 +82,7 @@ class OrderKernels(TorchBackend):
         errors = errors.contiguous()
         slopes = torch.empty_like(errors)
         rows = errors.reshape(1, -1), foreground.reshape(1, -1)
-        return torch.sum(self._steps(*rows, scale.reshape(1), slopes.reshape(1, 1, -1))), slopes
+        return torch.sum(self._steps(*rows, scale.reshape(1), slopes.reshape(1, 1, -1), True)), slopes
 
     def lovasz_classes(
         self,
@@ -105,11 +105,11 @@ class OrderKernels(TorchBackend):
             order_kernels.class_errors, grid, x, top, norm, index, as_bytes(valid), errors, as_bytes(foreground),
             classes, count, first, *x.stride(), *tile, num_warps=warps,
         )  # fmt: skip
-        room = torch.empty(x.shape, dtype=torch.float32, device=x.device) if slopes is None else slopes
-        return torch.sum(self._steps(errors, foreground, shares, room).sum(dim=1) * shares)
+        parts = self._steps(errors, foreground, shares, x if slopes is None else slopes, slopes is not None)
+        return torch.sum(parts.sum(dim=1) * shares)
 
-    def _steps(self, errors: Array, foreground: Array, scale: Array, slopes: Array) -> Array:
-        """Sums of errors times steps of each block, (rows, blocks); the slopes of row c go to slopes[:, c, :]."""
+    def _steps(self, errors: Array, foreground: Array, scale: Array, slopes: Array, writes: bool) -> Array:
+        """Sums of errors times steps of each block, (rows, blocks); the slopes of row c go to slopes[:, c, :], if any."""
         rows, length = errors.shape
         ordered, order = torch.sort(errors, dim=-1, descending=True, stable=True)
         grid, marks = (-(-length // ROW), rows), as_bytes(foreground.contiguous())
@@ -119,6 +119,6 @@ class OrderKernels(TorchBackend):
         ends = torch.cumsum(counts.reshape(-1), 0, dtype=torch.int32)
         launch(
             order_kernels.steps, grid, ordered, marks, order, ends, scale, slopes, parts, length, slopes.shape[2],
-            *slopes.stride(), scale.stride(0), ROW,
+            *slopes.stride(), scale.stride(0), writes, ROW,
         )  # fmt: skip
         return parts

@@ -76,25 +76,28 @@ def _softplus_and_sigmoid(x):
 
 @triton.jit
 def binary_cross_entropy(
-    x, labels, v, w, s, t, extra, parts, slopes, size, ignored, SLOPES: tl.constexpr, BLOCK: tl.constexpr
+    x, labels, v, w, p, share, parts, slopes, size, ignored, SLOPES: tl.constexpr, BLOCK: tl.constexpr
 ):  # fmt: skip
-    """(v + w y) times the loss, a program's sum to `parts`; the slope times s + t y. The numbers lie on the device."""
+    """v (1 - y) + w y times the loss, a program's sum to `parts`; the derivative times `share`.
+
+    The numbers lie on the device.
+    """
     k = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     exists = k < size
     z = tl.load(x + k, mask=exists, other=0.0).to(tl.float32)
     given = tl.load(labels + k, mask=exists, other=0)
     y = given.to(tl.float32)
     counts = exists & (given != ignored)
-    # (1 - y) softplus(z) + (1 + extra) y softplus(-z), of which no part takes digits from another.
+    # (1 - y) softplus(z) + p y softplus(-z), of which no part takes digits from another.
     power = exp(-tl.abs(z))
     away = 1.0 - y
-    towards = y + tl.load(extra).to(tl.float32) * y
+    towards = tl.load(p).to(tl.float32) * y
     loss = tl.where(z > 0, away * z, -(towards * z)) + (away + towards) * _log1p(power)
-    weight = tl.load(v).to(tl.float32) + tl.load(w).to(tl.float32) * y
+    weight = tl.load(v).to(tl.float32) * away + tl.load(w).to(tl.float32) * y
     total = tl.sum(tl.where(counts, loss * weight, 0.0).to(tl.float64), axis=0)
     tl.store(parts + tl.program_id(0), total)
     if SLOPES:
-        scale = tl.load(s).to(tl.float32) + tl.load(t).to(tl.float32) * y
+        scale = tl.load(share).to(tl.float32) * weight
         rate = (away * tl.where(z < 0, power, 1.0) - towards * tl.where(z < 0, 1.0, power)) / (1.0 + power)
         slope = tl.where(counts, rate, 0.0) * scale
         tl.store(slopes + k, slope, mask=exists)

@@ -59,9 +59,9 @@ def count_hits(foreground, order, counts, pixels, BLOCK: tl.constexpr):
 @triton.jit
 def steps(
     errors, foreground, order, ends, scale, slopes, parts, pixels, count, g_n, g_c, g_s,
-    ACROSS: tl.constexpr, BLOCK: tl.constexpr,
+    ACROSS: tl.constexpr, SLOPES: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """The sum of a block's errors times their steps goes to `parts`, and the steps times `scale` each to its pixel.
+    """The sum of a block's errors times their steps goes to `parts`, with SLOPES the steps times `scale` to their pixels.
 
     errors and order (rows, pixels) are sorted, foreground is not; ends (rows, blocks) are the running sums of `count_hits`
     over all rows. Row c of pixels (N, S) belongs to slopes[:, c, :]. ACROSS: whether scale has one number for each row.
@@ -86,6 +86,7 @@ def steps(
     step = tl.where((error > 0) | (error != error), step, 0.0)
     total = tl.sum(tl.where(exists, step * error, 0.0).to(tl.float64), axis=0)
     tl.store(parts + at_block, total)
-    factor = tl.load(scale + row * ACROSS).to(tl.float32)
-    slope = step * tl.where(hit, -factor, factor)
-    tl.store(slopes + (at // count) * g_n + row * g_c + (at % count) * g_s, slope, mask=exists)
+    if SLOPES:
+        factor = tl.load(scale + row * ACROSS).to(tl.float32)
+        slope = step * tl.where(hit, -factor, factor)
+        tl.store(slopes + (at // count) * g_n + row * g_c + (at % count) * g_s, slope, mask=exists)

@@ -12,8 +12,9 @@ import numpy as np
 import paddle
 
 from unilossseg.backends import _paddle_namespace as xp
-from unilossseg.backends._backend import Array, Backend, Computation, is_dtype_kept
+from unilossseg.backends._backend import Array, Backend, is_dtype_kept
 from unilossseg.backends._bfloat16 import BFLOAT16, rounded, widened
+from unilossseg.backends._computation import Computation
 from unilossseg.backends._paddle_tracing import is_traced, place_of
 from unilossseg.backends._registry import get_backend
 
@@ -231,12 +232,14 @@ class _ClosedForm(paddle.autograd.PyLayer):
         # have to wait for the number that tells.
         if ctx.half:
             ctx.expected = call.expected if BACKEND.readable(x) else None
+        elif x.place.is_cpu_place():
+            ctx.expected = call.factor(x)
         ctx.gradient = ctx.finish = None
         if ctx.expected is None:
             value, ctx.finish = call.deferred(x)
         else:
-            usual = ctx.expected == 1
-            upstream = None if usual else paddle.to_tensor(ctx.expected, dtype="float32", place=x.place)
+            dtype = "float64" if x.dtype == paddle.float64 else "float32"
+            upstream = None if ctx.expected == 1 else paddle.to_tensor(ctx.expected, dtype=dtype, place=x.place)
             value, ctx.gradient = call.fused(x, True, upstream)
         # Else the gradient is there, and Paddle crashes in a second backward pass through a PyLayer.
         ctx.call, kept = (call, (x, *call.hand_over())) if ctx.half else (None, ())
@@ -265,6 +268,8 @@ class _ClosedForm(paddle.autograd.PyLayer):
                 raise RuntimeError(
                     "a second backward pass through one loss: expected one, or the loss inside unilossseg.plain_formula()"
                 )
+            if ctx.expected != 1:
+                upstream = upstream / ctx.expected
             # The buffer is nobody else's: it is scaled in place.
             return gradient.multiply_(upstream) if hasattr(gradient, "multiply_") else gradient * upstream
         x, *arrays = kept = ctx.saved_tensor()

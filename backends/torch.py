@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import functools
-import importlib
 import itertools
-import os
-import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
@@ -18,9 +15,11 @@ from torch.autograd import forward_ad
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from unilossseg.backends import _torch_namespace as xp
-from unilossseg.backends._backend import Array, Backend, Computation
+from unilossseg.backends._backend import Array, Backend
 from unilossseg.backends._bfloat16 import BFLOAT16
+from unilossseg.backends._computation import Computation
 from unilossseg.backends._registry import get_backend
+from unilossseg.backends._torch_gpu import kernels_on
 
 # MKL sets up its vector functions at their first use; where two threads come first together, one of them gets exp and log
 # of half the digits (3e-9 off in float64, seen in one of five fresh processes). One small call beforehand settles it.
@@ -50,9 +49,6 @@ _is_faking = functools.partial(torch._C._get_dispatch_mode, torch._C._TorchDispa
 _are_transforms_active = torch._C._are_functorch_transforms_active
 # By `is_grads_batched`, which has a vmap of its own.
 _is_batched = torch._C._functorch.is_legacy_batchedtensor
-
-#: 'torch' leaves Triton's kernels aside, 'triton' demands them; unset: they are used where Triton is.
-GPU_VARIABLE = "UNILOSSSEG_GPU_LOOPS"
 
 
 class TorchBackend(Backend):
@@ -151,7 +147,7 @@ class TorchBackend(Backend):
                 "PyTorch's mps device has no float64, in which a loss adds up: move logits and labels to the CPU, .cpu()"
             )
         # The kernels compute in float32.
-        return self if not x.is_cuda or x.dtype == torch.float64 else _on_gpu()
+        return self if not x.is_cuda or x.dtype == torch.float64 else kernels_on(x.device) or self
 
     def to_kernel(self, x: Array, packed: bool = False) -> Array:
         """A view of a CPU tensor; bfloat16, which NumPy lacks, as float32 or as its bits."""
@@ -164,6 +160,10 @@ class TorchBackend(Backend):
         if x.dtype != torch.bfloat16:
             return x.numpy()
         return x.view(torch.int16).numpy().view(BFLOAT16) if packed else x.float().numpy()
+
+    def settled(self, x: Any) -> Array:
+        """No view: autograd would let nobody change it in place (`loss += other`)."""
+        return x.detach() if isinstance(x, torch.Tensor) and x._is_view() else x
 
     def from_kernel(self, x: Array, dtype: Any = None) -> Array:
         """A tensor on the memory of a NumPy array."""
@@ -250,11 +250,12 @@ class _ClosedForm(torch.autograd.Function):
         # have to wait for the number that tells.
         if ctx.half:
             ctx.expected = call.expected if BACKEND.readable(x) else None
+        elif x.is_cpu:
+            ctx.expected = call.factor(x)
         if ctx.expected is None:
             value, ctx.finish = call.deferred(x)
         else:
-            upstream = None if ctx.expected == 1 else torch.tensor(ctx.expected, dtype=torch.float32, device=x.device)
-            value, ctx.gradient = call.fused(x, True, upstream)
+            value, ctx.gradient = call.fused(x, True, _upstream(ctx, x))
         # By the graph, which lets them go after its backward pass however long the value lives.
         kept = (x, *call.hand_over())
         ctx.save_for_backward(x, *map(_saveable, kept[1:]))
@@ -286,7 +287,7 @@ class _ClosedForm(torch.autograd.Function):
         if gradient is not None and factor == ctx.expected:
             return gradient, None
         if gradient is not None and not ctx.half:
-            return BACKEND.scaled(gradient, upstream), None
+            return _scaled(ctx, gradient, upstream), None
         # Asked for in any case: that is where torch sees whether logits or labels have changed.
         # Once: a checkpoint gives them once.
         saved = ctx.saved_tensors
@@ -297,12 +298,24 @@ class _ClosedForm(torch.autograd.Function):
         if ctx.half:
             return call.fused(x, True, upstream)[1], None
         # As the first time, to the last bit.
-        return BACKEND.scaled(call.fused(x, True, None)[1], upstream), None
+        gradient = call.fused(x, True, _upstream(ctx, x))[1]
+        return gradient if factor == ctx.expected else _scaled(ctx, gradient, upstream), None
 
 
 # Past `Function.apply`, whose steps of Python are a tenth of a call's: it looks whether torch.func transforms a thing, which
 # has been looked at, and for tensors that it once transformed, which count as symbolic and never come here.
 _apply = super(torch.autograd.Function, _ClosedForm).apply
+
+
+def _upstream(ctx: Any, x: Array) -> Array | None:
+    """The upstream gradient that is expected, None for 1."""
+    dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
+    return None if ctx.expected == 1 else torch.tensor(ctx.expected, dtype=dtype, device=x.device)
+
+
+def _scaled(ctx: Any, gradient: Array, upstream: Array) -> Array:
+    """The gradient of the upstream gradient that came, in place, from that of the one expected."""
+    return BACKEND.scaled(gradient, upstream if ctx.expected == 1 else upstream / ctx.expected)
 
 
 def _saveable(x: Array) -> Array:
@@ -329,40 +342,11 @@ def _differentiable_gradient(ctx: Any, upstream: Array) -> Array:
     again = torch.is_grad_enabled()
     with BACKEND.full_precision():
         with torch.enable_grad():
-            # By another tensor: hooks on x are for the pass that asks for all this, and not for the one in here.
-            alias = x.view_as(x)
+            # By another tensor: hooks on x are for the pass that asks for all this, and not for the one in here. A compiled
+            # pass, which follows nothing, takes a view for x itself; its hooks it does not see.
+            alias = x.view_as(x) if again or not _is_compiling() else x.detach().requires_grad_(True)
             value = call.plain(alias)
         return torch.autograd.grad(value, alias, upstream, create_graph=again)[0]
-
-
-@functools.cache
-def _on_gpu() -> TorchBackend:
-    """The backend for CUDA tensors: with Triton's kernels, or with a word where it is missing."""
-    wanted = os.environ.get(GPU_VARIABLE) or None
-    if wanted not in (None, "torch", "triton"):
-        raise ValueError(f"{GPU_VARIABLE} is {wanted!r}, expected 'torch' or 'triton', or that it is not set")
-    if wanted == "torch":
-        return BACKEND
-    try:
-        kernels = importlib.import_module("unilossseg.backends._torch_triton")
-    except ImportError as error:
-        if wanted is not None:
-            raise ImportError(f"{GPU_VARIABLE} is {wanted!r} and Triton cannot be imported: {error}") from error
-        warnings.warn(
-            f"UniLossSeg has no kernels for the GPU here ({error}): torch's own operations do their work, and losses take "
-            f"several times as long. Install Triton, which comes with torch's CUDA builds for Linux. {GPU_VARIABLE}=torch "
-            "says that this is meant",
-            RuntimeWarning,
-            stacklevel=2,
-        )
-        return BACKEND
-    return kernels.TritonBackend("torch", xp)
-
-
-def gpu_loops() -> str:
-    """What closed forms of CUDA tensors are computed with: Triton and its version, or torch."""
-    found = _on_gpu()
-    return "torch" if found is BACKEND else f"triton {importlib.import_module('triton').__version__}"
 
 
 BACKEND = TorchBackend("torch", xp)

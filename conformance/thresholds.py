@@ -51,10 +51,9 @@ TOLERANCES = {
 def roundings(loss: str, terms: int) -> int:
     """How many times a half-precision gradient is rounded.
 
-    Once. That of a MixedLoss is a sum of gradients that are in half precision already: each is rounded, multiplied by its
-    coef, and added to the others.
+    Once. That of a MixedLoss is a sum of gradients that are in half precision already, each with its coef in it.
     """
-    return 3 * terms if loss == "MixedLoss" else 1
+    return 2 * terms - 1 if loss == "MixedLoss" else 1
 
 
 def gradient_tolerance(loss: str, dtype: str) -> float:

@@ -6,7 +6,7 @@ from checks.tables import check, parametrized
 
 import unilossseg
 from unilossseg import DiceLoss, OhemCrossEntropyLoss
-from unilossseg.backends import get_backend, set_num_threads
+from unilossseg.backends import BackendNotInstalledError, _registry, get_backend, is_installed, set_num_threads
 
 NAMES = {
     **unilossseg.LOSSES,
@@ -166,6 +166,15 @@ def test_every_loss_is_in_the_table():
 def test_an_unknown_backend():
     with pytest.raises(ValueError, match=r"^backend must be one of 'numpy', .*'torch' .got 'jax'.$"):
         get_backend("jax")
+    with pytest.raises(ValueError, match=r"^backend must be one of 'numpy', .*'torch' .got 'jax'.$"):
+        is_installed("jax")
+
+
+def test_a_backend_that_is_not_installed(monkeypatch):
+    monkeypatch.setattr(_registry, "is_installed", lambda name: False)
+    monkeypatch.delitem(_registry._backends, "strict", raising=False)
+    with pytest.raises(BackendNotInstalledError, match=r"^backend .strict. needs array_api_strict, .*: pip install array-"):
+        get_backend("strict")
 
 
 def losses_with(field):

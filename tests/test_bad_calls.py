@@ -55,6 +55,7 @@ CrossEntropyLoss(data_format="NHWC")("logits", Y) | TypeError | logits must be a
 CrossEntropyLoss(data_format="NHWC")(None, Y) | TypeError | logits must be an array of NumPy | got None
 # labels
 CrossEntropyLoss()(Z, Y[0]) | ValueError | labels have shape (4, 5) | expected (2, 4, 5) or (2, 1, 4, 5) | (2, 3, 4, 5)
+DiceLoss()(Z[0], Y[0]) | ValueError | labels have shape (4, 5) | logits (3, 4, 5): logits must be (N, C, *S): is the batch
 CrossEntropyLoss()(Z, Y[:1]) | ValueError | labels have shape (1, 4, 5) | expected (2, 4, 5) or (2, 1, 4, 5)
 CrossEntropyLoss()(Z, Y[..., :4]) | ValueError | labels have shape (2, 4, 4) | expected (2, 4, 5)
 CrossEntropyLoss()(Z, Y[..., None]) | ValueError | labels have shape (2, 4, 5, 1) | expected (2, 4, 5) or (2, 1, 4, 5)
@@ -114,6 +115,7 @@ OhemEdgeAttentionLoss()((Z, EDGE.tolist()), Y) | TypeError | edge_logits must be
 EdgeAttentionLoss()(("seg", EDGE), Y) | TypeError | logits must be an array | got 'seg'
 # further inputs
 DualTaskLoss()(Z, Y, noise=Z[:1] * 0) | ValueError | noise has shape (1, 3, 4, 5) | expected (2, 3, 4, 5)
+DualTaskLoss()(Z, Y, noise=Z * NAN) | ValueError | noise has values outside [0, 1] | uniform
 DualTaskLoss()(Z, Y, noise=Z * 0 + 2) | ValueError | noise has values outside [0, 1] | uniform
 DualTaskLoss()(Z, Y, noise=Y) | TypeError | noise has dtype int64 | expected a floating dtype
 DualTaskLoss()(Z, Y, noise=0.5) | TypeError | noise must be an array | got 0.5

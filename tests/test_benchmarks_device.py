@@ -1,5 +1,9 @@
 """Runs on a GPU, with a worker that answers made-up numbers: what is asked, what is kept, and the page's tables."""
 
+import importlib
+import sys
+import types
+
 import pytest
 from checks.made_up_worker import made_up
 
@@ -32,6 +36,52 @@ ANSWERS = {
 def carried_out():
     wanted = plan.Plan(plan.rows(("DiceLoss",)), *plan.star(quick=True, device="cuda"), ("torch",), 3, 1.0, fresh=False)
     return run.Run(wanted, {"torch": None}, "cuda", "python -m benchmarks run", lambda _: None).carry_out()
+
+
+@pytest.fixture
+def paddle_of(monkeypatch):
+    """The worker's view of a GPU build of Paddle with such functions; what it was set to."""
+
+    def make(version, event, *functions):
+        cuda = types.SimpleNamespace(device_count=lambda: 1, Event=event, **dict.fromkeys(functions))
+        devices = []
+        module = types.ModuleType("paddle")
+        module.__version__, module.device = version, types.SimpleNamespace(cuda=cuda)
+        module.is_compiled_with_cuda, module.set_device = (lambda: True), devices.append
+        monkeypatch.setitem(sys.modules, "paddle", module)
+        here = importlib.import_module("benchmarks.frameworks.paddle").Here
+        del sys.modules["benchmarks.frameworks.paddle"]
+        return here, devices
+
+    return make
+
+
+class OldEvent:
+    """Has no time."""
+
+
+class Event(OldEvent):
+    """Has one."""
+
+    elapsed_time = None
+
+
+@pytest.mark.parametrize(("event", "functions"), [(OldEvent, ["reset_max_memory_allocated"]), (Event, [])])
+def test_a_paddle_that_measures_nothing_on_a_gpu_is_refused(paddle_of, event, functions):
+    here, devices = paddle_of("2.6.2", event, *functions)
+    with pytest.raises(
+        RuntimeError, match=r"Paddle 2\.6\.2 cannot measure a GPU's time and memory: .* or install Paddle 3 in"
+    ):
+        here("cuda")
+    assert devices == []
+    here("cpu")
+    assert devices == ["cpu"]
+
+
+def test_a_paddle_that_measures_is_taken(paddle_of):
+    here, devices = paddle_of("3.3.1", Event, "reset_max_memory_allocated")
+    assert here("cuda").device == "cuda"
+    assert devices == ["gpu"]
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 from checks.forks import can_fork, of_a_child
 
 import unilossseg
-from unilossseg.backends import _buffers
+from unilossseg.backends import _buffers, release_memory
 from unilossseg.backends._buffers import LARGE_PAGE, LEAST_BYTES, SHELF, Shelf
 
 large_pages = pytest.mark.skipif(not hasattr(mmap, "MADV_HUGEPAGE"), reason="this platform has no large pages to ask for")
@@ -185,6 +185,54 @@ def test_sizes_of_the_past_make_room(shelf):
     del small
     # The first of the large ones has gone, and none of the small ones.
     assert shelf.kept == (39 + 18 + 3 * 2) * LEAST_BYTES
+
+
+def test_memory_is_let_go_of():
+    shelf = Shelf(2 * LEAST_BYTES)
+    used, other = (shelf.empty((8 * LEAST_BYTES,), np.uint8) for _ in range(2))
+    del other
+    assert shelf.kept == 8 * LEAST_BYTES
+    shelf.release()
+    assert shelf.kept == 0
+    # What was in use is the system's when it comes back, being more than is kept from now on.
+    used[...] = 7
+    del used
+    assert shelf.kept == 0
+    small = [shelf.empty((LEAST_BYTES,), np.uint8) for _ in range(4)]
+    del small
+    assert shelf.kept == 2 * LEAST_BYTES
+    large = shelf.empty((8 * LEAST_BYTES,), np.uint8)
+    del large
+    assert shelf.kept >= 8 * LEAST_BYTES
+
+
+def test_memory_is_let_go_of_beside_calls(shelf):
+    wrong = []
+
+    def work(number):
+        for _ in range(200):
+            x = shelf.empty((LEAST_BYTES,), np.uint8)
+            x[...] = number
+            if x.min() != number or x.max() != number:
+                wrong.append(number)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(3)]
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads):
+        shelf.release()
+    assert wrong == []
+    shelf.release()
+    assert shelf.kept == 0
+
+
+def test_a_user_lets_go_of_it():
+    logits, labels = np.zeros((1, 4, 1024, 1024), np.float32), np.zeros((1, 1024, 1024), np.int64)
+    value, gradient = unilossseg.value_and_grad(unilossseg.CrossEntropyLoss())(logits, labels)
+    del value, gradient
+    assert SHELF.kept >= logits.nbytes
+    release_memory()
+    assert SHELF.kept == 0
 
 
 def test_much_larger_memory_does_not_serve(shelf):

@@ -289,7 +289,7 @@ def test_plain_values_of_another_kind(name):
         if isinstance(one, tuple):
             continue
         for wrong in ("text", None, object(), [1], 1 << 2000):
-            optional = (("differences", 4), ("differences", 3), ("tally", 2), ("binary_cross_entropy", 10))
+            optional = (("differences", 4), ("differences", 3), ("tally", 2), ("binary_cross_entropy", 9))
             if (name, i) in optional and wrong != "text":
                 continue
             given = arguments(name)
@@ -304,7 +304,7 @@ def test_plain_values_of_another_kind(name):
 @pytest.mark.parametrize("label", [math.inf, -math.inf, math.nan, 2**53, -(2**53), 1e300])
 @pytest.mark.parametrize(
     ("name", "i"),
-    [("binary_cross_entropy", 3), ("binary_cross_entropy", 10), ("differences", 3), ("tally", 2), ("tally", 3)],
+    [("binary_cross_entropy", 3), ("binary_cross_entropy", 9), ("differences", 3), ("tally", 2), ("tally", 3)],
 )
 def test_a_label_that_no_integer_is(name, i, label):
     given = arguments(name)

@@ -30,9 +30,9 @@ def test_sums_of_whole_losses(rng, pixels, dtype):
     x, labels = plain.grid(rng, (3, 2, pixels), np.float32), rng.integers(0, 2, (3, 2, pixels)).astype(dtype)
     labels[rng.random(labels.shape) < 0.2] = 255
     x[labels == 255] = np.nan
-    weight, slope_weight, extra = (0.5, 0.25), (2.0, -0.75), 3.0
-    numbers = tuple(np.float32(number) for number in (*weight, *slope_weight, extra))
-    exact = plain.binary_cross_entropy(x, labels, 255, weight, slope_weight, extra)
+    weight, share, pos_weight = (0.5, 0.75), 2.0, 4.0
+    numbers = tuple(np.float32(number) for number in (*weight, share, pos_weight))
+    exact = plain.binary_cross_entropy(x, labels, 255, weight, share, pos_weight)
     room = strided(np.zeros_like(x))
     for z, y, out in (
         (x, labels, None),
@@ -40,7 +40,7 @@ def test_sums_of_whole_losses(rng, pixels, dtype):
         (strided(x), labels, np.empty_like(x)),
         (x[::-1].copy()[::-1], strided(labels), room),
     ):
-        found = COMPILED.binary_cross_entropy(z, y, 255, numbers[:2], numbers[2:4], numbers[4], out)
+        found = COMPILED.binary_cross_entropy(z, y, 255, numbers[:2], *numbers[2:], out)
         near(found, exact[0], 8, scale=0)
         if out is not None:
             near(out, exact[1], 8, scale=4)
@@ -68,7 +68,7 @@ def test_labels_of_which_all_but_one_are_0_or_1(rng, at, other):
         for most in (1, 0, 5):
             assert COMPILED.tally(labels, ignored, most).tolist() == plain.tally(labels, ignored, most)
     x = plain.grid(rng, labels.shape, np.float32)
-    for numbers in (((1, 0), (0.5, 0), 0), ((1, 0), (0.5, 0), 2), ((1, 0.5), (0.5, 0), 0), ((1, 0), (0.5, 0.25), 0)):
+    for numbers in (((1, 1), 0.5, 1), ((1, 1), 0.5, 3), ((1, 1.5), 0.5, 1), ((1, 1.5), 0.5, 3)):
         value, slopes = plain.binary_cross_entropy(x, labels, 255, *numbers)
         out = np.empty_like(x)
         near(COMPILED.binary_cross_entropy(x, labels, 255, *numbers, out), value, 8, scale=0)
@@ -81,13 +81,26 @@ def test_labels_of_which_all_but_one_are_0_or_1(rng, at, other):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.int64, np.int32, np.uint8])
 @pytest.mark.parametrize("pixels", SIZES)
+def test_a_small_weight_beside_a_large_one(rng, pixels, dtype):
+    """No label takes digits of its weight from the other's."""
+    x = plain.grid(rng, (1, 1, pixels), np.float32)
+    for label, weight, pos_weight in ((1, (2, 3e-7), 1), (0, (3e-7, 2), 1), (1, (1, 1), 3e-7), (1, (2, 3e-7), 3e-7)):
+        labels = np.full(x.shape, label, dtype)
+        value, slopes = plain.binary_cross_entropy(x, labels, 255, weight, 0.5, pos_weight)
+        out = np.empty_like(x)
+        near(COMPILED.binary_cross_entropy(x, labels, 255, weight, 0.5, pos_weight, out), value, 8, scale=0)
+        near(out, slopes, 8, scale=0)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.int64, np.int32, np.uint8])
+@pytest.mark.parametrize("pixels", SIZES)
 def test_labels_counted_on_the_way(rng, pixels, dtype):
     x, labels = plain.grid(rng, (3, 2, pixels), np.float32), rng.choice([0, 1, 2, 255], (3, 2, pixels)).astype(dtype)
     for z, y in ((x, labels), (strided(x), strided(labels))):
         slopes, others = np.empty_like(x), np.empty_like(x)
-        found, tally = COMPILED.counted_binary_cross_entropy(z, y, 255, 1, 0.5, 2, slopes)
+        found, tally = COMPILED.counted_binary_cross_entropy(z, y, 255, 1, 0.5, 3, slopes)
         assert tally == (np.sum(labels != 255), *(np.sum(labels == number) for number in (1, 0, 2)))
-        assert found == COMPILED.binary_cross_entropy(z, y, 255, (1, 0), (0.5, 0), 2, others)
+        assert found == COMPILED.binary_cross_entropy(z, y, 255, (1, 1), 0.5, 3, others)
         assert np.array_equal(slopes, others)
 
 
@@ -109,7 +122,7 @@ def test_sums_of_whole_losses_in_half_precision(rng, pixels, dtype):
             bits, rounded = (array.view(np.uint16) for array in (out, FALLBACK.cast(whole, dtype)))
             assert np.array_equal(bits, rounded)
 
-    both(lambda x, y, out: COMPILED.binary_cross_entropy(x, y, 255, (0.5, 0.25), (2.0, -0.75), 3.0, out))
+    both(lambda x, y, out: COMPILED.binary_cross_entropy(x, y, 255, (0.5, 0.75), 2.0, 4.0, out))
     for ignored in (255, None):
         for squares in (False, True):
             both(lambda x, y, out, ignored=ignored, squares=squares: COMPILED.differences(x, y, ignored, squares, 0.5, out))

@@ -32,7 +32,7 @@ def results(threads, arrays):
     """Of each loop that shares itself out, in float32 and for the last in bfloat16 too."""
     z, y, pixels, labels = arrays
     slopes, counts = np.empty_like(z), np.zeros(4, np.int64)
-    yield _loops.binary_cross_entropy(z, y, slopes, 2, 0.5, 0.25, 3.0, 2.0, -0.75, threads, None)[0]
+    yield _loops.binary_cross_entropy(z, y, slopes, 2, 0.5, 0.75, 4.0, 2.0, threads, None)[0]
     yield slopes.copy()
     for squares in (False, True):
         yield _loops.differences(z, y, slopes, 2, squares, 0.5, threads)[0]
@@ -81,7 +81,7 @@ def alone(arrays):
 
 def test_against_plain_loops(arrays):
     z, y, pixels, labels = arrays
-    exact, slopes = plain.binary_cross_entropy(z, y, 2, (0.5, 0.25), (2.0, -0.75), 3.0)
+    exact, slopes = plain.binary_cross_entropy(z, y, 2, (0.5, 0.75), 2.0, 4.0)
     found = list(results(3, arrays))
     np.testing.assert_allclose(found[0], exact, rtol=1e-6)
     np.testing.assert_allclose(found[1], slopes, rtol=1e-5, atol=1e-6)
@@ -198,6 +198,26 @@ def test_the_interpreter_ends():
     for _ in range(3):
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
         assert (done.returncode, done.stdout, done.stderr) == (0, "here\n", "")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows takes no size of a stack that no memory has room for")
+def test_where_no_thread_can_be_started_the_caller_does_it_all():
+    code = (
+        "import numpy as np, threading, warnings; from unilossseg.backends import _loops\n"
+        "threading.stack_size(1 << 60)\n"
+        "warnings.simplefilter('always')\n"
+        "y, counts = np.arange(1 << 20) % 3, np.zeros((2, 4), np.int64)\n"
+        "with warnings.catch_warnings(record=True) as warned:\n"
+        "    for each in counts: _loops.tally(y, each, 2, 1, 4)\n"
+        "print(counts.tolist(), [str(one.message).partition(':')[0] for one in warned])\n"
+        "warnings.simplefilter('error')\n"
+        "_loops.tally(y, counts[0], 2, 1, 4)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    y = np.arange(1 << 20) % 3
+    counted = [int(np.sum(y < 2)), int(np.sum(y == 1)), int(np.sum(y == 0)), 0]
+    assert done.stdout == f"{[counted] * 2} ['the system starts no further thread']\n", done.stderr
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.fixture

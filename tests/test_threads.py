@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
 import threading
+import time
+import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from types import FrameType
@@ -179,12 +182,86 @@ if {warm}:
     assert done.stdout == "[0, 1, 4, 9]\n" * (1 + warm), done.stderr
 
 
-def test_an_error_of_the_system_is_none_of_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Exhausted(ThreadPoolExecutor):
-        def submit(self, *_: object, **__: object) -> None:
-            raise RuntimeError("can't start new thread")
+class System:
+    """Starts so many threads, and no others."""
 
+    def __init__(self, left: int) -> None:
+        self.left, self.starts = left, threading.Thread.start
+
+    def start(self, thread: threading.Thread) -> None:
+        if self.left == 0:
+            raise RuntimeError("can't start new thread")
+        self.left -= 1
+        self.starts(thread)
+
+
+@pytest.fixture
+def system(monkeypatch: pytest.MonkeyPatch) -> System:
+    """Starts none yet."""
+    system = System(0)
+    monkeypatch.setattr(threading.Thread, "start", lambda thread: system.start(thread))
+    for name, value in (("_pool", None), ("_numbers", []), ("_told", False)):
+        monkeypatch.setattr(_threads, name, value)
+    return system
+
+
+def test_where_no_thread_can_be_started_the_caller_does_it_all(system: System) -> None:
+    set_num_threads(3)
+    with pytest.warns(RuntimeWarning, match=r"no further thread \(can't start new thread\).*set_num_threads\(1\)"):
+        assert _threads.run(lambda item: item * item, range(4)) == [0, 1, 4, 9]
+    # Warnings are errors here: there is no second one.
+    assert _threads.run(lambda item: item * item, range(4)) == [0, 1, 4, 9]
+    system.left = 2
+    together = threading.Barrier(3, timeout=30)
+    assert _threads.run(lambda item: together.wait() in range(3), range(3)) == [True] * 3
+
+
+def test_where_too_few_threads_can_be_started_these_share_the_work(system: System) -> None:
+    set_num_threads(4)
+    system.left = 1
+    together = threading.Barrier(2, timeout=30)
+    with pytest.warns(RuntimeWarning, match="fewer than the 4 that are wanted"):
+        assert _threads.run(lambda item: together.wait() in (0, 1), range(4)) == [True] * 4
+    assert _threads.run(lambda item: together.wait() in (0, 1), range(4)) == [True] * 4
+
+
+@pytest.mark.parametrize("threads", [0, 1])
+def test_a_call_that_fails_leaves_no_work_behind(system: System, threads: int) -> None:
+    def task(item: int) -> None:
+        seen.append(item)
+        raise ValueError(f"item {item}")
+
+    seen: list[int] = []
     set_num_threads(2)
-    monkeypatch.setattr(_threads, "_pool", Exhausted(1))
-    with pytest.raises(RuntimeError, match="can't start new thread"):
-        _threads.run(lambda item: item, range(2))
+    system.left, done = threads, threading.Event()
+    pool = _threads._pool = ThreadPoolExecutor(2, initializer=_threads._enlist, initargs=(_threads._numbers,))
+    held = [pool.submit(done.wait, 30) for _ in range(threads)]
+    while len(_threads._numbers) < threads:
+        time.sleep(0.001)
+    kept = weakref.ref(task)
+    with pytest.raises(ValueError, match="item 0"):
+        _threads.run(task, range(4))
+    done.set()
+    assert [wait.result() for wait in held] == [True] * threads
+    del task
+    pool.shutdown()
+    gc.collect()
+    assert kept() is None
+    assert seen == [0]
+
+
+def test_the_handler_of_a_signal_computes_while_its_thread_hands_out_work() -> None:
+    code = """
+import signal
+from unilossseg.backends import _threads, set_num_threads
+
+def work():
+    return _threads.run(lambda item: item * item, range(4))
+
+set_num_threads(2)
+signal.signal(signal.SIGINT, lambda *_: print(work()))
+_threads.send_away = lambda numbers: signal.raise_signal(signal.SIGINT)
+print(work())
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "[0, 1, 4, 9]\n" * 2, done.stderr

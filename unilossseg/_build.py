@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -19,9 +19,9 @@ def build(config: Mapping[str, Any], backend: str | None = None) -> dict[str, li
     Parameters
     ----------
     config
-        The `loss` section of a PaddleSeg YAML file, as a YAML reader returns it: `{"types": [{"type": "CrossEntropyLoss"},
-        ...], "coef": [1, 0.4]}`. One type stands for all coefs. A MixedLoss has `losses` (a list of such types) and `coef`.
-        The whole file's content, with `loss` in it, is taken too.
+        The `loss` section of a PaddleSeg YAML file, as a YAML reader or OmegaConf returns it: `{"types": [{"type":
+        "CrossEntropyLoss"}, ...], "coef": [1, 0.4]}`. One type stands for all coefs. A MixedLoss has `losses` (a list of
+        such types) and `coef`. The whole file's content, with `loss` in it, is taken too.
     backend
         'torch': Modules, 'paddle': Layers; None: losses that take arrays of any backend.
 
@@ -73,7 +73,7 @@ def _module(backend: str | None) -> ModuleType:
 
 def _list(mapping: Mapping[str, Any], key: str, place: str) -> list[Any]:
     value = mapping.get(key)
-    if not isinstance(value, list | tuple) or not value:
+    if not isinstance(value, Sequence) or isinstance(value, str | bytes) or not value:
         raise TypeError(f"build: {place} must have a list {key!r} with at least one entry (got {value!r})")
     return list(value)
 

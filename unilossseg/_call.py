@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import functools
 import math
+import operator
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from unilossseg._inputs import Checked, as_int64
 from unilossseg._pixels import flat, shape_of, upcast
@@ -24,6 +28,9 @@ _FOR_LABELS = (
 )
 _ON_THE_WAY = ("unilossseg", "torch", "paddle")
 _plain: contextvars.ContextVar[bool] = contextvars.ContextVar("plain_formula", default=False)
+_factors: contextvars.ContextVar[tuple[float, ...]] = contextvars.ContextVar("factors", default=())
+#: Beyond these a gradient that comes with the factor in it might leave float32's range, and its digits with it.
+_LEAST_FACTOR, _LARGEST_FACTOR = 2.0**-20, 2.0**20
 
 
 @contextlib.contextmanager
@@ -50,6 +57,18 @@ def plain_formula() -> Iterator[None]:
 def is_plain() -> bool:
     """Whether the caller is inside it."""
     return _plain.get()
+
+
+@contextlib.contextmanager
+def multiplied_by(factor: float) -> Iterator[None]:
+    """Inside it, the caller multiplies by this number what losses return: their gradients come with it in them, and need no
+    pass of their own for it in the backward pass.
+    """
+    token = _factors.set((*_factors.get(), factor))
+    try:
+        yield
+    finally:
+        _factors.reset(token)
 
 
 def _level_of_the_caller() -> int:
@@ -110,6 +129,18 @@ class Call:
         """Not by assignment: a loss may be a frozen dataclass, or a Module that looks at what is set."""
         if math.isfinite(upstream):
             object.__setattr__(self.loss, "_upstreams", (upstream, self.loss._upstreams[0]))
+
+    def factor(self, logits: Array) -> float:
+        """The upstream gradient to expect of those who multiply the value, see `multiplied_by`, in the working dtype."""
+        factors = _factors.get()
+        if not factors or self.loss.value_shape(shape_of(logits)) != ():
+            return 1.0
+        if not all(_LEAST_FACTOR <= abs(factor) <= _LARGEST_FACTOR for factor in factors):
+            return 1.0
+        number = np.float64 if self.backend.work_dtype(logits) == self.backend.xp.float64 else np.float32
+        # One after the other, as the backward pass multiplies them.
+        product: Any = functools.reduce(operator.mul, map(number, factors))
+        return float(product)
 
     @property
     def has_closed_form(self) -> bool:

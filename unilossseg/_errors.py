@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 #: The reference's numbers, and what they should have been: see docs/variants.md.
 VARIANTS = ("paddleseg", "corrected")
+
+#: Of a loss's name, a parameter's and what came for it: what is kept of that; raises where it does not fit.
+Check = Callable[[str, str, Any], Any]
+Checks = Mapping[str, Check]
 
 
 def integer(owner: str, name: str, value: Any, at_least: int | None = None) -> int:
@@ -37,17 +41,13 @@ def number(
     plain = type(value) is float or type(value) is int
     if not plain:
         without_gradient(owner, name, value)
-    bounds = [
-        f"{word} {bound:g}"
-        for word, bound in (("at least", at_least), ("above", above), ("at most", at_most))
-        if bound is not None
-    ]
-    expected = " ".join(["a finite number", " and ".join(bounds)]).strip()
     if not plain and (isinstance(value, bool | str | bytes) or not hasattr(value, "__float__")):
+        expected = _finite_number(at_least, at_most, above)
         raise TypeError(f"{owner}: {name} must be {expected} (got {value!r} that is a {type(value).__name__})")
     try:
         result = float(value)
     except (TypeError, ValueError, OverflowError, RuntimeError, AssertionError) as error:
+        expected = _finite_number(at_least, at_most, above)
         raise TypeError(f"{owner}: {name} must be {expected} (got {value!r} that is a {type(value).__name__})") from error
     # Not `math.isfinite`, which a compiler takes for an operation on tensors.
     bad = result - result != 0
@@ -55,8 +55,18 @@ def number(
     bad = bad or (at_most is not None and result > at_most)
     bad = bad or (above is not None and result <= above)
     if bad:
-        raise ValueError(f"{owner}: {name} must be {expected} (got {value!r})")
+        raise ValueError(f"{owner}: {name} must be {_finite_number(at_least, at_most, above)} (got {value!r})")
     return result
+
+
+def _finite_number(at_least: float | None, at_most: float | None, above: float | None) -> str:
+    """What `number` expects, in words: put together where it is missed alone, since a MixedLoss looks in each call."""
+    bounds = [
+        f"{word} {bound:g}"
+        for word, bound in (("at least", at_least), ("above", above), ("at most", at_most))
+        if bound is not None
+    ]
+    return " ".join(["a finite number", " and ".join(bounds)]).strip()
 
 
 def flag(owner: str, name: str, value: Any) -> bool:
@@ -66,19 +76,24 @@ def flag(owner: str, name: str, value: Any) -> bool:
     return value
 
 
+def flag_or_none(owner: str, name: str, value: Any) -> bool | None:
+    """True, False, or None where nobody has decided."""
+    return None if value is None else flag(owner, name, value)
+
+
 def choice(owner: str, name: str, value: Any, options: Sequence[str]) -> str:
     """One of a few words."""
+    if isinstance(value, str) and value in options:
+        return value
     words = " or ".join([", ".join(repr(option) for option in options[:-1]), repr(options[-1])])
     if not isinstance(value, str):
         raise TypeError(f"{owner}: {name} must be {words} (got {value!r} that is a {type(value).__name__})")
-    if value not in options:
-        raise ValueError(f"{owner}: {name} must be {words} (got {value!r})")
-    return value
+    raise ValueError(f"{owner}: {name} must be {words} (got {value!r})")
 
 
-def variant(owner: str, value: Any) -> str:
+def variant(owner: str, name: str, value: Any) -> str:
     """One of the two that a loss with a row in docs/variants.md has."""
-    return choice(owner, "variant", value, VARIANTS)
+    return choice(owner, name, value, VARIANTS)
 
 
 def without_gradient(owner: str, name: str, value: Any) -> None:

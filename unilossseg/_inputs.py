@@ -75,7 +75,9 @@ def without_channel(owner: str, backend: Backend, name: str, logits: Array, valu
         return value
     if shape == single:
         return backend.reshape(value, flat)
-    raise ValueError(f"{owner}: {name} have shape {shape}, expected {flat} or {single} to match logits {full}")
+    # One image without a batch around it: its first axis, the classes, was taken for the batch.
+    unbatched = ": logits must be (N, C, *S): is the batch axis missing?" if shape == full[1:] else ""
+    raise ValueError(f"{owner}: {name} have shape {shape}, expected {flat} or {single} to match logits {full}{unbatched}")
 
 
 def per_pixel(owner: str, backend: Backend, name: str, logits: Array, value: Array) -> Array:

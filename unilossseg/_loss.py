@@ -67,8 +67,14 @@ class Loss:
     #: Whether the closed form takes `later`: instead of the gradient it then returns a function of the upstream one that
     #: computes it, and is called once. For half precision, where the upstream gradient is to be known first.
     defers: ClassVar[bool] = False
-    #: Whether its `weight`, from the constructor or set later, becomes a tuple of numbers.
-    keeps_weights: ClassVar[bool] = False
+    #: How parameters are checked and kept, those of the constructor and those that are set later: a function for a field,
+    #: see `_errors.Check`. Those of the bases hold as well.
+    parameter_checks: ClassVar[_errors.Checks] = {
+        "validate": _errors.flag_or_none,
+        "ignore_index": _errors.integer,
+    }
+    # With those of the bases.
+    _checks: ClassVar[_errors.Checks] = parameter_checks
     #: The least rank of the logits.
     least_rank: ClassVar[int] = 2
     #: Whether labels are class numbers, which are checked to lie in [0, C).
@@ -79,18 +85,20 @@ class Loss:
     _upstreams: ClassVar[tuple[float, float]] = (1.0, 1.0)
 
     def __init_subclass__(cls, **options: Any) -> None:
-        """Names the subclass; its own closed form takes what it says itself, and not what that of its base takes. That is of
-        no use to a formula of its own, being another formula's.
+        """Names the subclass; its own closed form takes what it says itself, and not what that of its base takes: arrays of
+        the kernel's numbers, and no further arguments. Only their shape stays, on which one that calls its base's depends.
+        That of a base is of no use to a formula of its own, being another formula's.
         """
         super().__init_subclass__(**options)
         if "name" not in cls.__dict__:
             cls.name = cls.__name__
-        if "closed_form" in cls.__dict__:
-            for name in ("tallied", "counts_labels", "defers"):
-                if name not in cls.__dict__:
-                    setattr(cls, name, False)
+        for name in ("packed_logits", "packed_labels", "tallied", "counts_labels", "defers"):
+            if comes_before(cls, "closed_form", name):
+                setattr(cls, name, False)
         if comes_before(cls, "compute", "closed_form"):
             cls.closed_form = None
+        tables = [base.__dict__.get("parameter_checks", {}) for base in reversed(cls.__mro__)]
+        cls._checks = {name: check for table in tables for name, check in table.items()}
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Parameters are kept as calls take them."""
@@ -98,21 +106,23 @@ class Loss:
 
     def _parameter(self, name: str, value: Any) -> Any:
         """What is kept of a parameter that is set."""
-        return _errors.weights(self.name, name, value) if name == "weight" and self.keeps_weights else value
+        check = self._checks.get(name) if name in self.__dataclass_fields__ else None
+        return value if check is None else check(self.name, name, value)
 
     def __post_init__(self) -> None:
-        """Checks the parameters; a subclass calls it and adds its own."""
-        if self.validate is not None:
-            _errors.flag(self.name, "validate", self.validate)
-        if self.keeps_weights:
-            # A subclass may set it in a way of its own.
-            object.__setattr__(self, "weight", self._parameter("weight", getattr(self, "weight")))  # noqa: B009
-        if "ignore_index" in self.__dataclass_fields__:
-            given = getattr(self, "ignore_index")  # noqa: B009  the field is a subclass's
-            setattr(self, "ignore_index", _errors.integer(self.name, "ignore_index", given))  # noqa: B010
+        """Checks the parameters again, since a subclass may set them in a way of its own. One with checks of several
+        parameters calls it and adds them.
+        """
+        for name in self._checks:
+            if name in self.__dataclass_fields__:
+                given = getattr(self, name)
+                kept = self._parameter(name, given)
+                if kept is not given:
+                    object.__setattr__(self, name, kept)
 
     # ------------------------------------------------------------------------------------------------ to be written
-    def compute(self, ops: Backend, logits: Array, labels: Array, **inputs: Array) -> Array:
+    # Both kinds of Any let a subclass name the inputs that it takes, or none, in the eyes of type checkers.
+    def compute(self, ops: Backend, logits: Array, labels: Array, *_: Any, **inputs: Any) -> Array:
         """The formula, differentiable in `logits` by the framework's autograd.
 
         Parameters
@@ -133,8 +143,10 @@ class Loss:
         raise NotImplementedError(f"{self.name} must define compute(self, ops, logits, labels)")
 
     # An optional optimisation: the value and the gradient of sum(value * upstream) together, with no autograd.
-    # Flat logits (N, C, S) in their own dtype come in. The conformance suite compares it with `compute`.
-    closed_form: ClassVar[Callable[..., tuple[Array, Array | None]] | None] = None
+    # Logits come in as (N, C, S) or, without `flat_pixels`, as they are, in a dtype that the kernel has, or in their own
+    # where they may be packed. The conformance suite compares it with `compute`.
+    # An annotation would make it a field, or a ClassVar, which pyright lets no method take the place of.
+    closed_form = None  # type: Callable[..., tuple[Array, Any]] | None
 
     def check_labels(self, backend: Backend, logits: Array, labels: Array) -> Array:
         """Labels in the shape that formulas take; raises where shape or dtype do not fit."""

@@ -20,7 +20,8 @@ def dilate(ops: Backend, mask: Array, rows: int, columns: int, outside: bool = F
 
 def _dilate_axis(ops: Backend, mask: Array, axis: int, radius: int, outside: bool) -> Array:
     xp, length, found = ops.xp, int(mask.shape[axis]), mask
-    for shift in range(1, radius + 1):
+    # No pixel is farther off than the image is long.
+    for shift in range(1, min(radius, length) + 1):
         kept = min(shift, length)
         beyond = _part(mask, axis, 0, kept)
         beyond = xp.ones_like(beyond) if outside else xp.zeros_like(beyond)

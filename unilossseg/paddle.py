@@ -23,8 +23,9 @@ from typing import Any, TypeVar
 
 import paddle
 from paddle import nn
+from paddle.base.framework import Parameter
 
-from unilossseg import backends, losses
+from unilossseg import _fields, backends, losses
 from unilossseg._loss import Loss
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -56,12 +57,15 @@ def _without_bytecode_tracing() -> None:
 _without_bytecode_tracing()
 # Found here and not in the first call: it takes a twentieth of a second.
 backends.register(backends.get_backend("paddle"), paddle.Tensor)
+# Where a Layer keeps what it has registered.
+_PLACES = ("_sub_layers", "_parameters")
 
 
 class PaddleLoss(Loss, nn.Layer):
     """Turns a loss into a Layer: `class PaddleFocalLoss(FocalLoss, PaddleLoss)`.
 
-    It has no parameters and no buffers: class weights follow the logits' place and dtype by themselves.
+    It has no buffers, and no parameters but those that a field was given as Paddle's Parameter: class weights follow the
+    logits' place and dtype by themselves.
 
     `paddle.jit.to_static` feeds a traced layer only with arguments that its `forward` names: a loss with `call_inputs` of
     its own overrides it, as `DualTaskLoss` does.
@@ -74,11 +78,24 @@ class PaddleLoss(Loss, nn.Layer):
         return self
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Parameters of the loss are plain attributes: a tensor of class weights must not become a buffer or parameter."""
-        if name in self.__dataclass_fields__ and not isinstance(value, nn.Layer):
-            object.__setattr__(self, name, self._parameter(name, value))
-        else:
-            super().__setattr__(name, value)
+        """Parameters of the loss are plain attributes: a tensor of class weights must not become a buffer or parameter.
+        What is a Layer or a Parameter of Paddle's is registered.
+        """
+        if name in self.__dataclass_fields__:
+            value = self._parameter(name, value)
+            if not isinstance(value, nn.Layer | Parameter):
+                self._sub_layers.pop(name, None)
+                self._parameters.pop(name, None)
+                object.__setattr__(self, name, value)
+                return
+            _fields.unhide(type(self), name, _PLACES)
+        super().__setattr__(name, value)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Copied and unpickled losses are set without `__setattr__`."""
+        super().__setstate__(state)
+        for name in self.__dataclass_fields__.keys() & {*self._sub_layers, *self._parameters}:
+            _fields.unhide(type(self), name, _PLACES)
 
     @_as_it_stands
     def forward(self, logits: Any, labels: paddle.Tensor, **inputs: Any) -> Any:

@@ -12,19 +12,20 @@ torch.Size([1, 2, 4, 4])
 from __future__ import annotations
 
 import functools
-import inspect
 import types
 from typing import Any
 
 import torch
 from torch import nn
 
-from unilossseg import losses
+from unilossseg import _fields, losses
 from unilossseg._loss import Loss
 from unilossseg.backends import get_backend, register
 
 # Found here and not at the first call: torch.compile cannot trace an import, nor the search for a subclass's backend.
 register(get_backend("torch"), torch.Tensor, nn.Parameter)
+# Where a Module keeps what it has registered.
+_PLACES = ("_modules", "_parameters")
 
 
 class TorchLoss(Loss, nn.Module):
@@ -63,7 +64,7 @@ class TorchLoss(Loss, nn.Module):
                 self._parameters.pop(name, None)
                 object.__setattr__(self, name, value)
                 return
-            _unhide(type(self), name)
+            _fields.unhide(type(self), name, _PLACES)
             if isinstance(value, nn.Parameter):
                 # torch refuses a name that is an attribute already, as a field with a default is, but not a parameter's.
                 self._parameters.setdefault(name, None)
@@ -73,7 +74,7 @@ class TorchLoss(Loss, nn.Module):
         """Copied and unpickled losses are set without `__setattr__`."""
         super().__setstate__(state)
         for name in self.__dataclass_fields__.keys() & {*self._modules, *self._parameters}:
-            _unhide(type(self), name)
+            _fields.unhide(type(self), name, _PLACES)
 
     def forward(self, logits: Any, labels: torch.Tensor, **inputs: Any) -> Any:
         """The loss of logits (N, C, *S) and labels (N, *S) or (N, 1, *S)."""
@@ -95,29 +96,6 @@ def _own_forward(cls: type) -> Any:
     functools.update_wrapper(copy, ours)
     copy.__module__, copy.__qualname__ = cls.__module__, f"{cls.__qualname__}.{copy.__name__}"
     return copy
-
-
-class _Field:
-    """A field's default, as an attribute of the class, that lets through what torch has registered for an instance."""
-
-    def __init__(self, name: str, default: Any) -> None:
-        self.name, self.default = name, default
-
-    def __get__(self, loss: TorchLoss | None, owner: type) -> Any:
-        """Asked only where the instance has no plain attribute of the name."""
-        if loss is not None:
-            for registered in (loss._modules, loss._parameters):
-                if self.name in registered:
-                    return registered[self.name]
-        return self.default
-
-
-def _unhide(cls: type, name: str) -> None:
-    """Torch is asked for what it has registered only where nothing else has the name, and a field's default has it."""
-    if hasattr(cls, name):
-        default = inspect.getattr_static(cls, name)
-        if not isinstance(default, _Field):
-            setattr(cls, name, _Field(name, default))
 
 
 class BCELoss(losses.BCELoss, TorchLoss):

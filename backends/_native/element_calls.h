@@ -203,19 +203,19 @@ static PyObject *over_elements(PyObject *const *args, int kinds, Work work, Elem
     return finish_with(a, job->count, 0, 0, PyFloat_FromDouble(sum));
 }
 
-/* binary_cross_entropy(z, labels, slopes or None, ignore_index, v, w, g, s, t, threads, most or None): the sum, and where there is
+/* binary_cross_entropy(z, labels, slopes or None, ignore_index, v, w, p, share, threads, most or None): the sum, and where there is
  * a largest label a tuple of what `tally` counts, else None */
 static PyObject *binary_cross_entropy(PyObject *self, PyObject *const *args, Py_ssize_t given) {
-    if (given != 11) return PyErr_Format(PyExc_TypeError, "expected 11 arguments (got %zd)", given);
-    float by[5];
+    if (given != 10) return PyErr_Format(PyExc_TypeError, "expected 10 arguments (got %zd)", given);
+    float by[4];
     Atomic counts[4] = {0};
     Elements job = {.by = by, .ignore = label_of(args[3]), .masks = 1};
-    for (int i = 0; i < 5; i++) by[i] = (float)PyFloat_AsDouble(args[4 + i]);
-    if (args[10] != Py_None && !PyErr_Occurred()) {
-        job.most = label_of(args[10]);
+    for (int i = 0; i < 4; i++) by[i] = (float)PyFloat_AsDouble(args[4 + i]);
+    if (args[9] != Py_None && !PyErr_Occurred()) {
+        job.most = label_of(args[9]);
         job.counts = counts;
     }
-    PyObject *sum = PyErr_Occurred() ? NULL : over_elements(args, job.counts ? COUNTED : ~0, binary_piece, &job, args[9]);
+    PyObject *sum = PyErr_Occurred() ? NULL : over_elements(args, job.counts ? COUNTED : ~0, binary_piece, &job, args[8]);
     if (!sum) return NULL;
     if (!job.counts) return Py_BuildValue("(NO)", sum, Py_None);
     return Py_BuildValue("(N(LLLL))", sum, (long long)counts[0], (long long)counts[1], (long long)counts[2], (long long)counts[3]);

@@ -77,26 +77,25 @@ static inline int NAMED(leave_out)(const float *RESTRICT kept, float *RESTRICT l
     return left_out;
 }
 
-/* A block of the loop below. `plain`, where w, g and t are 0, is a constant where it is called. */
+/* A block of the loop below. `plain`, where all labels weigh the same and p is 1, is a constant where it is called. */
 INLINED void NAMED(binary_block)(const float *RESTRICT z, const float *RESTRICT labels, const float *by, float *RESTRICT loss,
                                  float *RESTRICT slope, int count, int plain) {
-    const float v = by[0], w = by[1], g = by[2], s = by[3], t = by[4];
+    const float v = by[0], w = by[1], p = by[2], share = by[3];
     for (int i = 0; i < count; i++) {
-        float x = z[i], y = labels[i], power = NAMED(exp)(-fabsf(x)), away = 1.0f - y, towards = plain ? y : FMA(g, y, y);
-        /* (1 - y) softplus(z) + (1 + g) y softplus(-z), of which no part takes digits from another. */
-        float kink = x > 0.0f ? away * x : -(towards * x), above = NAMED(log1p)(power);
-        loss[i] = plain ? v * (kink + above) : FMA(w, y, v) * FMA(away + towards, above, kink);
-        float up = x < 0.0f ? power : 1.0f, down = x < 0.0f ? 1.0f : power;
-        float rate = FMA(away, up, -(towards * down)) / (1.0f + power);
-        slope[i] = (plain ? s : FMA(t, y, s)) * rate;
+        float x = z[i], y = labels[i], power = NAMED(exp)(-fabsf(x)), away = 1.0f - y, towards = plain ? y : p * y;
+        /* (1 - y) softplus(z) + p y softplus(-z), of which no part takes digits from another. */
+        float whole = x < 0.0f ? -towards : away, faded = x < 0.0f ? away : -towards, above = NAMED(log1p)(power);
+        float weight = plain ? v : FMA(w, y, v * away);
+        loss[i] = weight * (plain ? whole * x + above : FMA(away + towards, above, whole * x));
+        slope[i] = share * weight * (FMA(faded, power, whole) / (1.0f + power));
     }
 }
 
-/* The sum of (v + w y) ((1 - y) z + (1 + g y) softplus(-z)) over the labels that count; with slopes, the derivative of
- * (s + t y) ((1 - y) z + (1 + g y) softplus(-z)) for each. `by` is v, w, g, s, t. */
+/* The sum of (v (1 - y) + w y) ((1 - y) z + (1 - y + p y) softplus(-z)) over the labels that count; with slopes, the derivative of
+ * each term times a share. `by` is v, w, p and the share: v + (w - v) y would lose the digits of a w that is much the smaller. */
 static double NAMED(binary_cross_entropy)(const void *z, int z_kind, const void *labels, int kind, double ignore,
                                           const float *by, void *slopes, int64_t count_all) {
-    const int plain = by[1] == 0.0f && by[2] == 0.0f && by[4] == 0.0f;
+    const int plain = by[0] == by[1] && by[2] == 1.0f;
     double total = 0.0;
     for (int64_t start = 0; start < count_all; start += BLOCK) {
         int count = (int)(count_all - start < BLOCK ? count_all - start : BLOCK), masks = 1;

@@ -88,7 +88,19 @@ static PyThread_type_lock taken_lock(void) {
     return lock;
 }
 
-/* Makes sure of so many threads, the caller's included; 0 and an error where there are none. The interpreter's lock is held. */
+/* Warns once that there are fewer threads than asked for; 0 and an error where warnings are errors. */
+static int told_of_fewer(void) {
+    static int told = 0;
+    if (told) return 1;
+    told = 1;
+    return !PyErr_WarnEx(PyExc_RuntimeWarning,
+                         "the system starts no further thread: fewer than are wanted share the compiled loops of losses, "
+                         "which takes longer; set_num_threads(1) asks for no other",
+                         1);
+}
+
+/* How many threads there are of those asked for, the caller's included: the missing ones are started. 0 and an error where
+ * there is no memory for them or too many are asked for. The interpreter's lock is held. */
 static int team_of(int threads) {
     if (threads < 1 || threads > MOST_THREADS) {
         PyErr_Format(PyExc_ValueError, "threads must be in [1, %d] (got %d)", MOST_THREADS, threads);
@@ -102,8 +114,9 @@ static int team_of(int threads) {
         team.locks[team.helpers] = lock;
         if (PyThread_start_new_thread(help, (void *)(intptr_t)team.helpers) == (unsigned long)-1) {
             PyThread_free_lock(lock);
-            PyErr_SetString(PyExc_RuntimeError, "cannot start a thread for the compiled loops: set_num_threads(1) does without");
-            return 0;
+            /* Looked at first: another caller may start some while Python warns. */
+            const int found = team.helpers + 1;
+            return told_of_fewer() ? found : 0;
         }
         PyThread_acquire_lock(team.arrived, WAIT_LOCK);
         team.helpers++;

@@ -23,6 +23,12 @@ class Here:
                 f"Paddle {paddle.__version__} sees no GPU: run with --device cpu, or install a GPU build in the "
                 "environment that --paddle-python names"
             )
+        cuda = paddle.device.cuda
+        if device == "cuda" and not (hasattr(cuda, "reset_max_memory_allocated") and hasattr(cuda.Event, "elapsed_time")):
+            raise RuntimeError(
+                f"Paddle {paddle.__version__} cannot measure a GPU's time and memory: run with --device cpu, or install "
+                "Paddle 3 in the environment that --paddle-python names"
+            )
         self.device = device
         paddle.set_device("gpu" if device == "cuda" else "cpu")
 

@@ -102,7 +102,7 @@ def bce_pos_weight_everywhere(patches: Patches) -> None:
 @defect("BCELoss")
 def bce_pos_weight_dropped(patches: Patches) -> None:
     """pos_weight changes nothing."""
-    changes.result(patches, BCELoss, "_lines", lambda lines: replace(lines, extra=0.0))
+    changes.result(patches, BCELoss, "_lines", lambda lines: replace(lines, pos_weight=1.0))
 
 
 @defect("BCELoss")

@@ -200,7 +200,7 @@ def _is_wide(x: Array) -> bool:
     return x.dtype in (np.float32, np.float64)
 
 
-def binary_loop(masked: bool = True, own_weight: bool = True, end: int | None = None) -> Callable[..., Array | None]:
+def binary_loop(masked: bool = True, shared: bool = True, end: int | None = None) -> Callable[..., Array | None]:
     """The loop of the binary cross entropy, in NumPy and with one thing changed."""
 
     def wrong(
@@ -209,8 +209,8 @@ def binary_loop(masked: bool = True, own_weight: bool = True, end: int | None = 
         labels: Array,
         ignore_index: int,
         weight: tuple[Array, Array],
-        slope_weight: tuple[Array, Array],
-        extra: Array,
+        share: Array,
+        pos_weight: Array,
         out: Array | None,
     ) -> Array | None:
         if not _is_wide(x):
@@ -219,11 +219,11 @@ def binary_loop(masked: bool = True, own_weight: bool = True, end: int | None = 
         y = np.where(mask, self.cast(labels, x.dtype), x.dtype.type(0))
         mask = mask if masked else np.ones_like(mask)
         above, rising = self.softplus_and_sigmoid(-x)
-        factor = 1 + extra * y
+        away = 1 - y
+        a, factor = weight[0] * away + weight[1] * y, away + pos_weight * y
         if out is not None:
-            base, rise = slope_weight if own_weight else weight
-            out[...] = np.where(mask, (base + rise * y) * ((1 - y) - factor * rising), 0)
-        terms = np.where(mask, (weight[0] + weight[1] * y) * ((1 - y) * x + factor * above), 0)
+            out[...] = np.where(mask, (a * share if shared else a) * (away - factor * rising), 0)
+        terms = np.where(mask, a * (away * x + factor * above), 0)
         return np.sum(terms[..., :end], dtype=np.float64)
 
     return wrong
@@ -252,9 +252,16 @@ def counted_binary(loop: Callable[..., Array | None], whole: bool = False) -> Ca
     """The loop of the binary cross entropy that counts labels too, by the other one; `whole` counts ignored ones."""
 
     def wrong(
-        self: Any, x: Array, labels: Array, ignore_index: int, most: float, share: Array, extra: Array, out: Array | None
+        self: Any,
+        x: Array,
+        labels: Array,
+        ignore_index: int,
+        most: float,
+        share: Array,
+        pos_weight: Array,
+        out: Array | None,
     ) -> tuple[Array, Any] | None:
-        found = loop(self, x, labels, ignore_index, (1.0, 0.0), (share, 0.0), extra, out)
+        found = loop(self, x, labels, ignore_index, (1.0, 1.0), share, pos_weight, out)
         counted, *others = self.tally(labels, ignore_index, most).tolist()
         return None if found is None else (found, (labels.size if whole else counted, *others))
 
@@ -293,9 +300,9 @@ def binary_loop_without_a_mask(patches: Patches) -> None:
 
 
 @defect("BCELoss")
-def binary_loop_of_one_weight(patches: Patches) -> None:
-    """The loop's derivative has the weight of the value: neither the denominator nor the upstream gradient."""
-    _binary(patches, own_weight=False)
+def binary_loop_without_a_share(patches: Patches) -> None:
+    """The loop's derivative lacks the upstream gradient, and without weights the denominator too."""
+    _binary(patches, shared=False)
 
 
 @defect("BCELoss")

@@ -9,7 +9,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from checks.autograd import FLOAT32
+from checks.autograd import FLOAT32, check_value_changed_in_place
 from checks.cases import BCE, CE, DICE, HINGE, L1, LOVASZ, OHEM, PLAIN_ROWS, RELAX, ROWS, batch_for, batch_of_row, named
 from checks.compare import assert_close, reference_of
 from checks.devices import *  # noqa: F403  each of its tests
@@ -95,6 +95,11 @@ def test_few_classes_and_many(driver, row, channels, dtype):
     exact_value, exact = reference_of(*row, batch.changed(logits=logits))
     assert_close(value, exact_value, 1e-5)
     assert_close(gradient, exact, 1e-4 if dtype == "float32" else 2**-8)
+
+
+@every_row
+def test_a_value_may_be_changed_in_place(driver, row):
+    check_value_changed_in_place(driver, row, "float32")
 
 
 @every_row

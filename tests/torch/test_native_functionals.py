@@ -3,6 +3,7 @@
 import pytest
 import torch
 from checks import native_functionals
+from checks.rare_labels import rare_batch
 from torch.nn import functional
 
 from unilossseg.torch import BCELoss
@@ -30,3 +31,20 @@ def test_binary_cross_entropy_keeps_its_digits_of_confident_logits(label, factor
         of_exact = torch.sigmoid(wide) if label == 0 else -factor * torch.sigmoid(-wide)
         torch.testing.assert_close(value.detach().double(), exact.mean(), rtol=1e-6, atol=0)
         torch.testing.assert_close(gradient.double(), of_exact / exact.numel(), rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("rare", [0, 1])
+@pytest.mark.parametrize("count", [1, 3, 50])
+def test_dynamic_weights_of_a_rare_label_are_weights_per_pixel(rare, count):
+    """Of torch's own loss, in float64."""
+    batch = rare_batch(rare, count)
+    logits, labels = torch.tensor(batch.logits, dtype=torch.float32, requires_grad=True), torch.tensor(batch.labels)
+    wide = logits.detach().double().requires_grad_()
+    positive = labels == 1
+    share = positive.double().mean()
+    weight = 2 * torch.where(positive, 1 - share, share)
+    exact = functional.binary_cross_entropy_with_logits(wide, labels.double(), weight=weight)
+    value = BCELoss(weight="dynamic")(logits, labels)
+    torch.testing.assert_close(value.detach().double(), exact.detach(), rtol=1e-6, atol=0)
+    (gradient,), (of_exact,) = torch.autograd.grad(value, logits), torch.autograd.grad(exact, wide)
+    torch.testing.assert_close(gradient.double(), of_exact, rtol=1e-6, atol=0)

@@ -6,7 +6,7 @@ import functools
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from unilossseg._loss import Loss
+from unilossseg._loss import Loss, comes_before
 from unilossseg._pixels import (
     PixelLabels,
     added,
@@ -34,9 +34,13 @@ class WeightedCrossEntropy(Loss):
     weighs: ClassVar[bool] = False
 
     def __init_subclass__(cls, **options: Any) -> None:
-        """Looks whether it weighs pixels by itself."""
+        """Looks whether it weighs pixels by itself. Other weights than those that its base could do without the losses get
+        them, where it does not say itself that they can too.
+        """
         super().__init_subclass__(**options)
         cls.weighs = cls.class_weight is not WeightedCrossEntropy.class_weight
+        if comes_before(cls, "pixel_weights", "needs_losses"):
+            cls.needs_losses = WeightedCrossEntropy.needs_losses  # type: ignore[method-assign]
 
     @property
     def is_weighted(self) -> bool:
@@ -44,7 +48,9 @@ class WeightedCrossEntropy(Loss):
         return self.weighs or getattr(self, "weight", None) is not None
 
     def needs_losses(self) -> bool:
-        """Whether the weights depend on the pixels' losses; if not, one pass over the logits is enough."""
+        """Whether the weights depend on the pixels' losses; if not, one pass over the logits is enough, and the weights are
+        asked for with losses of 0.
+        """
         return True
 
     def pixel_weights(self, ops: Backend, losses: Array, pixels: PixelLabels, **inputs: Array) -> Array:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass
-from typing import Any
+from functools import partial
+from typing import Any, ClassVar
 
 from unilossseg import _errors, _inputs
 from unilossseg._loss import Loss
@@ -30,11 +31,24 @@ from unilossseg.backends._backend import Chunk
 EPS = 1e-10
 
 
+def _word_or(check: _errors.Check, otherwise: str, owner: str, name: str, value: Any) -> Any:
+    """'dynamic', or what another check lets through."""
+    if not isinstance(value, str):
+        return check(owner, name, value)
+    if value != "dynamic":
+        raise ValueError(f"{owner}: {name} must be 'dynamic' or {otherwise} (got {value!r})")
+    return value
+
+
+def _factor_or_none(owner: str, name: str, value: Any) -> float | None:
+    return None if value is None else _errors.number(owner, name, value, at_least=0)
+
+
 @dataclass(eq=False)
 class BCELoss(Loss):
     r"""Binary cross entropy of sigmoid(z), averaged over the elements that are not ignored.
 
-    .. math:: L = \frac{\mathrm{mean}(m\, w\, [(1-y) z + (1 + (w_+ - 1) y) \log(1 + e^{-z})])}
+    .. math:: L = \frac{\mathrm{mean}(m\, w\, [(1-y) z + (1 - y + w_+ y) \log(1 + e^{-z})])}
                        {\mathrm{mean}(m) + 10^{-10}}
 
     With n+ and n- the numbers of labels 1 and 0: 'dynamic' `weight` is w = 2 n- / (n+ + n- + 1e-10) on positives and
@@ -47,7 +61,8 @@ class BCELoss(Loss):
     pos_weight
         'dynamic', or a non-negative number that multiplies the positive term, None for 1.
     ignore_index
-        The label of elements that count nowhere.
+        The label of elements that count nowhere. In a mask of 0 and 255 the default ignores all of the foreground: divide
+        the mask by 255, or set another number.
     edge_label
         Kept as an attribute for trainers that pass edge masks to such losses; it changes nothing in the value.
     variant
@@ -85,27 +100,13 @@ class BCELoss(Loss):
 
     packed_logits = defers = True
     tallied = counts_labels = True
-    keeps_weights = True
     flat_pixels = False
-
-    def __post_init__(self) -> None:
-        """Checks the parameters."""
-        super().__post_init__()
-        if isinstance(self.pos_weight, str):
-            if self.pos_weight != "dynamic":
-                raise ValueError(f"{self.name}: pos_weight must be 'dynamic' or a number (got {self.pos_weight!r})")
-        elif self.pos_weight is not None:
-            self.pos_weight = _errors.number(self.name, "pos_weight", self.pos_weight, at_least=0)
-        _errors.flag(self.name, "edge_label", self.edge_label)
-        _errors.variant(self.name, self.variant)
-
-    def _parameter(self, name: str, value: Any) -> Any:
-        """A word may stand for weights."""
-        if name != "weight" or not isinstance(value, str):
-            return super()._parameter(name, value)
-        if value != "dynamic":
-            raise ValueError(f"{self.name}: weight must be 'dynamic' or a 1-D array (got {value!r})")
-        return value
+    parameter_checks: ClassVar[_errors.Checks] = {
+        "weight": partial(_word_or, _errors.weights, "a 1-D array"),
+        "pos_weight": partial(_word_or, _factor_or_none, "a number"),
+        "edge_label": _errors.flag,
+        "variant": _errors.variant,
+    }
 
     def class_limit(self, channels: int, dense: bool) -> int:
         """0 and 1 for labels of the logits' shape."""
@@ -160,24 +161,25 @@ class BCELoss(Loss):
     def _lines(self, ops: Backend, labels: Array, tally: Array, channels: int, dtype: Any) -> _Lines:
         """The weights as functions of the label, with the denominator in them."""
         shares = self._shares(ops, labels, tally, channels)
-        base, rise, extra = shares.each, shares.number(0), shares.number(0)
+        negative = positive = shares.each
         if self.weight == "dynamic":
-            base, rise = base * shares.positive, base * (shares.negative - shares.positive)
-        if self.pos_weight is not None:
-            most = shares.negative if self.pos_weight == "dynamic" else shares.number(float(self.pos_weight))
-            extra = most - shares.number(1)
+            negative, positive = negative * shares.positive, positive * shares.negative
+        if self.pos_weight == "dynamic":
+            most = shares.negative
+        else:
+            most = shares.number(1.0 if self.pos_weight is None else float(self.pos_weight))
         if shares.number is float:
-            return _Lines(base, rise, extra)
-        return _Lines(*(ops.xp.astype(number, dtype) for number in (base, rise, extra)))
+            return _Lines(negative, positive, most)
+        return _Lines(*(ops.xp.astype(number, dtype) for number in (negative, positive, most)))
 
-    def _weights(self, ops: Backend, target: Array, lines: _Lines, images: slice) -> tuple[Array, Array | None]:
-        """Each element's weight, and the factor of the softplus term; None for 1."""
-        a = lines.base
+    def _weights(self, ops: Backend, target: Array, away: Array, lines: _Lines, images: slice) -> tuple[Array, Array | None]:
+        """Each element's weight, and the factor of the softplus term, None for 1; `away` is 1 - target."""
+        a = lines.negative
         if self.weight == "dynamic":
-            a = a + lines.rise * target
+            a = a * away + lines.positive * target
         elif isinstance(self.weight, tuple):
             a = a * ops.constant(self.weight, target)[images, None, None]
-        return a, None if self.pos_weight is None else 1 + lines.extra * target
+        return a, None if self.pos_weight is None else away + lines.pos_weight * target
 
     def _flat_labels(self, ops: Backend, z: Array, labels: Array) -> Array:
         """Labels as (N, C, S), or class numbers as (N, S): the number of entries tells (with one channel, the former)."""
@@ -190,9 +192,10 @@ class BCELoss(Loss):
         labels, channels = self._flat_labels(ops, z, labels), int(z.shape[1])
         target, mask = self._target(ops, labels, channels, z.dtype)
         lines = self._lines(ops, labels, ops.tally(labels, self.ignore_index, 1), channels, z.dtype)
-        a, factor = self._weights(ops, target, lines.beside(ops, z), slice(None))
+        away = 1 - target
+        a, factor = self._weights(ops, target, away, lines.beside(ops, z), slice(None))
         losses = softplus(ops, -z)
-        losses = (1 - target) * z + (losses if factor is None else factor * losses)
+        losses = away * z + (losses if factor is None else factor * losses)
         return total(ops, a * keep_where(ops, mask, losses))
 
     def closed_form(  # type: ignore[override]
@@ -249,18 +252,19 @@ class BCELoss(Loss):
             return None
         size, slopes = size_of(labels), ops.buffer_like(logits) if gradient else None
         lines = self._lines(ops, labels, (size, 0, 0), 1, logits.dtype)
-        share = lines.base if upstream is None else lines.base * upstream
+        # Labels 0 and 1 weigh the same.
+        base = lines.negative
+        share = base if upstream is None else base * upstream
         most = pending.limit - 1
-        found = ops.counted_binary_cross_entropy(logits, labels, self.ignore_index, most, share, lines.extra, slopes)
+        found = ops.counted_binary_cross_entropy(logits, labels, self.ignore_index, most, share, lines.pos_weight, slopes)
         if found is None:
             return None
         sum_, tally = found
         pending.confirm(tally)
-        base = lines.base
         if tally[0] != size:
-            base = self._lines(ops, labels, tally, 1, logits.dtype).base
+            base = self._lines(ops, labels, tally, 1, logits.dtype).negative
             if slopes is not None:
-                rescale(ops, slopes, base / lines.base)
+                rescale(ops, slopes, base / lines.negative)
         return ops.cast(sum_ * base, logits.dtype), slopes
 
 
@@ -290,17 +294,15 @@ class _Pass:
         if value is None:
             value = added(ops.run(self.in_parts, ops.chunks(*shape_of(self.logits), small=True)))
         # A weight that all elements have has waited for their sum.
-        return ops.cast(value * self.lines.base if self.loss.weight is None else value, self.dtype)
+        return ops.cast(value * self.lines.negative if self.loss.weight is None else value, self.dtype)
 
     def by_loop(self) -> Array | None:
         """The sum with the backend's loop, if it has one for such arrays."""
-        lines = self.lines
-        weight = (1.0, 0.0) if self.loss.weight is None else (lines.base, lines.rise)
-        by = (lines.base, lines.rise)
-        if self.upstream is not None:
-            by = (lines.base * self.upstream, lines.rise * self.upstream if self.loss.weight == "dynamic" else lines.rise)
-        ignored = self.loss.ignore_index
-        return self.ops.binary_cross_entropy(self.logits, self.labels, ignored, weight, by, lines.extra, self.slopes)
+        lines, ignored = self.lines, self.loss.ignore_index
+        weight, share = (lines.negative, lines.positive), 1.0 if self.upstream is None else self.upstream
+        if self.loss.weight is None:
+            weight, share = (1.0, 1.0), lines.negative * share
+        return self.ops.binary_cross_entropy(self.logits, self.labels, ignored, weight, share, lines.pos_weight, self.slopes)
 
     def in_parts(self, chunk: Chunk) -> Array:
         """The sum over one chunk, in calls of the standard."""
@@ -308,16 +310,15 @@ class _Pass:
         y = self.labels[place, span] if len(self.labels.shape) == 2 else self.labels[place, :, span]
         target, mask = loss._target(ops, y, self.channels, self.dtype)
         z = upcast(ops, self.logits[place, :, span])
-        a, factor = loss._weights(ops, target, self.lines, place)
+        away = 1 - target
+        a, factor = loss._weights(ops, target, away, self.lines, place)
         above, rising = ops.softplus_and_sigmoid(-z)
         if factor is not None:
             above *= factor
             rising *= factor
-        slope = 1 - target
-        above += slope * z
+        above += away * z
         if self.slopes is not None:
-            slope -= rising
-            slope = keep_where(ops, mask, slope) * (a if self.upstream is None else a * self.upstream)
+            slope = keep_where(ops, mask, away - rising) * (a if self.upstream is None else a * self.upstream)
             self.slopes[place, :, span] = ops.cast(slope, self.logits.dtype)
         above = keep_where(ops, mask, above)
         if loss.weight is not None:
@@ -338,16 +339,20 @@ class _Shares:
 
 @dataclass(slots=True)
 class _Lines:
-    """An element's weight is base + rise * y (times its image's), the factor of the softplus term 1 + extra * y."""
+    """An element's weight (times its image's) goes from `negative` at label 0 to `positive` at label 1, the factor of the
+    softplus term from 1 to `pos_weight`.
 
-    base: Any
-    rise: Any
-    extra: Any
+    Both ends, and not one and the step to the other: their sum would lose the digits of an end that is much the smaller.
+    """
+
+    negative: Any
+    positive: Any
+    pos_weight: Any
 
     def beside(self, ops: Backend, x: Array) -> _Lines:
         """As arrays of the dtype of x: Paddle 2 rounds a Python number beside a float64 tensor to float32."""
         if ops.exact_numbers:
             return self
-        numbers = (self.base, self.rise, self.extra)
+        numbers = (self.negative, self.positive, self.pos_weight)
         arrays = (ops.xp.asarray(n, dtype=x.dtype, device=ops.device(x)) if isinstance(n, float) else n for n in numbers)
         return _Lines(*arrays)

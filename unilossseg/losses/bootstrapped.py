@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
+from functools import partial
+from typing import ClassVar
 
 from unilossseg import _errors
 from unilossseg._pixels import PixelLabels, keep_where, ratio, shape_of, top_k_mask, total
@@ -66,14 +68,12 @@ class BootstrappedCrossEntropyLoss(WeightedCrossEntropy):
     _: KW_ONLY
     variant: str = "paddleseg"
 
-    keeps_weights = True
-
-    def __post_init__(self) -> None:
-        """Checks the parameters."""
-        super().__post_init__()
-        self.min_K = _errors.integer(self.name, "min_K", self.min_K, at_least=0)
-        self.loss_th = _errors.number(self.name, "loss_th", self.loss_th)
-        _errors.variant(self.name, self.variant)
+    parameter_checks: ClassVar[_errors.Checks] = {
+        "min_K": partial(_errors.integer, at_least=0),
+        "loss_th": _errors.number,
+        "weight": _errors.weights,
+        "variant": _errors.variant,
+    }
 
     def pixel_weights(self, ops: Backend, losses: Array, pixels: PixelLabels, **inputs: Array) -> Array:
         """1 / (images * chosen pixels) for the chosen pixels of each image."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -96,8 +97,14 @@ class CrossEntropyLoss(WeightedCrossEntropy):
     variant: str = "paddleseg"
 
     call_inputs = ("semantic_weights",)
-    tallied = defers = True
-    keeps_weights = True
+    packed_logits = tallied = defers = True
+    parameter_checks: ClassVar[_errors.Checks] = {
+        "weight": _errors.weights,
+        "top_k_percent_pixels": partial(_errors.number, at_least=0, at_most=1),
+        "avg_non_ignore": _errors.flag,
+        "data_format": partial(_errors.choice, options=("NCHW", "NHWC")),
+        "variant": _errors.variant,
+    }
     #: Whether a pixel's weight is that of its class, which loops know; not where a subclass has other pixels or weights.
     has_loop: ClassVar[bool] = True
 
@@ -106,16 +113,6 @@ class CrossEntropyLoss(WeightedCrossEntropy):
         super().__init_subclass__(**options)
         if any(comes_before(cls, name, "has_loop") for name in ("pixels", "class_weight", "pixel_weights")):
             cls.has_loop = False
-
-    def __post_init__(self) -> None:
-        """Checks the parameters."""
-        super().__post_init__()
-        self.top_k_percent_pixels = _errors.number(
-            self.name, "top_k_percent_pixels", self.top_k_percent_pixels, at_least=0, at_most=1
-        )
-        _errors.flag(self.name, "avg_non_ignore", self.avg_non_ignore)
-        _errors.choice(self.name, "data_format", self.data_format, ("NCHW", "NHWC"))
-        _errors.variant(self.name, self.variant)
 
     def split_logits(self, logits: Any) -> tuple[Array, dict[str, Array]]:
         """Channels last are a matter of the view alone."""
@@ -160,7 +157,9 @@ class CrossEntropyLoss(WeightedCrossEntropy):
         w = self.class_weight(ops, pixels, losses)
         scaled = w
         if semantic is not None:
-            scaled = w * xp.astype(flat(ops, upcast(ops, semantic), leading=1), w.dtype)
+            # Those of ignored pixels may be anything.
+            semantic = keep_where(ops, pixels.valid, flat(ops, upcast(ops, semantic), leading=1))
+            scaled = w * xp.astype(semantic, w.dtype)
         if every:
             counted = self._counted(ops, w, pixels)
             whole = self._denominator(counted, size_of(w), numbers_like(ops, counted))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
-from typing import Any
+from functools import partial
+from typing import Any, ClassVar
 
 from unilossseg import _errors
 from unilossseg._loss import Loss
@@ -77,13 +78,11 @@ class DiceLoss(Loss):
     variant: str = "paddleseg"
 
     packed_logits = defers = True
-    keeps_weights = True
-
-    def __post_init__(self) -> None:
-        """Checks the parameters."""
-        super().__post_init__()
-        self.smooth = _errors.number(self.name, "smooth", self.smooth, at_least=0)
-        _errors.variant(self.name, self.variant)
+    parameter_checks: ClassVar[_errors.Checks] = {
+        "smooth": partial(_errors.number, at_least=0),
+        "weight": _errors.weights,
+        "variant": _errors.variant,
+    }
 
     def compute(self, ops: Backend, logits: Array, labels: Array, **inputs: Array) -> Array:
         """Differentiable formula."""

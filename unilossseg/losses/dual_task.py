@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass
-from typing import NamedTuple
+from functools import partial
+from typing import ClassVar, NamedTuple
 
 from unilossseg import _errors
 from unilossseg._loss import Loss
@@ -101,12 +102,7 @@ class DualTaskLoss(Loss):
     flat_pixels = False
     packed_logits = True
     call_inputs = ("noise",)
-
-    def __post_init__(self) -> None:
-        """Checks the parameters."""
-        super().__post_init__()
-        self.tau = _errors.number(self.name, "tau", self.tau, above=0)
-        _errors.variant(self.name, self.variant)
+    parameter_checks: ClassVar[_errors.Checks] = {"tau": partial(_errors.number, above=0), "variant": _errors.variant}
 
     def check_labels(self, backend: Backend, logits: Array, labels: Array) -> Array:
         """Two spatial axes with a neighbour each."""
@@ -122,7 +118,7 @@ class DualTaskLoss(Loss):
             raise TypeError(f"{self.name}: noise has dtype {value.dtype}, expected a floating dtype")
         if shape != full:
             raise ValueError(f"{self.name}: noise has shape {shape}, expected {full}, the shape of the logits")
-        if backend.readable(value) and not bool(backend.read(backend.xp.all(~((value < 0) | (value > 1))))):
+        if backend.readable(value) and not bool(backend.read(backend.xp.all((value >= 0) & (value <= 1)))):
             raise ValueError(f"{self.name}: noise has values outside [0, 1]: expected uniform random numbers")
         return value
 

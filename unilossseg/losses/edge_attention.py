@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import KW_ONLY, dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from unilossseg import _errors
 from unilossseg._pixels import PixelLabels, flat, size_of, split_labels, spread, upcast
@@ -14,14 +14,13 @@ from unilossseg.losses.ohem import OhemSelection
 EPS = 1e-10
 
 
-@dataclass(eq=False)
 class EdgeMasked(WeightedCrossEntropy):
-    """Ignores the pixels off the edges; a subclass has fields edge_threshold and ignore_index."""
+    """Ignores the pixels off the edges; a subclass has these fields."""
 
-    def __post_init__(self) -> None:
-        """Checks the parameters."""
-        super().__post_init__()
-        self.edge_threshold: float = _errors.number(self.name, "edge_threshold", self.edge_threshold)
+    edge_threshold: float
+    ignore_index: int
+
+    parameter_checks: ClassVar[_errors.Checks] = {"edge_threshold": _errors.number}
 
     def split_logits(self, logits: Any) -> tuple[Array, dict[str, Array]]:
         """Two arrays come in; the gradient is for the first alone."""
@@ -32,7 +31,7 @@ class EdgeMasked(WeightedCrossEntropy):
 
     def pixels(self, ops: Backend, labels: Array, **inputs: Array) -> PixelLabels:
         """Valid where the label is and the edge logit exceeds the threshold."""
-        split = split_labels(ops, labels, self.ignore_index)  # type: ignore[attr-defined]
+        split = split_labels(ops, labels, self.ignore_index)
         edges = upcast(ops, flat(ops, ops.stop_gradient(inputs["edge_logits"]), leading=1))
         valid = split.valid & (edges > self.edge_threshold)
         return PixelLabels(ops.keep_where(valid, split.index), valid)

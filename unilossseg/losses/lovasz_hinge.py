@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import KW_ONLY, dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from unilossseg import _errors
 from unilossseg._loss import Loss
@@ -58,11 +58,7 @@ class LovaszHingeLoss(Loss):
     variant: str = "paddleseg"
 
     packed_logits = defers = True
-
-    def __post_init__(self) -> None:
-        """Checks the parameters."""
-        super().__post_init__()
-        _errors.variant(self.name, self.variant)
+    parameter_checks: ClassVar[_errors.Checks] = {"variant": _errors.variant}
 
     def class_limit(self, channels: int, dense: bool) -> int:
         """A mask."""

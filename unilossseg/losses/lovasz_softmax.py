@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from unilossseg import _errors
 from unilossseg._loss import Loss
@@ -26,6 +26,20 @@ from unilossseg._pixels import (
 from unilossseg.backends import Array, Backend
 from unilossseg.backends._backend import Chunk
 from unilossseg.losses._lovasz import lovasz_weights
+
+
+def _class_numbers(owner: str, name: str, value: Any) -> str | tuple[int, ...]:
+    """'present', 'all' or class numbers."""
+    if isinstance(value, str | bytes) or not isinstance(value, Sequence):
+        # A string first: an array is neither equal to one nor not.
+        if not (isinstance(value, str) and value in ("present", "all")):
+            raise (ValueError if isinstance(value, str) else TypeError)(
+                f"{owner}: {name} must be 'present', 'all' or a list of class numbers (got {value!r})"
+            )
+        return value
+    if not value:
+        raise ValueError(f"{owner}: {name} must be 'present', 'all' or a list of class numbers (got none)")
+    return tuple(_errors.integer(owner, f"{name}[{at}]", number, at_least=0) for at, number in enumerate(value))
 
 
 @dataclass(eq=False)
@@ -78,26 +92,7 @@ class LovaszSoftmaxLoss(Loss):
     variant: str = "paddleseg"
 
     packed_logits = defers = True
-
-    def __post_init__(self) -> None:
-        """Checks the parameters."""
-        super().__post_init__()
-        self._listed()
-        _errors.variant(self.name, self.variant)
-
-    def _listed(self) -> tuple[int, ...] | None:
-        """The class numbers, None for 'present' and 'all'; looked at in each call, since they may be set anew."""
-        classes = self.classes
-        if not isinstance(classes, list | tuple):
-            # A string first: an array is neither equal to one nor not.
-            if not (isinstance(classes, str) and classes in ("present", "all")):
-                raise (ValueError if isinstance(classes, str) else TypeError)(
-                    f"{self.name}: classes must be 'present', 'all' or a list of class numbers (got {classes!r})"
-                )
-            return None
-        if not classes:
-            raise ValueError(f"{self.name}: classes must be 'present', 'all' or a list of class numbers (got none)")
-        return tuple(_errors.integer(self.name, f"classes[{at}]", c, at_least=0) for at, c in enumerate(classes))
+    parameter_checks: ClassVar[_errors.Checks] = {"classes": _class_numbers, "variant": _errors.variant}
 
     def class_limit(self, channels: int, dense: bool) -> int:
         """One channel is a binary problem."""
@@ -106,12 +101,16 @@ class LovaszSoftmaxLoss(Loss):
     def check_channels(self, channels: int) -> None:
         """Listed classes must have a channel."""
         first, end = (1, 2) if self._is_binary(channels) else (0, channels)
-        for number in self._listed() or ():
+        for number in self._listed():
             if not first <= number < end:
                 raise ValueError(
                     f"{self.name}: classes name {number} and logits have {channels} channels: "
                     f"expected numbers in [{first}, {end})"
                 )
+
+    def _listed(self) -> Sequence[int]:
+        """The class numbers; none for 'present' and 'all'."""
+        return () if isinstance(self.classes, str) else self.classes
 
     def _is_binary(self, channels: int) -> bool:
         return channels == 1 and self.variant == "corrected"

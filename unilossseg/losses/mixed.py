@@ -7,13 +7,14 @@ import operator
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import KW_ONLY, dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from unilossseg import _errors
+from unilossseg._call import multiplied_by
 from unilossseg._loss import Loss
-from unilossseg._pixels import upcast
+from unilossseg._pixels import shape_of, upcast
 from unilossseg.backends import Array, backend_of
 
 
@@ -60,6 +61,8 @@ class MixedLoss(Loss):
     _: KW_ONLY
     reduction: str = "list"
 
+    parameter_checks: ClassVar[_errors.Checks] = {"reduction": functools.partial(_errors.choice, options=("list", "sum"))}
+
     def __post_init__(self) -> None:
         """Checks the parameters."""
         super().__post_init__()
@@ -73,14 +76,14 @@ class MixedLoss(Loss):
             if not callable(loss) or isinstance(loss, type):
                 raise TypeError(f"{self.name}: losses[{at}] must be a loss (got {loss!r} that is a {type(loss).__name__})")
         self.coef = self._coefficients()
-        _errors.choice(self.name, "reduction", self.reduction, ("list", "sum"))
 
     def _coefficients(self) -> list[float]:
         """One number for each loss; looked at in each call, since they may be set anew."""
-        if isinstance(self.coef, list | tuple):
-            coef = [_errors.number(self.name, f"coef[{at}]", c) for at, c in enumerate(self.coef)]
+        given = self.coef.tolist() if isinstance(self.coef, np.ndarray) else self.coef
+        if isinstance(given, Sequence) and not isinstance(given, str | bytes):
+            coef = [_errors.number(self.name, f"coef[{at}]", c) for at, c in enumerate(given)]
         else:
-            coef = [_errors.number(self.name, "coef", self.coef)] * len(self.losses)
+            coef = [_errors.number(self.name, "coef", given)] * len(self.losses)
         if len(coef) != len(self.losses):
             raise ValueError(
                 f"{self.name}: coef has {len(coef)} entries and losses {len(self.losses)}: expected one number per loss"
@@ -116,11 +119,13 @@ class MixedLoss(Loss):
     def evaluate(self, logits: Any, labels: Array, *, validate: bool | None = None, **inputs: Array) -> Any:
         """The list, or its sum."""
         self._check_inputs(inputs)
-        coefficients = self._coefficients()
-        values = [
-            self._number(at, loss(logits, labels, **self._inputs_of(loss, validate, inputs)))
-            for at, loss in enumerate(self.losses)
-        ]
+        coefficients, traced = self._coefficients(), _is_traced(logits)
+        values = []
+        for at, (loss, coef) in enumerate(zip(self.losses, coefficients, strict=True)):
+            # Not where a compiler looks on: there is no gradient yet that could come with the factor in it.
+            with nullcontext() if traced else multiplied_by(coef):
+                value = loss(logits, labels, **self._inputs_of(loss, validate, inputs))
+            values.append(self._number(at, value))
         # Not around the losses: in a function of the user's the casts are wanted.
         with _full_precision(values):
             return self._reduced([_times(value, coef) for value, coef in zip(values, coefficients, strict=True)])
@@ -172,21 +177,78 @@ class MixedLoss(Loss):
     ) -> tuple[Any, Array]:
         """The list or the sum, and the gradient of the sum."""
         self._check_inputs(inputs)
+        values, gradient, dtype = self._with_factor(1.0, logits, labels, upstream, validate, inputs)
+        ops = backend_of(gradient)
+        with ops.full_precision():
+            return self._reduced(values), ops.xp.astype(gradient, dtype, copy=False)
+
+    def _with_factor(
+        self,
+        factor: float,
+        logits: Any,
+        labels: Array,
+        upstream: Array | None,
+        validate: bool | None,
+        inputs: dict[str, Any],
+    ) -> tuple[list[Any], Array, Any]:
+        """What each loss gives times its coef; the gradient of their sum times the `factor` of a MixedLoss around; and the
+        dtype that it still has to get.
+        """
         values, gradient = [], None
         for loss, coef in zip(self.losses, self._coefficients(), strict=True):
             if not isinstance(loss, Loss):
                 raise TypeError(
                     f"{self.name}: value_and_grad needs losses that are unilossseg.Loss (got a {type(loss).__name__})"
                 )
-            value, slope = loss.value_and_grad(logits, labels, upstream=upstream, **self._inputs_of(loss, validate, inputs))
-            ops, dtype = backend_of(slope), slope.dtype
+            taken = self._inputs_of(loss, validate, inputs)
+            if isinstance(loss, MixedLoss):
+                wanted = taken.pop("validate", None)
+                parts, slope, dtype = loss._with_factor(factor * coef, logits, labels, upstream, wanted, taken)
+                value = loss._reduced(parts)
+            else:
+                # In the upstream gradient: a half-precision gradient is rounded once, and that is after the coef.
+                share = self._share(loss, factor * coef, logits, upstream)
+                value, slope = loss.value_and_grad(logits, labels, upstream=share, **taken)
+                dtype = slope.dtype
+            ops = backend_of(slope)
             with ops.full_precision():
                 values.append(_times(value, coef))
                 # Added up in the working dtype: half types lack digits for it, and on some CPUs the operation.
-                gradient = upcast(ops, slope) * coef if gradient is None else gradient + upcast(ops, slope) * coef
+                gradient = upcast(ops, slope) if gradient is None else gradient + upcast(ops, slope)
         assert gradient is not None
+        self._check_shapes(values)
+        return values, gradient, dtype
+
+    def _share(self, loss: Loss, factor: float, logits: Any, upstream: Array | None) -> Array | None:
+        """The upstream gradient of a loss whose value is multiplied by `factor`."""
+        logits, _, ops = loss._taken_apart(logits)
+        if upstream is not None:
+            upstream = loss._checked_upstream(ops, logits, upstream)
+        if factor == 1:
+            return upstream
+        dtype = ops.work_dtype(logits)
         with ops.full_precision():
-            return self._reduced(values), ops.xp.astype(gradient, dtype, copy=False)
+            if upstream is None:
+                return ops.xp.full(loss.value_shape(shape_of(logits)), factor, dtype=dtype, device=ops.device(logits))
+            return ops.xp.multiply(ops.xp.astype(upstream, dtype, copy=False), factor)
+
+    def _check_shapes(self, values: list[Any]) -> None:
+        """Raises where the sum would repeat one value for each entry of another, and the sum of the gradients does not."""
+        shapes = {shape_of(value) for value in _flattened(values)}
+        if self.reduction == "sum" and len(shapes) > 1:
+            raise ValueError(
+                f"{self.name}: the losses' values have shapes {sorted(shapes)}, expected one shape for all under "
+                "reduction='sum': give the losses one reduction, or this one reduction='list'"
+            )
+
+
+def _is_traced(logits: Any) -> bool:
+    """Whether they have no values yet; what is no array is left to the losses to refuse, or to take."""
+    first = logits[0] if isinstance(logits, tuple | list) and logits else logits
+    try:
+        return backend_of(first).traced(first)
+    except TypeError:
+        return False
 
 
 def _is_sequence(losses: Any) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
+from functools import partial
 from typing import ClassVar
 
 from unilossseg import _errors
@@ -12,19 +13,21 @@ from unilossseg.backends import Array, Backend
 from unilossseg.losses._weighted_cross_entropy import WeightedCrossEntropy
 
 
-@dataclass(eq=False)
 class OhemSelection(WeightedCrossEntropy):
-    """The pixel weights that the OHEM losses share; a subclass has fields thresh, min_kept, ignore_index, variant."""
+    """The pixel weights that the OHEM losses share; a subclass has these fields."""
+
+    thresh: float
+    min_kept: int
+    ignore_index: int
+    variant: str
 
     #: Added to the mean of the kept pixels.
     eps: ClassVar[float]
-
-    def __post_init__(self) -> None:
-        """Checks the parameters."""
-        super().__post_init__()
-        self.thresh: float = _errors.number(self.name, "thresh", self.thresh)
-        self.min_kept: int = _errors.integer(self.name, "min_kept", self.min_kept, at_least=0)
-        self.variant: str = _errors.variant(self.name, self.variant)
+    parameter_checks: ClassVar[_errors.Checks] = {
+        "thresh": _errors.number,
+        "min_kept": partial(_errors.integer, at_least=0),
+        "variant": _errors.variant,
+    }
 
     def pixel_weights(self, ops: Backend, losses: Array, pixels: PixelLabels, **inputs: Array) -> Array:
         """1 / denominator for the kept pixels."""
@@ -119,9 +122,4 @@ class OhemCrossEntropyLoss(OhemSelection):
     variant: str = "paddleseg"
 
     eps = 1e-5
-
-    keeps_weights = True
-
-    def __post_init__(self) -> None:
-        """Checks the parameters."""
-        super().__post_init__()
+    parameter_checks: ClassVar[_errors.Checks] = {"weight": _errors.weights}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 from unilossseg import _errors
@@ -31,10 +32,13 @@ EPS = 1e-10
 REDUCTIONS = ("mean", "sum", "none")
 
 
-@dataclass(eq=False)
 class ElementLoss(Loss):
-    """A loss e(z - y) of each element; a subclass has fields reduction and ignore_index and defines `distance`."""
+    """A loss e(z - y) of each element; a subclass has these fields and defines `distance` and `derivative`."""
 
+    reduction: str
+    ignore_index: int
+
+    parameter_checks: ClassVar[_errors.Checks] = {"reduction": partial(_errors.choice, options=REDUCTIONS)}
     class_labels = False
     flat_pixels = False
     packed_logits = packed_labels = defers = True
@@ -45,14 +49,11 @@ class ElementLoss(Loss):
     has_loop: ClassVar[bool]
 
     def __init_subclass__(cls, **options: Any) -> None:
-        """An e of one's own that says nothing of squares is no loop's."""
+        """An e of one's own that says nothing of squares is no loop's; the derivative of another e is none of it."""
         super().__init_subclass__(**options)
         cls.has_loop = not any(comes_before(cls, name, "squares") for name in ("distance", "derivative"))
-
-    def __post_init__(self) -> None:
-        """Checks the parameters."""
-        super().__post_init__()
-        self.reduction: str = _errors.choice(self.name, "reduction", self.reduction, REDUCTIONS)
+        if all(comes_before(cls, "distance", name) for name in ("derivative", "closed_form")):
+            cls.closed_form = None  # type: ignore[assignment, method-assign]
 
     def distance(self, ops: Backend, difference: Array) -> Array:
         """e; 0 at 0."""
@@ -87,7 +88,7 @@ class ElementLoss(Loss):
         return number(1) / ((counted + number(EPS) if self.masks() else number(1)) * number(size))
 
     def _mask(self, ops: Backend, labels: Array) -> Array:
-        return differs(ops, labels, self.ignore_index)  # type: ignore[attr-defined]
+        return differs(ops, labels, self.ignore_index)
 
     def compute(self, ops: Backend, logits: Array, labels: Array, **inputs: Array) -> Array:
         """Differentiable formula."""
@@ -136,7 +137,7 @@ class ElementLoss(Loss):
         share = self._share(1.0, size, float)
         slopes = ops.buffer_like(z) if gradient else None
         factor = share if upstream is None else share * upstream
-        ignored = self.ignore_index  # type: ignore[attr-defined]
+        ignored = self.ignore_index
         found = ops.counted_differences(z, y, ignored, self.squares, factor, slopes)
         if found is None:
             return None
@@ -154,7 +155,7 @@ class ElementLoss(Loss):
         """With the backend's loop, if it has one for such arrays: what is part of a larger one is read row by row."""
         z, y = _rows(ops, logits, labels)
         slopes = ops.buffer_like(z) if gradient else None
-        ignored = self.ignore_index if self.masks() else None  # type: ignore[attr-defined]
+        ignored = self.ignore_index if self.masks() else None
         found = ops.differences(z, y, ignored, self.squares, share if upstream is None else share * upstream, slopes)
         return None if found is None else (ops.cast(share * found, work_dtype(ops, logits)), slopes)
 
@@ -197,7 +198,7 @@ class ElementLoss(Loss):
             plain = ops.readable(labels) or ops.exact_numbers
             counted = 1.0 if plain else xp.ones((), dtype=dtype, device=ops.device(labels))
         elif ops.one_pass:
-            (counted,), _ = numbers_of(ops, ops.tally(labels, self.ignore_index, 1), 1)  # type: ignore[attr-defined]
+            (counted,), _ = numbers_of(ops, ops.tally(labels, self.ignore_index, 1), 1)
             counted = counted / size
         else:
             # What else a tally counts would be passes of their own.
@@ -309,11 +310,7 @@ class MSELoss(ElementLoss):
     variant: str = "paddleseg"
 
     squares = True
-
-    def __post_init__(self) -> None:
-        """Checks the parameters."""
-        super().__post_init__()
-        _errors.variant(self.name, self.variant)
+    parameter_checks: ClassVar[_errors.Checks] = {"variant": _errors.variant}
 
     def masks(self) -> bool:
         """Only in the corrected variant."""

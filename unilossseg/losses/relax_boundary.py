@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import KW_ONLY, dataclass
-from typing import Any
+from functools import partial
+from typing import Any, ClassVar
 
 from unilossseg import _errors
 from unilossseg._loss import Loss
@@ -86,14 +87,12 @@ class RelaxBoundaryLoss(Loss):
 
     flat_pixels = False
     packed_logits = defers = True
-
-    def __post_init__(self) -> None:
-        """Checks the parameters."""
-        super().__post_init__()
-        self.border = _errors.integer(self.name, "border", self.border, at_least=0)
-        _errors.flag(self.name, "calculate_weights", self.calculate_weights)
-        self.upper_bound = _errors.number(self.name, "upper_bound", self.upper_bound, at_least=0)
-        _errors.variant(self.name, self.variant)
+    parameter_checks: ClassVar[_errors.Checks] = {
+        "border": partial(_errors.integer, at_least=0),
+        "calculate_weights": _errors.flag,
+        "upper_bound": partial(_errors.number, at_least=0),
+        "variant": _errors.variant,
+    }
 
     def check_labels(self, backend: Backend, logits: Array, labels: Array) -> Array:
         """Two spatial axes."""

@@ -78,6 +78,31 @@ def test_two_losses_of_the_same_logits(driver):
     assert_close(driver.gradient(leaf), sum(reference_of(name, {}, batch)[1] for name in (CE, DICE, LOVASZ)), 1e-10)
 
 
+def check_value_changed_in_place(driver, row, dtype):
+    """`loss += penalty` and `loss /= steps`, as trainers write them."""
+    batch = batch_of_row(row, seed=1)
+    wanted, gradient = driver.value_and_gradient(driver.make(*row), batch, dtype)
+    _, labels, further = driver.inputs(batch, dtype)
+    leaf = driver.leaf(batch.logits, dtype)
+    value = driver.call(driver.make(*row), leaf, labels, further)
+    for one in value if isinstance(value, list) else [value]:
+        driver.halve_one_more(one)
+    (sum(value) if isinstance(value, list) else value.sum()).backward()
+    np.testing.assert_allclose(driver.numpy(value), (wanted + 1) / 2, rtol=1e-6)
+    # A mixed loss's gradient is a sum of two that are each rounded.
+    roundings = 3 if row[0] == MIXED else 1
+    np.testing.assert_allclose(
+        driver.gradient(leaf), gradient / 2, rtol=roundings * 2 * HALF_STEP.get(dtype, 1e-6), atol=TINY
+    )
+
+
+@every_row
+@pytest.mark.parametrize("way", ["closed", "plain"])
+def test_a_value_may_be_changed_in_place(driver, row, way):
+    with getattr(driver, way)():
+        check_value_changed_in_place(driver, row, "float32")
+
+
 # A MixedLoss adds gradients that are each rounded once.
 @pytest.mark.parametrize("row", [row for row in PLAIN_ROWS if row[0] != MIXED], ids=named)
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])

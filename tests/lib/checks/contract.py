@@ -11,7 +11,28 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from checks.cases import BCE, BOOT, CE, DICE, EDGE, IGNORED, LOVASZ, MIXED, OHEM, PLAIN_ROWS, ROWS, WEIGHT, batch_for, named
+from checks.cases import (
+    BCE,
+    BOOT,
+    CE,
+    DICE,
+    DUAL,
+    EDGE,
+    HINGE,
+    IGNORED,
+    L1,
+    LOVASZ,
+    MIXED,
+    MSE,
+    OHEM,
+    OHEM_EDGE,
+    PLAIN_ROWS,
+    RELAX,
+    ROWS,
+    WEIGHT,
+    batch_for,
+    named,
+)
 from checks.compare import assert_close, reference_of
 
 import unilossseg
@@ -134,9 +155,67 @@ def test_classes_that_are_set_later_count_as_if_given(driver):
     loss.classes = [7]
     with pytest.raises(ValueError, match="classes name 7 and logits have"):
         driver.value(loss, batch)
-    loss.classes = "none"
     with pytest.raises(ValueError, match="classes must be 'present', 'all' or a list of class numbers"):
-        driver.value(loss, batch)
+        loss.classes = "none"
+    assert loss.classes == (7,)
+
+
+#: What a loss without defaults needs.
+NEEDED = {BOOT: {"min_K": 3, "loss_th": 0.1}, MIXED: {"losses": [(CE, {})], "coef": 1.0}}
+
+
+@every_loss
+def test_every_parameter_that_is_set_later_is_checked(driver, name):
+    loss = driver.make(name, NEEDED.get(name, {}))
+    before, value = repr(loss), object()
+    for parameter in parameters_of(type(loss)):
+        # These two belong together, and a call looks at them.
+        if parameter.name not in ("losses", "coef"):
+            with pytest.raises(TypeError, match=f"^{name}: {parameter.name} must be .* .got .*object"):
+                setattr(loss, parameter.name, value)
+    assert repr(loss) == before
+
+
+@pytest.mark.parametrize(
+    ("name", "parameter", "value"),
+    [
+        (CE, "ignore_index", 1.5),
+        (CE, "validate", "yes"),
+        (CE, "top_k_percent_pixels", 2.0),
+        (CE, "data_format", "nhwc"),
+        (BOOT, "min_K", -3),
+        (BOOT, "loss_th", float("nan")),
+        (OHEM, "min_kept", 2.5),
+        (OHEM_EDGE, "thresh", "0.7"),
+        (EDGE, "edge_threshold", None),
+        (DICE, "smooth", "1"),
+        (HINGE, "variant", "fixed"),
+        (BCE, "pos_weight", -1),
+        (BCE, "edge_label", 1),
+        (L1, "reduction", "Mean"),
+        (MSE, "variant", "Corrected"),
+        (RELAX, "border", -1),
+        (RELAX, "upper_bound", -0.5),
+        (DUAL, "tau", 0),
+        (MIXED, "reduction", "List"),
+    ],
+)
+def test_what_is_refused_in_the_constructor_is_refused_later(driver, name, parameter, value):
+    needed = NEEDED.get(name, {})
+    loss = driver.make(name, needed)
+    before = repr(loss)
+    with pytest.raises((ValueError, TypeError), match=f"^{name}: {parameter} must be") as given:
+        driver.make(name, {**needed, parameter: value})
+    with pytest.raises(given.type, match=f"^{re.escape(str(given.value))}$"):
+        setattr(loss, parameter, value)
+    assert repr(loss) == before
+
+
+def test_numbers_that_are_set_later_are_kept_as_those_given(driver):
+    loss = driver.make(OHEM, {})
+    loss.thresh, loss.min_kept, loss.ignore_index = np.float32(0.5), np.int64(10), np.uint8(7)
+    assert [type(x) for x in (loss.thresh, loss.min_kept, loss.ignore_index)] == [float, int, int]
+    assert repr(loss) == repr(driver.make(OHEM, {"thresh": 0.5, "min_kept": 10, "ignore_index": 7}))
 
 
 def test_coefficients_that_are_set_later_count_as_if_given(driver):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from checks.autograd import check_value_changed_in_place
 from checks.cases import CLASS_ROWS, DICE, ROWS, batch_for, batch_of_row, named
 from checks.compare import assert_close, reference_of
 
@@ -50,6 +51,11 @@ def test_float32_and_many_pixels_there(driver, accelerator, row):
     assert_close(value, exact_value, 1e-5)
     # Which of two near-equal errors comes first may differ from float64: the norm bears that, a single entry would not.
     assert np.linalg.norm(gradient - exact) <= 1e-3 * np.linalg.norm(exact)
+
+
+@every_row
+def test_a_value_may_be_changed_in_place_there(driver, accelerator, row):
+    check_value_changed_in_place(driver, row, "float32")
 
 
 @pytest.mark.parametrize("row", CLASS_ROWS, ids=named)

@@ -70,6 +70,11 @@ class Driver:
         array = self.array(np.ascontiguousarray(x.T), dtype)
         return get_backend(self.name).xp.permute_dims(array, tuple(reversed(range(x.ndim))))
 
+    def halve_one_more(self, value):
+        """Makes (value + 1) / 2 of a value in its place, in a framework with autograd."""
+        value += 1
+        value /= 2
+
     def fill(self, x, number):
         """Overwrites an array in place."""
         x[...] = number

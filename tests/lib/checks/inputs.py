@@ -12,6 +12,7 @@ from checks.cases import (
     DICE,
     DUAL,
     HINGE,
+    IGNORED,
     L1,
     LOVASZ,
     OHEM,
@@ -306,6 +307,21 @@ def test_semantic_weights(driver, options):
     batch = batch_for(CE)
     weights = np.random.default_rng(1).random(batch.labels.shape)
     check(driver, (CE, options), batch.changed(further={"semantic_weights": weights}))
+
+
+@pytest.mark.parametrize("options", [{}, {"top_k_percent_pixels": 0.4}, {"weight": [0.5, 2.0, 1.25]}])
+@pytest.mark.parametrize("way", ["closed", "plain"])
+@pytest.mark.parametrize("number", [np.nan, np.inf])
+def test_semantic_weights_of_ignored_pixels_may_be_anything(driver, options, way, number):
+    batch, loss = batch_for(CE), driver.make(CE, options)
+    weights = np.random.default_rng(1).random(batch.labels.shape)
+    wild = np.where(batch.labels == IGNORED, number, weights)
+    tame, wild = (batch.changed(further={"semantic_weights": given}) for given in (weights, wild))
+    with getattr(driver, way)():
+        np.testing.assert_array_equal(driver.value(loss, wild), driver.value(loss, tame))
+        if driver.autograd or way == "closed":
+            found, wanted = (driver.value_and_gradient(loss, given)[1] for given in (wild, tame))
+            np.testing.assert_array_equal(found, wanted)
 
 
 # ---- how it is computed

@@ -290,14 +290,14 @@ def test_sums_of_whole_losses(driver, ops, rng, dtype, room):
     """A backend may lack these; one that has them computes what their docstrings say."""
     x, labels = plain.grid(rng, (2, 3, 50), "float32"), rng.integers(0, 2, size=(2, 3, 50)).astype(dtype)
     labels[rng.random(labels.shape) < 0.2] = 255
-    weight, slope_weight, extra = (0.5, 0.25), (2.0, -0.75), 3.0
-    numbers = [driver.array(np.asarray(number, "float32")) for number in (*weight, *slope_weight, extra)]
+    weight, share, pos_weight = (0.5, 0.75), 2.0, 4.0
+    numbers = [driver.array(np.asarray(number, "float32")) for number in (*weight, share, pos_weight)]
     place = (lambda: driver.array(np.full(x.shape, 7.0, "float32"))) if room else (lambda: None)
     z, y, out = driver.array(x), driver.array(labels), place()
-    found = ops.binary_cross_entropy(z, y, 255, tuple(numbers[:2]), tuple(numbers[2:4]), numbers[4], out)
+    found = ops.binary_cross_entropy(z, y, 255, tuple(numbers[:2]), *numbers[2:], out)
     if found is None:
         pytest.skip(f"{ops} leaves it to the loss")
-    wanted = plain.binary_cross_entropy(x, labels, 255, weight, slope_weight, extra)
+    wanted = plain.binary_cross_entropy(x, labels, 255, weight, share, pos_weight)
     np.testing.assert_allclose(driver.numpy(ops.settled(found)), wanted[0], rtol=1e-6)
     if room:
         near(driver, out, wanted[1], "float32", scale=8)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from checks.cases import BOOT, CE, OHEM, Batch, batch_for
+from checks.cases import BOOT, CE, DICE, EDGE, IGNORED, L1, MSE, OHEM, Batch, batch_for
 from checks.compare import assert_close, reference_of
 
 import unilossseg
@@ -141,6 +141,30 @@ def test_it_is_checked_like_any_other(driver):
         driver.value(loss(), batch)
 
 
+def test_its_parameters_are_checked_by_its_table_and_those_of_its_bases(driver):
+    def exponent(owner, name, value):
+        if value == "none":
+            raise ValueError(f"{owner}: {name} must be a number (got {value!r})")
+        return float(value)
+
+    class Checked(driver.own_loss(FocalLoss)):
+        parameter_checks = {"gamma": exponent}  # noqa: RUF012  as a user writes it
+
+    class Stubborn(Checked):
+        __setattr__ = object.__setattr__
+
+    assert Checked(gamma="2").gamma == Stubborn(gamma="2").gamma == 2.0
+    for given in ({"gamma": "none"}, {"ignore_index": 0.5}, {"validate": "yes"}):
+        ((name, value),) = given.items()
+        for kind in (Checked, Stubborn):
+            with pytest.raises((ValueError, TypeError), match=f"^{kind.__name__}: {name} must be"):
+                kind(**given)
+        loss = Checked()
+        with pytest.raises((ValueError, TypeError), match=f"^Checked: {name} must be"):
+            setattr(loss, name, value)
+        assert repr(loss) == repr(Checked())
+
+
 def test_copies(driver):
     loss = driver.own_loss(FocalLoss)(gamma=1.5)
     batch = batch_for(CE)
@@ -181,6 +205,29 @@ def test_a_subclass_with_a_closed_form_of_its_own(driver, name, dtype):
             driver.value(own, batch, dtype)
 
 
+@pytest.mark.parametrize("name", [CE, DICE, L1, "RelaxBoundaryLoss"])
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("mixed_in", [False, True])
+def test_a_closed_form_of_its_own_gets_numbers_to_calculate_with(driver, name, dtype, mixed_in):
+    """It says nothing of packed ones, whatever its base takes."""
+    driver.has(dtype)
+
+    class Squares:
+        def closed_form(self, ops, logits, labels, *, gradient, upstream):
+            assert str(logits.dtype).endswith(("float16", "float32"))
+            logits = ops.upcast(logits + 0 * logits)
+            slope = 2 * logits if upstream is None else 2 * logits * upstream
+            return ops.xp.sum(logits * logits), slope if gradient else None
+
+    base = getattr(driver.losses, name)
+    own = type("Own", (Squares, base), {} if mixed_in else {"closed_form": Squares.closed_form})()
+    batch = batch_for(name)
+    rounded = driver.numpy(driver.array(batch.logits, dtype)).astype(np.float64)
+    value, gradient = driver.value_and_gradient(own, batch, dtype)
+    assert_close(value, np.sum(rounded**2), 1e-5)
+    assert_close(gradient, 2 * rounded, 1e-2)
+
+
 def assert_doubled(driver, own, known, dtype):
     batch = batch_for(known.name.removeprefix("Paddle").removeprefix("Torch"))
     assert_close(driver.value(own, batch, dtype), 2 * driver.value(known, batch, dtype), 1e-6)
@@ -218,7 +265,73 @@ def test_a_cross_entropy_with_weights_of_its_own(driver, dtype):
     assert_doubled(driver, Doubled(), known, dtype)
 
 
-@pytest.mark.parametrize("name", ["L1Loss", "MSELoss"])
+@pytest.mark.parametrize("name", [CE, EDGE])
+@pytest.mark.parametrize("way", ["closed", "plain"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_weights_of_its_own_are_made_from_the_losses(driver, name, way, dtype):
+    """Also where its base has no use for them."""
+
+    class Focal(getattr(driver.losses, name)):
+        def pixel_weights(self, ops, losses, pixels, **inputs):
+            return super().pixel_weights(ops, losses, pixels, **inputs) * (1 - ops.xp.exp(-losses)) ** 2
+
+    batch = batch_for(name)
+    valid = batch.labels != IGNORED
+    if name == EDGE:
+        valid &= batch.further["edge_logits"][:, 0] > 0.8
+    p = np.exp(batch.logits) / np.sum(np.exp(batch.logits), axis=1, keepdims=True)
+    onehot = np.where(valid, batch.labels, 0)[:, None] == np.arange(p.shape[1])[:, None, None]
+    of_label = np.sum(p * onehot, axis=1)
+    weights = valid * (1 - of_label) ** 2 / (np.sum(valid) + (1e-8 if name == CE else 1e-10) * valid.size)
+    tolerance = 1e-5 if dtype == "float32" else 1e-12
+    with getattr(driver, way)():
+        assert_close(driver.value(Focal(), batch, dtype), np.sum(weights * -np.log(of_label)), tolerance)
+        if driver.autograd or way == "closed":
+            _, gradient = driver.value_and_gradient(Focal(), batch, dtype)
+            # The weights are constants.
+            assert_close(gradient, weights[:, None] * (p - onehot), tolerance)
+
+
+def test_weights_of_its_own_may_do_without_the_losses(driver):
+    given = []
+
+    class Even(getattr(driver.losses, CE)):
+        def needs_losses(self):
+            return False
+
+        def pixel_weights(self, ops, losses, pixels, **inputs):
+            given.append(float(ops.xp.max(losses)))
+            return super().pixel_weights(ops, losses, pixels, **inputs)
+
+    batch = batch_for(CE)
+    assert_close(driver.value(Even(), batch), driver.value(driver.make(CE, {}), batch), 1e-14)
+    assert given == [0.0]
+
+
+@pytest.mark.parametrize("name", [L1, MSE])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("mixed_in", [False, True])
+def test_a_distance_of_its_own_without_its_derivative(driver, name, dtype, mixed_in):
+    """That of its base is another distance's."""
+
+    class Soft:
+        def distance(self, ops, difference):
+            return ops.xp.sqrt(difference * difference + 1) - 1
+
+    base = getattr(driver.losses, name)
+    own = type("Own", (Soft, base), {} if mixed_in else {"distance": Soft.distance})("sum")
+    batch = batch_for(name, ignored=0.0)
+    difference = batch.logits - batch.labels
+    root, tolerance = np.sqrt(difference**2 + 1), 1e-5 if dtype == "float32" else 1e-12
+    assert_close(driver.value(own, batch, dtype), np.sum(root - 1), tolerance)
+    if driver.autograd:
+        assert_close(driver.value_and_gradient(own, batch, dtype)[1], difference / root, tolerance)
+    else:
+        with pytest.raises(TypeError, match=r"^Own: the .* backend has no autograd and this loss no closed-form"):
+            driver.value_and_gradient(own, batch, dtype)
+
+
+@pytest.mark.parametrize("name", [L1, MSE])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_an_element_loss_with_a_distance_of_its_own(driver, name, dtype):
     known = driver.make(name, {})

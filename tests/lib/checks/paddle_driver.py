@@ -44,6 +44,11 @@ class PaddleDriver(Driver):
         if dtype == "float16":
             pytest.skip("Paddle has hardly any float16 kernel for the CPU")
 
+    def halve_one_more(self, value):
+        # There `+=` makes another tensor.
+        value.add_(paddle.ones_like(value))
+        value.scale_(0.5)
+
     def fill(self, x, number):
         x.fill_(number)
 

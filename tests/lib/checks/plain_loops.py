@@ -92,15 +92,17 @@ def counted(labels, ignore):
     return np.asarray([ignore is None or label != ignore for label in labels.ravel().tolist()], bool).reshape(labels.shape)
 
 
-def binary_cross_entropy(x, labels, ignore, weight, slope_weight, extra):
+def binary_cross_entropy(x, labels, ignore, weight, share, pos_weight):
     """The sum and the derivatives of `Backend.binary_cross_entropy`."""
     kept = counted(labels, ignore)
     z, y = x.astype(np.float64), np.where(kept, labels, 0).astype(np.float64)
-    # Not (1 - y) z + (1 + extra y) softplus(-z), which takes digits from digits, and is NaN where it grows without bound.
-    towards = (1 + extra) * y
-    losses = (weight[0] + weight[1] * y) * ((1 - y) * softplus(z) + towards * softplus(-z))
-    slopes = (slope_weight[0] + slope_weight[1] * y) * ((1 - y) * sigmoid(z) - towards * sigmoid(-z))
-    return math.fsum(losses[kept]), np.where(kept, slopes, 0)
+    # Not (1 - y) z + (1 - y + pos_weight y) softplus(-z), which takes digits from digits, and is NaN where it grows without
+    # bound.
+    away, towards = 1 - y, pos_weight * y
+    by_label = weight[0] * away + weight[1] * y
+    losses = by_label * (away * softplus(z) + towards * softplus(-z))
+    slopes = by_label * (away * sigmoid(z) - towards * sigmoid(-z))
+    return math.fsum(losses[kept]), np.where(kept, share * slopes, 0)
 
 
 def plain_cross_entropy(x, labels, ignore, share, weight=None):

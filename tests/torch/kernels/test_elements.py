@@ -10,7 +10,7 @@ from unilossseg.backends import _torch_triton
 
 LABELS = ("bool", "uint8", "int8", "int16", "int32", "int64", "float16", "bfloat16", "float32")
 SIZES = (1, 1023, 1024, 1025, 2600)
-NUMBERS = (0.5, 0.25), (2.0, -0.75), 3.0
+NUMBERS = (0.5, 0.75), 2.0, 4.0
 
 
 def elements(rng, dtype, labels, size, ignored):
@@ -63,6 +63,19 @@ def test_binary_cross_entropy(rng, no_fallback, dtype, labels, size, ignored, ro
         assert_rest_of(whole)
 
 
+@pytest.mark.parametrize("labels", LABELS)
+def test_a_small_weight_beside_a_large_one(rng, no_fallback, labels):
+    """No label takes digits of its weight from the other's."""
+    x = DRIVER.array(rng.uniform(-8, 8, size=(1, 1, 1300)).astype(np.float32))
+    exact = DRIVER.numpy(x).astype(np.float64)
+    for label, weight, pos_weight in ((1, (2, 3e-7), 1), (0, (3e-7, 2), 1), (1, (1, 1), 3e-7), (1, (2, 3e-7), 3e-7)):
+        y, out = torch.full_like(x, label).to(getattr(torch, labels)), torch.empty_like(x)
+        found = sum_of(KERNELS.binary_cross_entropy(x, y, 255, weight, 0.5, pos_weight, out))
+        value, slopes = plain.binary_cross_entropy(exact, np.full(x.shape, label), 255, weight, 0.5, pos_weight)
+        np.testing.assert_allclose(DRIVER.numpy(found), value, rtol=1e-6)
+        near(out, slopes, scale=0)
+
+
 @cases
 @pytest.mark.parametrize("squares", [False, True])
 @pytest.mark.parametrize("masked", [False, True])
@@ -88,7 +101,7 @@ def test_what_is_not_a_number_stays_with_its_element(labels):
     KERNELS.differences(x, y, 255, False, 1.0, out)
     z, target = DRIVER.numpy(x).astype(np.float64), DRIVER.numpy(y).astype(np.float64)
     same(out, np.where(target == 255, 0, np.sign(z - target)))
-    KERNELS.binary_cross_entropy(x, y, 255, (1.0, 0.0), (1.0, 0.0), 0.0, out)
+    KERNELS.binary_cross_entropy(x, y, 255, (1.0, 1.0), 1.0, 1.0, out)
     near(out, np.where(target == 255, 0, plain.sigmoid(z) - target))
 
 
@@ -110,7 +123,7 @@ def test_an_easy_element_keeps_its_digits(dtype):
     exact = DRIVER.numpy(x).astype(np.float64)
     one = torch.ones((1, 1, 1), dtype=torch.int64, device=x.device)
     for z, wanted in zip(x, plain.softplus(-exact), strict=True):
-        found = sum_of(KERNELS.binary_cross_entropy(z[None], one, 255, (1.0, 0.0), (1.0, 0.0), 0.0, None))
+        found = sum_of(KERNELS.binary_cross_entropy(z[None], one, 255, (1.0, 1.0), 1.0, 1.0, None))
         np.testing.assert_allclose(DRIVER.numpy(found), wanted[0, 0], rtol=8e-7, atol=1e-37)
 
 
@@ -168,7 +181,7 @@ def test_elements_may_lie_in_memory_as_they_like(rng, no_fallback, logits_lie, l
     x = LAID[logits_lie](DRIVER.array(rng.normal(size=(2, 3, 61, 35)).astype(np.float32)))
     y = LAID[labels_lie](DRIVER.array(rng.integers(0, 2, size=x.shape).astype(np.float32)))
     y[0, 0, :3, :3] = 255
-    weights = ((0.7, 0.2), (0.3, 0.4), 0.5)
+    weights = ((0.7, 0.9), 0.3, 1.5)
     for way in (
         lambda x, y, out: KERNELS.differences(x, y, 255, True, 0.5, out),
         lambda x, y, out: KERNELS.binary_cross_entropy(x, y, 255, *weights, out),
@@ -182,7 +195,7 @@ def test_elements_may_lie_in_memory_as_they_like(rng, no_fallback, logits_lie, l
 
 def test_what_kernels_cannot_take_is_left_to_the_loss(monkeypatch):
     monkeypatch.setattr(_torch_triton, "launch", None)
-    x, y, numbers = torch.zeros(1, 2, 6), torch.zeros((1, 2, 6), dtype=torch.int64), ((1.0, 0.0), (1.0, 0.0), 0.0)
+    x, y, numbers = torch.zeros(1, 2, 6), torch.zeros((1, 2, 6), dtype=torch.int64), ((1.0, 1.0), 1.0, 1.0)
     for z, labels, ignored, out in (
         (x.double(), y, 255, None),
         (x, y[:, :1], 255, None),

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from checks.autograd import check_value_changed_in_place
 from checks.cases import (
     BCE,
     CE,
@@ -24,6 +25,7 @@ from checks.compare import assert_close, reference_of, scale_of
 from checks.host_reads import check_two_steps
 from checks.kernels import DEVICE, EPS, KERNELS, LEAST, STEP
 from checks.own_loss import CodedLoss
+from checks.rare_labels import WEIGHTS, check_rare, rare_batch
 from checks.torch_driver import TorchDriver
 from checks.torch_host_reads import no_host  # noqa: F401  a fixture
 
@@ -105,6 +107,12 @@ def test_a_label_for_each_logit(driver, accelerator, launched, row, labels, dtyp
     assert "binary_cross_entropy" in launched
 
 
+@pytest.mark.parametrize("options", WEIGHTS, ids=str)
+def test_a_rare_label(driver, accelerator, launched, options):
+    check_rare(driver, options, rare_batch(0, 1, side=50), "float32")
+    assert "binary_cross_entropy" in launched
+
+
 @pytest.mark.parametrize("name", [HINGE, LOVASZ])
 def test_one_channel(driver, accelerator, name):
     check(driver, (name, CORRECTED), batch_for(name, shape=ODD, channels=1), "float32")
@@ -150,6 +158,21 @@ def test_a_factor_before_the_backward_pass(driver, accelerator, row, dtype, fact
     atol = roundings * LEAST[dtype] + 64 * EPS * scale_of(exact)
     np.testing.assert_allclose(driver.gradient(leaf), exact, rtol=1e-4 + roundings * STEP[dtype], atol=atol)
     assert accelerator == []
+
+
+@pytest.mark.parametrize("row", ROWS, ids=named)
+@halves
+def test_a_value_may_be_changed_in_place(driver, accelerator, row, dtype):
+    check_value_changed_in_place(driver, row, dtype)
+
+
+@every_loss
+def test_a_value_may_be_detached_in_place(driver, accelerator, row):
+    leaf, labels, further = driver.inputs(batch_of_row(row), "float32")
+    value = driver.call(driver.make(*row), leaf.requires_grad_(True), labels, further)
+    assert value.requires_grad
+    value.detach_()
+    assert not value.requires_grad
 
 
 @every_loss

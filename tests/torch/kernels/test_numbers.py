@@ -20,7 +20,15 @@ HALF = torch.tensor(0.5)
 
 
 def leaf(at):
-    return Number.of(LEAVES.to(DEVICE), at)
+    return Number.of(LEAVES.to(DEVICE, copy=True), at)
+
+
+@pytest.fixture
+def launches(monkeypatch):
+    """What was launched."""
+    found, original = [], numbers.launch
+    monkeypatch.setattr(numbers, "launch", lambda *given, **options: found.append(given) or original(*given, **options))
+    return found
 
 
 @st.composite
@@ -59,21 +67,20 @@ def test_any_number_is_what_python_says(pair):
     np.testing.assert_allclose(found.item(), np.float32(exact), rtol=2e-7, atol=1e-30)
 
 
+def test_kernels_are_tried_out_by_one_launch(launches, monkeypatch):
+    if DEVICE == "cpu":
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 0))
+    KERNELS.try_out(torch.device(DEVICE))
+    assert [given[0] for given in launches] == [kernel.calculate]
+
+
 def test_constants_have_all_their_digits():
     number = leaf(3) - 2**40
     assert number.tensor().item() == 1
     assert (1e10 + leaf(1) - 1e10).tensor().item() == 0.25
 
 
-def test_several_come_from_one_launch(monkeypatch):
-    launches = []
-
-    def counted(*arguments, **options):
-        launches.append(arguments)
-        return original(*arguments, **options)
-
-    original = numbers.launch
-    monkeypatch.setattr(numbers, "launch", counted)
+def test_several_come_from_one_launch(launches):
     x, whole = Number.of(LEAVES.to(DEVICE), 0), 2.0
     twice = x * whole
     found = [one.item() for one in calculated([twice, twice + 1.0, whole / twice])]
@@ -109,12 +116,37 @@ def test_what_is_no_number_stays_none():
     assert (nothing + endless).tensor().item() == np.inf
 
 
-def test_more_than_the_kernel_can_name():
-    number = leaf(0)
-    for constant in range(kernel.MOST_CONSTANTS + 1):
-        number = number + (constant + 0.5)
-    with pytest.raises(AssertionError, match="7 constants are more"):
-        number.tensor()
+@pytest.mark.parametrize("further", [0, 1])
+def test_more_constants_than_the_kernel_can_name_are_calculated_by_torch(launches, further):
+    number, exact = leaf(0), 3.0
+    for constant in range(kernel.MOST_CONSTANTS + further):
+        number, exact = number + (constant + 0.1), exact + (constant + 0.1)
+    found = number.tensor()
+    assert (found.dtype, found.ndim, found.item()) == (torch.float32, 0, np.float32(exact))
+    assert len(launches) == 1 - further
+
+
+@pytest.mark.parametrize("further", [0, 1])
+def test_more_tensors_than_the_kernel_can_name_are_calculated_by_torch(launches, further):
+    leaves = [leaf(at) for at in (0, 1, 2, 0, 1)][: kernel.MOST_TENSORS + further]
+    (first, second, *_), total = leaves, sum(leaves[1:], start=leaves[0])
+    found = calculated([total, first / second, 1 - total * total, second - 7])
+    exact = sum([3, 0.25, -7, 3, 0.25][: len(leaves)])
+    assert [one.item() for one in found] == pytest.approx([exact, 12, 1 - exact * exact, -6.75], rel=1e-7)
+    assert {(one.dtype, one.ndim) for one in found} == {(torch.float32, 0)}
+    assert len(launches) == 1 - further
+
+
+def test_what_torch_calculates_it_calculates_once(monkeypatch):
+    calls, signs = [], numbers._SIGNS
+    monkeypatch.setattr(
+        numbers, "_SIGNS", {kind: lambda *two, sign=sign: calls.append(sign) or sign(*two) for kind, sign in signs.items()}
+    )
+    whole = sum([leaf(0) for _ in range(kernel.MOST_TENSORS + 1)], start=0.0)
+    for _ in range(20):
+        whole = whole * whole / whole
+    assert whole.tensor().item() == 15
+    assert len(calls) == kernel.MOST_TENSORS + 1 + 2 * 20
 
 
 def test_a_loss_s_value_is_settled():
@@ -134,8 +166,9 @@ def test_a_sum_is_a_step_or_torchs_own(rng, length):
     np.testing.assert_allclose(many, [exact, exact / 0.25, 1, exact - parts[0].item()], rtol=2e-7, atol=1e-7)
 
 
-def test_sums_of_one_length_are_calculated_together_and_others_are_refused():
+def test_sums_of_one_length_are_calculated_together_and_others_by_torch(launches):
     one, other = (torch.arange(5.0, dtype=torch.float64, device=DEVICE) + start for start in (0, 7))
     assert (Number.total(one) / Number.total(other)).tensor().item() == np.float32(10 / 45)
-    with pytest.raises(AssertionError, match="sums of 2 lengths are more than the kernel can name"):
-        (Number.total(one) + Number.total(other[:3])).tensor()
+    assert len(launches) == 1
+    assert (Number.total(one) / Number.total(other[:3])).tensor().item() == np.float32(10 / 24)
+    assert len(launches) == 1

@@ -196,6 +196,18 @@ def test_lovasz_of_classes(rng, no_fallback, channels, count, group, dtype):
     same(KERNELS.lovasz_classes(x[:, there], *given, None), DRIVER.numpy(found))
 
 
+def test_a_value_alone_takes_no_room_for_a_gradient(rng, no_fallback, monkeypatch):
+    x, exact = logits(rng, (2, 3, 20), "float32")
+    index = DRIVER.array(rng.integers(0, 3, size=(2, 20)), "int32")
+    given = KERNELS.softmax_sums(x), (index, index >= 0), 0, torch.ones(3, device=x.device)
+    made, original = [], torch.empty
+    monkeypatch.setattr(torch, "empty", lambda *shape, **kind: made.append(original(*shape, **kind)) or made[-1])
+    KERNELS.lovasz_classes(x, *given, None)
+    # The errors, and what pixels are of the class.
+    assert [one.dtype for one in made if one.numel() == x.numel()] == [torch.float32, torch.bool]
+    same(x, exact)
+
+
 def test_no_pixel_counts(rng, no_fallback):
     x, _ = logits(rng, (2, 3, 20), "float32")
     index = torch.zeros((2, 20), dtype=torch.int32, device=x.device)

@@ -1,0 +1,3 @@
+"""The coefficients of a MixedLoss in gradients by Paddle."""
+
+from checks.mixed import *  # noqa: F403  each of its tests
