@@ -230,9 +230,10 @@ class _ClosedForm(paddle.autograd.PyLayer):
         # A half-precision gradient is rounded once, after the upstream gradient (a gradient scaler's factor, say) is in it.
         # It comes with the value if that is as it was, and else in the backward pass; always there on a device, which would
         # have to wait for the number that tells.
+        readable = BACKEND.readable(x)
         if ctx.half:
-            ctx.expected = call.expected if BACKEND.readable(x) else None
-        elif x.place.is_cpu_place():
+            ctx.expected = call.expected if readable else None
+        elif readable:
             ctx.expected = call.factor(x)
         ctx.gradient = ctx.finish = None
         if ctx.expected is None:

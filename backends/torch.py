@@ -248,9 +248,10 @@ class _ClosedForm(torch.autograd.Function):
         # A half-precision gradient is rounded once, after the upstream gradient (a gradient scaler's factor, say) is in it.
         # It comes with the value if that is as it was, and else in the backward pass; always there on a device, which would
         # have to wait for the number that tells.
+        readable = BACKEND.readable(x)
         if ctx.half:
-            ctx.expected = call.expected if BACKEND.readable(x) else None
-        elif x.is_cpu:
+            ctx.expected = call.expected if readable else None
+        elif readable:
             ctx.expected = call.factor(x)
         if ctx.expected is None:
             value, ctx.finish = call.deferred(x)
