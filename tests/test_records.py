@@ -1,5 +1,7 @@
 """Records: what `record` and `replay` keep, and what `compare` says of it. No framework is imported here."""
 
+import os
+
 import numpy as np
 import pytest
 from checks.record_cli import SMALL, run
@@ -78,7 +80,7 @@ def test_an_older_record_stays_when_the_new_one_fails(project):
 
 
 def test_nothing_is_left_where_writing_fails(project, monkeypatch):
-    monkeypatch.setattr(file.os, "fsync", lambda _: (_ for _ in ()).throw(OSError("disk full")))
+    monkeypatch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError("disk full")))
     said = run("record", "unilossseg:DiceLoss", "--out", "ref.uls", expect=2)
     assert "disk full" in said
     assert list(project.iterdir()) == []
