@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
 
@@ -73,7 +73,7 @@ def _module(backend: str | None) -> ModuleType:
 
 def _list(mapping: Mapping[str, Any], key: str, place: str) -> list[Any]:
     value = mapping.get(key)
-    if not isinstance(value, Sequence) or isinstance(value, str | bytes) or not value:
+    if not _errors.is_list(value) or not value:
         raise TypeError(f"build: {place} must have a list {key!r} with at least one entry (got {value!r})")
     return list(value)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 #: The reference's numbers, and what they should have been: see docs/variants.md.
 VARIANTS = ("paddleseg", "corrected")
@@ -94,6 +94,11 @@ def choice(owner: str, name: str, value: Any, options: Sequence[str]) -> str:
 def variant(owner: str, name: str, value: Any) -> str:
     """One of the two that a loss with a row in docs/variants.md has."""
     return choice(owner, name, value, VARIANTS)
+
+
+def is_list(value: Any) -> TypeGuard[Sequence[Any]]:
+    """Whether it is one, or another sequence such as a tuple or a configuration's own; a word is none."""
+    return isinstance(value, Sequence) and not isinstance(value, str | bytes)
 
 
 def without_gradient(owner: str, name: str, value: Any) -> None:

@@ -2,40 +2,17 @@
 
 import copy
 from dataclasses import dataclass
-from typing import Any
 
 import paddle
 import pytest
+from checks.fields import Needing, Scored
 from paddle import nn
 
-import unilossseg
 from unilossseg.paddle import DiceLoss, PaddleLoss
-
-
-@dataclass(eq=False)
-class Scored(unilossseg.Loss):
-    """The mean of what a network makes of the logits, times a number."""
-
-    net: Any = None
-    scale: Any = 1.0
-
-    def compute(self, ops, logits, labels):
-        return ops.xp.mean(logits if self.net is None else self.net(logits)) * self.scale
 
 
 class PaddleScored(Scored, PaddleLoss):
     pass
-
-
-@dataclass(eq=False)
-class Needing(unilossseg.Loss):
-    """Without a default."""
-
-    net: Any
-    scale: Any
-
-    def compute(self, ops, logits, labels):
-        return ops.xp.mean(self.net(logits)) * self.scale
 
 
 class PaddleNeeding(Needing, PaddleLoss):

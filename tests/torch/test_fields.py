@@ -3,40 +3,17 @@
 import copy
 import pickle
 from dataclasses import dataclass
-from typing import Any
 
 import pytest
 import torch
+from checks.fields import Needing, Scored
 from torch import nn
 
-import unilossseg
 from unilossseg.torch import DiceLoss, TorchLoss
-
-
-@dataclass(eq=False)
-class Scored(unilossseg.Loss):
-    """The mean of what a network makes of the logits, times a number."""
-
-    net: Any = None
-    scale: Any = 1.0
-
-    def compute(self, ops, logits, labels):
-        return ops.xp.mean(logits if self.net is None else self.net(logits)) * self.scale
 
 
 class TorchScored(Scored, TorchLoss):
     pass
-
-
-@dataclass(eq=False)
-class Needing(unilossseg.Loss):
-    """Without a default."""
-
-    net: Any
-    scale: Any
-
-    def compute(self, ops, logits, labels):
-        return ops.xp.mean(self.net(logits)) * self.scale
 
 
 class TorchNeeding(Needing, TorchLoss):

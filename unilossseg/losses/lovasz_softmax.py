@@ -30,7 +30,7 @@ from unilossseg.losses._lovasz import lovasz_weights
 
 def _class_numbers(owner: str, name: str, value: Any) -> str | tuple[int, ...]:
     """'present', 'all' or class numbers."""
-    if isinstance(value, str | bytes) or not isinstance(value, Sequence):
+    if not _errors.is_list(value):
         # A string first: an array is neither equal to one nor not.
         if not (isinstance(value, str) and value in ("present", "all")):
             raise (ValueError if isinstance(value, str) else TypeError)(

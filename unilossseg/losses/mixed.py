@@ -80,7 +80,7 @@ class MixedLoss(Loss):
     def _coefficients(self) -> list[float]:
         """One number for each loss; looked at in each call, since they may be set anew."""
         given = self.coef.tolist() if isinstance(self.coef, np.ndarray) else self.coef
-        if isinstance(given, Sequence) and not isinstance(given, str | bytes):
+        if _errors.is_list(given):
             coef = [_errors.number(self.name, f"coef[{at}]", c) for at, c in enumerate(given)]
         else:
             coef = [_errors.number(self.name, "coef", given)] * len(self.losses)
