@@ -168,7 +168,51 @@ def test_a_gradient_in_another_memory_order(loss):
 @pytest.mark.parametrize("smooth", [0.0, 1.0])
 def test_another_smooth(smooth):
     reference, candidate = recorded(of(DiceLoss(smooth=smooth))), recorded(of(DiceLoss(smooth=1 - smooth)))
-    check(reference, candidate, "another smooth", f"the candidate has smooth={1 - smooth}")
+    check(reference, candidate, "another smooth", f"the candidate behaves like smooth={1 - smooth}, the reference like")
+
+
+OURS, THEIRS = "unilossseg.torch:DiceLoss", "paddleseg.models.losses:DiceLoss"
+
+
+@pytest.mark.parametrize(
+    ("reference", "candidate", "words"),
+    [
+        # What is guessed from the numbers is not stated as if it had been recorded.
+        ((OURS, 1.0, True), ("my:dice", 1e-5, False), "the candidate behaves like smooth=0.0, the reference has smooth=1.0"),
+        (("my:dice", 1e-5, False), (OURS, 1.0, True), "the candidate has smooth=1.0, the reference behaves like smooth=0.0"),
+        ((OURS, 1.0, True), ("my:Dice", 1e-5, True), "the candidate has smooth=1e-05, the reference smooth=1.0"),
+        ((OURS, 1.0, True), (OURS, 1e-5, True), "the candidate has smooth=1e-05, the reference smooth=1.0"),
+        # The defaults of this package are known, those of another are not.
+        ((OURS, 1.0, True), (OURS, 0.0, False), "the candidate has smooth=0.0, the reference smooth=1.0"),
+        ((THEIRS, 1.0, False), (OURS, 0.0, False), "the candidate has smooth=0.0, the reference behaves like smooth=1.0"),
+    ],
+)
+def test_a_title_states_only_what_is_recorded(reference, candidate, words):
+    made = [
+        recorded(of(DiceLoss(smooth=smooth)), target=target, kwargs={"smooth": smooth} if told else {})
+        for target, smooth, told in (reference, candidate)
+    ]
+    best, *_ = explained(*made)
+    assert (best.title, best.cause) == (words, "another smooth")
+
+
+@each_loss
+@pytest.mark.parametrize(("ignored", "words"), [(0, "class 0"), (4, "the last class")])
+def test_a_class_that_is_ignored(loss, ignored, words):
+    def without(logits, labels):
+        return of(loss)(logits, np.where(labels == ignored, IGNORED, labels))
+
+    check(original(loss), recorded(without), "a class is ignored", f"the candidate ignores {words}")
+
+
+def test_dice_over_the_batch():
+    def joined(logits, labels):
+        flat = np.moveaxis(logits, 1, 0)
+        value, slope = of(DiceLoss())(flat.reshape(1, flat.shape[0], -1), labels.reshape(1, -1))
+        return value, np.moveaxis(slope.reshape(flat.shape), 0, 1)
+
+    best = check(original(DiceLoss()), recorded(joined), "over the batch", "takes all images of the batch together")
+    assert "single" not in best.cases
 
 
 def test_another_variant():

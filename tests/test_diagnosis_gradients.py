@@ -18,6 +18,7 @@ from checks.diagnosis import (
 )
 
 from unilossseg import CrossEntropyLoss, DiceLoss
+from unilossseg.conformance.records.record import Stored
 
 
 @each_loss
@@ -49,6 +50,48 @@ def test_ignored_pixels_that_are_trained_by_a_loss_that_nobody_knows():
         return function
 
     check(recorded(cubes(True)), recorded(cubes(False)), "ignored pixels not masked", "at ignored pixels")
+
+
+@pytest.mark.parametrize("missing", [True, False])
+@pytest.mark.parametrize("ignored", [True, False])
+def test_a_reference_without_a_gradient_is_not_the_candidates_ignored_pixels(missing, ignored):
+    def detached(logits, labels):
+        return of(CrossEntropyLoss())(logits, labels)[0], None if missing else np.zeros_like(logits)
+
+    def trained(logits, labels):
+        return of(CrossEntropyLoss())(logits, np.where(labels == IGNORED, 0, labels) if ignored else labels)
+
+    found = {one.title: one for one in explained(recorded(detached, MASKED), recorded(trained, MASKED))}
+    assert "the reference has no gradient" in found
+    for title, one in found.items():
+        assert title == "the reference has no gradient" or one.certainty == "may play a part"
+    assert ignored or len(found) == 1
+
+
+MASKED = {name: inputs for name, inputs in CASES.items() if name in ("ignored", "absent", "single")}
+NOTHING = {**CASES["plain"], "labels": Stored.of(np.full((2, 8, 9), IGNORED))}
+
+
+@each_loss
+def test_a_batch_that_is_all_ignored_and_trained(loss):
+    def unmasked(logits, labels):
+        return of(loss)(logits, np.where(labels == IGNORED, 0, labels))
+
+    reference, candidate = (recorded(function, {"nothing": NOTHING}) for function in (of(loss), unmasked))
+    check(reference, candidate, "ignored pixels not masked")
+
+
+@each_loss
+def test_a_batch_that_is_all_ignored(loss):
+    def without_a_count(logits, labels):
+        found = of(loss)(logits, labels)
+        return found if (labels != IGNORED).any() else (np.nan, np.full_like(logits, np.nan))
+
+    cases = {**CASES, "nothing": NOTHING}
+    reference, candidate = recorded(of(loss), cases), recorded(without_a_count, cases)
+    best = check(reference, candidate, "mean over no pixel", "the candidate is NaN", "0 ÷ 0", "the reference is 0 (nothing)")
+    assert best.cases == ("nothing",)
+    assert len(explained(reference, candidate)) == 1
 
 
 def test_a_value_for_each_pixel():

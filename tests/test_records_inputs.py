@@ -45,7 +45,12 @@ def test_several_cases_of_ones_own(project):
     [
         ({"logits": batch()["logits"]}, "it has no labels"),
         ({**batch(), "extra": np.zeros(3)}, "it has an array 'extra'"),
-        ({**batch(), "../up/noise": np.zeros(3)}, "it has an array '../up/noise'"),
+        ({**batch(), "../up/noise": np.zeros(3)}, "it has an array '../up/noise', which names a case '../up'; expected"),
+        (
+            {f"a b/{key}": array for key, array in batch().items()},
+            "which names a case 'a b'; expected a case's name of at most 80 letters (A-Z, a-z), digits, '_', '.' and '-', "
+            "the first a letter or digit. Rename it",
+        ),
         ({**batch(), "labels": np.array(["a", "b"])}, "its dtype is <U1"),
         ({**batch(), "labels": np.array([{}, None], dtype=object)}, "cannot be read"),
         ({**batch(), "logits": np.zeros((2, 3), dtype=np.int64)}, "logits are int64"),

@@ -93,6 +93,28 @@ def test_a_small_loss_is_a_difference_of_numbers_of_order_one():
     assert not part(stored(1e-6), stored(1e-6 + 2e-7), "gradient").same
 
 
+@pytest.mark.parametrize(("dtype", "step"), [("float32", 1e-6), ("float64", 1e-11), ("float16", 1e-3)])
+def test_each_loss_of_a_list_has_its_own_scale(dtype, step):
+    small = 20 * step
+    reference, wrong, near = (stored([1.0 / step, 1.0, x], dtype) for x in (small, 2 * small, small * (1 + step / 10)))
+    # As one array they have one scale, on which the last is nothing.
+    assert part(reference, wrong, "value").same
+    found = comparison.compared_lists("value", reference, wrong)
+    assert not found.same
+    assert (found.index, found.scale) == ((2,), pytest.approx(small, rel=1e-3))
+    assert found.error == pytest.approx(1.0, rel=1e-3)
+    assert comparison.compared_lists("value", reference, near).same
+    assert "dtype" in comparison.compared_lists("value", reference, stored([1, 1, 1], "int64")).structure
+
+
+def test_a_list_of_losses_without_a_finite_number():
+    numbers = stored([np.nan, np.inf])
+    found = comparison.compared_lists("value", numbers, numbers)
+    assert found.same
+    assert not found.compared
+    assert comparison.compared_lists("value", stored([np.nan, 2.0]), stored([np.nan, 2.0])).compared
+
+
 def test_records_of_other_inputs_are_not_compared(project):
     for name, seed in (("one.uls", 1), ("two.uls", 2)):
         run("record", "unilossseg:DiceLoss", "--seed", seed, "--out", name, *SMALL)

@@ -39,6 +39,14 @@ def hypotheses(evidence: Sequence[Evidence]) -> Iterator[Hypothesis]:
         order=2,
     )
     yield Hypothesis(
+        "mean over no pixel",
+        "the {other} is NaN where every pixel is ignored: a mean over no pixel is 0 ÷ 0",
+        "Divide by max(count, 1), or leave out batches without a label that counts.",
+        _of_no_pixel,
+        lambda cases: f"no pixel counts, and the {{given}} is {cases[0].given.value.ravel()[0]:.6g} ({cases[0].name})",
+        order=1,
+    )
+    yield Hypothesis(
         "gradient permuted",
         "the {other}'s gradient is the {given}'s with its classes in another order",
         "Look for an index, flip or permutation of the class axis that is not undone on the way back.",
@@ -170,15 +178,22 @@ def _unmasked(case: Evidence) -> float | None:
     if given is None or other is None or valid is None or valid.all():
         return float(case.same)
     ignored = ~case.spread(valid)
-    if given[ignored].any() or not other[ignored].any():
+    if given[ignored].any() or not other[ignored].any() or not np.isfinite(other).all():
         return float(case.same)
     a, b = given[~ignored], other[~ignored]
     size = float(np.abs(a).max(initial=0))
     if not size:
-        return 0.95
+        # What trains the others where the one trains nothing is no matter of the ignored pixels.
+        return 0.0 if b.any() else 0.95
     # What more pixels in the denominator do to the others is a constant.
     factor = float((a / size) @ b / ((a / size) @ a))
     return 0.95 if distance(a * factor, b) <= 1e-3 else 0.6
+
+
+def _of_no_pixel(case: Evidence) -> float | None:
+    if case.same or case.valid is None or case.valid.any():
+        return None
+    return 1.0 if np.isnan(case.other.value).all() and np.isfinite(case.given.value).all() else 0.0
 
 
 def _permuted(case: Evidence) -> Prediction | None:

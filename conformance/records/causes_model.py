@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from unilossseg.conformance.records.causes_gradient import pushed_channels
+from unilossseg.conformance.records.causes_terms import SMOOTH_CHANGED
 from unilossseg.conformance.records.errors import printable
 from unilossseg.conformance.records.evidence import Evidence, Floats, Prediction, Result, Side, distance
 from unilossseg.conformance.records.hypothesis import Hypothesis, Score, predicting
@@ -22,7 +23,6 @@ _MOST_ROUNDING = {"float64": 1e-9, "float32": 2e-4, "float16": 2e-4, "bfloat16":
 Labels = npt.NDArray[np.int64]
 #: All orders of so many classes are tried; of more, only those that come about by themselves.
 _FEW_CLASSES = 4
-_SMOOTH_CHANGED = " Newer PaddleSeg releases changed the default smooth of DiceLoss from 0 to 1."
 
 
 def hypotheses(evidence: Sequence[Evidence], given: Side, other: Side, model: Model) -> Iterator[Hypothesis]:
@@ -43,6 +43,15 @@ def hypotheses(evidence: Sequence[Evidence], given: Side, other: Side, model: Mo
     yield from _shifted_labels(model)
     yield from _class_orders(model, evidence)
     yield from _ignored_classes(model)
+    yield from _classes_left_out(model)
+    yield _tried(
+        model,
+        "over the batch",
+        "the {other} takes all images of the batch together, the {given} each by itself",
+        "Sum over the pixels of one image (axes 2, 3, ...) and take the mean of the images, or the batch in both.",
+        predicting(lambda case: _over_the_batch(model, case)),
+        "computed from the pixels of all images as one image",
+    )
     yield from _parameters(model, given, other)
 
 
@@ -222,7 +231,7 @@ def _shifted(case: Evidence, step: int, end: str) -> Labels | None:
 
 
 def _ignored_classes(model: Model) -> Iterator[Hypothesis]:
-    for words, chosen in (("class 0", lambda case: 0), ("the last class", lambda case: max(case.classes, 2) - 1)):
+    for words, chosen in _ENDS:
 
         def labels(case: Evidence, chosen: Callable[[Evidence], int] = chosen) -> Labels | None:
             if case.labels is None or case.valid is None:
@@ -238,6 +247,42 @@ def _ignored_classes(model: Model) -> Iterator[Hypothesis]:
             f"computed with ignored labels as {words}",
             order=1,
         )
+
+
+_ENDS: tuple[tuple[str, Callable[[Evidence], int]], ...] = (
+    ("class 0", lambda case: 0),
+    ("the last class", lambda case: max(case.classes, 2) - 1),
+)
+
+
+def _classes_left_out(model: Model) -> Iterator[Hypothesis]:
+    for words, chosen in _ENDS:
+
+        def labels(case: Evidence, chosen: Callable[[Evidence], int] = chosen) -> Labels | None:
+            return None if case.labels is None else np.where(case.labels == chosen(case), case.ignore_index, case.labels)
+
+        yield _tried(
+            model,
+            "a class is ignored",
+            f"the {{other}} ignores {words}",
+            "Look for another ignore_index, reduce_zero_label, or a mask such as labels > 0.",
+            predicting(lambda case, labels=labels: _prediction(_with_labels(model, case, labels(case)))),  # type: ignore[misc]
+            f"computed with the pixels of {words} ignored, beside those that are to be",
+            order=3,
+        )
+
+
+def _over_the_batch(model: Model, case: Evidence) -> Prediction | None:
+    """All images as one."""
+    labels, z = case.labels, case.logits
+    if labels is None or z.ndim < 3 or case.upstream is not None:
+        return None
+    joined = np.moveaxis(z, 1, 0)
+    flat = np.ascontiguousarray(joined.reshape(1, case.classes, -1))
+    result = model.result(case, logits=flat, labels=labels.reshape(1, -1))
+    if result is None or result.gradient is None:
+        return None
+    return Prediction(result.value, np.moveaxis(result.gradient.reshape(joined.shape), 0, 1))
 
 
 # ------------------------------------------------------------------------------------------------ order of the classes
@@ -284,8 +329,9 @@ def _parameters(model: Model, given: Side, other: Side) -> Iterator[Hypothesis]:
     stated = model.stated(given, other)
     for parameters in [{name: value} for name, value in stated.items()] + ([stated] if len(stated) > 1 else []):
         # Before what is only suspected: the records themselves say so.
-        yield from _changed(model, parameters, order=0)
-    tried: list[dict[str, Any]] = []
+        yield from _changed(model, parameters, given, other, order=0)
+    # What a loss of one's own is told may mean the same.
+    tried = [] if stated else [{name: value} for name, value in other.kwargs.items() if model.has(name)]
     if model.has("smooth"):
         tried += [{"smooth": smooth} for smooth in (0.0, 1.0) if model.loss.smooth != smooth]
     if model.has("variant"):
@@ -296,10 +342,10 @@ def _parameters(model: Model, given: Side, other: Side) -> Iterator[Hypothesis]:
             {"weight": chosen} for chosen in (weight, None) if chosen != model.loss.weight and not isinstance(chosen, str)
         ]
     for parameters in tried:
-        yield from _changed(model, parameters, order=3)
+        yield from _changed(model, parameters, given, other, order=3)
 
 
-def _changed(model: Model, parameters: Mapping[str, Any], order: int) -> Iterator[Hypothesis]:
+def _changed(model: Model, parameters: Mapping[str, Any], given: Side, other: Side, order: int) -> Iterator[Hypothesis]:
     """The model with other parameters; nothing where it cannot have them."""
     changed = model.with_parameters(**parameters)
     if changed is None:
@@ -308,11 +354,16 @@ def _changed(model: Model, parameters: Mapping[str, Any], order: int) -> Iterato
     if theirs == ours:  # 1 and 1.0, or a list and its tuple
         return
     names = " and ".join(parameters)
+    # What is guessed from the numbers must not be stated as if it had been recorded.
+    known = changed.is_of(other, parameters), model.is_of(given, parameters)
+    first, second = ("has" if told else "behaves like" for told in known)
+    if known[0] == known[1]:
+        second = "" if known[0] else "like"
     yield _tried(
         model,
         f"another {names}",
-        f"the {{other}} has {theirs}, the {{given}} {ours}",
-        f"Give both the same {names}.{_SMOOTH_CHANGED if 'smooth' in parameters else ''}",
+        f"the {{other}} {first} {theirs}, the {{given}} {f'{second} {ours}'.strip()}",
+        f"Give both the same {names}.{SMOOTH_CHANGED if 'smooth' in parameters else ''}",
         predicting(lambda case: _prediction(changed.result(case))),
         f"computed with {theirs}",
         order=order,

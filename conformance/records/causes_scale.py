@@ -44,7 +44,7 @@ def hypotheses(evidence: Sequence[Evidence], given: Side, other: Side) -> Iterat
             factor.cause,
             factor.title,
             factor.remedy,
-            _exactly(lambda case, number=factor.number: _both_times(case, number(case))),  # type: ignore[misc]
+            exactly(lambda case, number=factor.number: _both_times(case, number(case))),  # type: ignore[misc]
             lambda cases, factor=factor: _compared(cases, factor),  # type: ignore[misc]
             factor.order,
         )
@@ -148,7 +148,7 @@ def _constants(evidence: Sequence[Evidence]) -> Iterator[Hypothesis]:
         "denominator",
         "the {other} divides by a slightly different number than the {given}, value and gradient alike",
         "Look for another epsilon in the denominator, or a mask that is averaged in float32 where the logits are float64.",
-        _exactly(_near_one),
+        exactly(_near_one),
         lambda cases: (
             "the ratio of the values is 1 and "
             + ", ".join(f"{(_value_ratio(case) or 1) - 1:.3g} ({case.name})" for case in cases[:4])
@@ -157,37 +157,37 @@ def _constants(evidence: Sequence[Evidence]) -> Iterator[Hypothesis]:
     )
     values = [(_value_ratio(case), case.value_bound) for case in evidence]
     gradients = [(_gradient_ratio(case), case.gradient_bound) for case in evidence]
-    of_values, of_gradients, of_both = _common(values), _common(gradients), _common(values + gradients)
-    if _tells(of_gradients):
+    of_values, of_gradients, of_both = common(values), common(gradients), common(values + gradients)
+    if tells(of_gradients):
         yield Hypothesis(
             "gradient scaled",
             f"the {{other}}'s gradient is the {{given}}'s times {of_gradients:.6g}, and its value is the same",
             "Look for a loss weight, a gradient hook or scaler, or a stop-gradient on one of several equal terms.",
-            _exactly(lambda case: Prediction(case.given.value, _times(case.given.gradient, of_gradients))),
+            exactly(lambda case: Prediction(case.given.value, _times(case.given.gradient, of_gradients))),
             lambda cases: f"the ratio of the gradients is {_listed(cases, lambda case: _gradient_ratio(case))}",
             order=20,
         )
-    if _tells(of_both):
+    if tells(of_both):
         yield Hypothesis(
             "constant factor",
             f"the {{other}} is the {{given}} times {of_both:.6g}, value and gradient",
             "Look for a loss weight or coefficient that only one of the two has.",
-            _exactly(lambda case: _both_times(case, of_both)),
+            exactly(lambda case: _both_times(case, of_both)),
             lambda cases: f"the ratio of the values is {_listed(cases, lambda case: _value_ratio(case))}",
             order=30,
         )
-    if _tells(of_values):
+    if tells(of_values):
         yield Hypothesis(
             "value scaled",
             f"the {{other}}'s value is the {{given}}'s times {of_values:.6g}, and its gradient is the same",
             "Look for a value that is rescaled for display after the gradient's graph was cut.",
-            _exactly(lambda case: Prediction(_times(case.given.value, of_values), case.given.gradient)),
+            exactly(lambda case: Prediction(_times(case.given.value, of_values), case.given.gradient)),
             lambda cases: f"the ratio of the values is {_listed(cases, lambda case: _value_ratio(case))}",
             order=30,
         )
 
 
-def _exactly(predict: Callable[[Evidence], Prediction | None]) -> Score:
+def exactly(predict: Callable[[Evidence], Prediction | None]) -> Score:
     """Factors fit or do not: some number always brings two results a little nearer to each other."""
     score = predicting(predict)
 
@@ -208,7 +208,7 @@ def _near_one(case: Evidence) -> Prediction | None:
     return _both_times(case, ratio) if alike else None
 
 
-def _common(ratios: Sequence[tuple[float | None, float]]) -> float:
+def common(ratios: Sequence[tuple[float | None, float]]) -> float:
     """The ratio of all cases, each with the bound of its rounding; NaN where they have none in common."""
     known = [(ratio, bound) for ratio, bound in ratios if ratio is not None]
     if not known:
@@ -218,12 +218,13 @@ def _common(ratios: Sequence[tuple[float | None, float]]) -> float:
     return middle if all(off <= allowed * abs(middle) for off, allowed in apart) else math.nan
 
 
-def _tells(ratio: float) -> bool:
+def tells(ratio: float) -> bool:
+    """Whether a factor says something."""
     # A ratio of almost 1 is rounding, and of almost 0 a gradient that is missing.
     return math.isfinite(ratio) and abs(ratio) > 1e-9 and abs(ratio - 1) > 1e-4
 
 
-def _ratio(given: Floats | None, other: Floats | None) -> float | None:
+def ratio(given: Floats | None, other: Floats | None) -> float | None:
     """The factor that brings one nearest to the other."""
     if given is None or other is None or given.size != other.size:
         return None
@@ -234,11 +235,11 @@ def _ratio(given: Floats | None, other: Floats | None) -> float | None:
 
 
 def _value_ratio(case: Evidence) -> float | None:
-    return _ratio(case.given.value, case.other.value)
+    return ratio(case.given.value, case.other.value)
 
 
 def _gradient_ratio(case: Evidence) -> float | None:
-    return _ratio(case.given.gradient, case.other.gradient)
+    return ratio(case.given.gradient, case.other.gradient)
 
 
 def _times(array: Floats | None, factor: float) -> Floats | None:
@@ -246,7 +247,8 @@ def _times(array: Floats | None, factor: float) -> Floats | None:
 
 
 def _both_times(case: Evidence, factor: float | None) -> Prediction | None:
-    if factor is None:
+    # No mistake multiplies by 0, as does the share of valid pixels where all are ignored: of what is 0 it would explain all.
+    if not factor:
         return None
     return Prediction(_times(case.given.value, factor), _times(case.given.gradient, factor))
 

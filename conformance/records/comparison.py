@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -112,7 +112,8 @@ def _verdict(one: Record, other: Record, reference: RecordedCase, candidate: Rec
     same_upstream = (reference.upstream is None) == (candidate.upstream is None) and (
         reference.upstream is None or candidate.upstream is None or reference.upstream.same_bits(candidate.upstream)
     )
-    value = compared("value", reference.value, candidate.value, allowance)
+    lists = reference.listed and candidate.listed
+    value = (compared_lists if lists else compared)("value", reference.value, candidate.value, allowance)
     # A list of losses is given ones, an array of them random numbers, also by a replay.
     if reference.listed != candidate.listed and not value.structure:
         value = Part("value", structure="one is a list of losses, the other a single array")
@@ -178,6 +179,17 @@ def compared(quantity: str, reference: Stored, candidate: Stored, allowance: All
                 f"{a[index]:g} in the reference, {b[index]:g} in the candidate",
             )
     return _measured(quantity, reference, candidate, a, b, allowance)
+
+
+def compared_lists(quantity: str, reference: Stored, candidate: Stored, allowance: Allowance = TABLE) -> Part:
+    """Two stacked lists of losses, each loss on a scale of its own; what is told is that of the worst."""
+    whole = compared(quantity, reference, candidate, allowance)
+    if whole.structure:
+        return whole
+    singles = [[Stored(data, side.dtype) for data in np.split(side.data, len(side.data))] for side in (reference, candidate)]
+    parts = [compared(quantity, one, other, allowance) for one, other in zip(*singles, strict=True)]
+    place, part = max(enumerate(parts), key=lambda found: (found[1].ratio, found[1].compared))
+    return replace(part, index=(place, *part.index[1:])) if part.compared else part
 
 
 def _measured(

@@ -7,9 +7,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from unilossseg.conformance.records import causes_gradient, causes_model, causes_precision, causes_scale
+from unilossseg.conformance.records import (
+    causes_gradient,
+    causes_lists,
+    causes_model,
+    causes_precision,
+    causes_scale,
+    causes_terms,
+)
 from unilossseg.conformance.records.comparison import Verdict
-from unilossseg.conformance.records.evidence import Evidence, Side, sides
+from unilossseg.conformance.records.evidence import Evidence, Side, distance, sides
 from unilossseg.conformance.records.hypothesis import CONVINCING, POSSIBLE, Hypothesis
 from unilossseg.conformance.records.models import fitting
 from unilossseg.conformance.records.record import Record
@@ -43,11 +50,17 @@ class Explanation:
 def diagnose(reference: Record, candidate: Record, verdicts: Sequence[Verdict]) -> list[Explanation]:
     """Explanations of what differs between two records, the best first; one of `unknown` where nothing fits.
 
-    Empty if no numbers differ.
+    Empty if nothing differs.
     """
-    forward = [Evidence.of(verdict, reference.ignore_index) for verdict in verdicts]
+    data_format = reference.kwargs.get("data_format", candidate.kwargs.get("data_format"))
+    forward = [Evidence.of(verdict, reference.ignore_index, data_format) for verdict in verdicts]
+    beside = list(_beside_the_numbers(verdicts, forward))
     if all(case.same for case in forward):
-        return []
+        return beside
+    return [*_of_the_numbers(reference, candidate, forward), *beside]
+
+
+def _of_the_numbers(reference: Record, candidate: Record, forward: Sequence[Evidence]) -> list[Explanation]:
     given, other = sides(reference, candidate)
     backward = [case.flipped for case in forward]
     # Suspicions are tried on any numbers, also on those that overflow: what is not finite explains nothing.
@@ -70,6 +83,47 @@ def diagnose(reference: Record, candidate: Record, verdicts: Sequence[Verdict]) 
     return [explanation for _, explanation in best[:MOST]] or [_unknown(forward)]
 
 
+def _beside_the_numbers(verdicts: Sequence[Verdict], evidence: Sequence[Evidence]) -> Iterator[Explanation]:
+    """What makes cases different whose numbers are no further apart than the table allows."""
+    alike = [(verdict, case) for verdict, case in zip(verdicts, evidence, strict=True) if case.same and not verdict.same]
+    # Any other structure that differs has other numbers, too.
+    dtypes = [(verdict, case) for verdict, case in alike if any(part.structure for part in verdict.parts)]
+    if dtypes:
+        different = [part for part in dtypes[0][0].parts if part.structure]
+        quantity = different[0].quantity
+        yield Explanation(
+            cause="dtype alone",
+            title="the numbers agree, but the "
+            + " and the ".join(f"{one.quantity} has {one.structure}" for one in different),
+            evidence="; ".join(_numbers(verdict, case) for verdict, case in dtypes[:4]),
+            remedy="Harmless, unless what comes after it asks for the dtype. For a comparison without it, convert the "
+            f"{quantity} in one of the two, as with .float() in torch or .astype('float32') in Paddle and NumPy.",
+            score=1.0,
+            cases=tuple(verdict.name for verdict, _ in dtypes),
+        )
+    close = [verdict for verdict, _ in alike if not any(part.structure for part in verdict.parts)]
+    if close:
+        worst = [(max(verdict.parts, key=lambda part: part.ratio), verdict.name) for verdict in close[:4]]
+        yield Explanation(
+            cause="tolerance",
+            title="the numbers agree as far as two roundings may; only the user's own tolerance is narrower",
+            evidence=", ".join(
+                f"{part.quantity} error {part.error:.2e} of {part.bound:.2e} allowed ({name})" for part, name in worst
+            ),
+            remedy="Leave out --value-tolerance and --gradient-tolerance, or allow for what is shown as error.",
+            score=1.0,
+            cases=tuple(verdict.name for verdict in close),
+        )
+
+
+def _numbers(verdict: Verdict, case: Evidence) -> str:
+    """The first number of either value, and how far apart the two records are."""
+    mine, theirs = (side.value.wide().ravel()[0] for side in (verdict.reference, verdict.candidate))
+    apart = max(case.apart(case.other.value, case.given.value), distance(case.other.gradient, case.given.gradient))
+    values = f"value {mine:.7g} in the reference, {theirs:.7g} in the candidate"
+    return f"{values}; at most {apart:.2g} of the scale apart ({verdict.name})"
+
+
 def _explanations(evidence: Sequence[Evidence], given: Side, other: Side) -> Iterator[tuple[int, Explanation]]:
     differing = [case for case in evidence if not case.same]
     for hypothesis in _hypotheses(evidence, differing, given, other):
@@ -79,13 +133,18 @@ def _explanations(evidence: Sequence[Evidence], given: Side, other: Side) -> Ite
         spoken = [case for case in differing if (hypothesis.score(case) or 0.0) >= POSSIBLE] or differing
         gives = "gives" if score >= CONVINCING else "comes nearer to"
         names = {"given": given.who, "other": other.who, "gives": gives}
+        texts = hypothesis.title, hypothesis.describe(spoken), hypothesis.remedy
+        title, evidence_in_words, remedy = (text.format(**names) for text in texts)
+        # What is said of axes and indices holds for the classes on axis 1.
+        if any(case.moved for case in spoken) and any(word in " ".join(texts) for word in ("axis", "logits[")):
+            evidence_in_words += "; axes are counted with the classes, which are last here, on axis 1"
         yield (
             hypothesis.order,
             Explanation(
                 cause=hypothesis.cause,
-                title=hypothesis.title.format(**names),
-                evidence=hypothesis.describe(spoken).format(**names),
-                remedy=hypothesis.remedy.format(**names),
+                title=title,
+                evidence=evidence_in_words,
+                remedy=remedy,
                 score=score,
                 cases=tuple(case.name for case in spoken),
             ),
@@ -97,6 +156,8 @@ def _hypotheses(
 ) -> Iterator[Hypothesis]:
     yield from causes_gradient.hypotheses(differing)
     yield from causes_scale.hypotheses(differing, given, other)
+    yield from causes_lists.hypotheses(differing)
+    yield from causes_terms.hypotheses(differing)
     model = fitting(given, evidence)
     yield from causes_precision.hypotheses(differing, given, other, model)
     if model is not None:

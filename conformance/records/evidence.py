@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from unilossseg.conformance.records.comparison import Verdict
 from unilossseg.conformance.records.record import Record, RecordedCase
-from unilossseg.conformance.records.thresholds import THRESHOLDS
+from unilossseg.conformance.records.thresholds import THRESHOLDS, Threshold
 
 Floats = npt.NDArray[np.float64]
 
@@ -24,6 +24,11 @@ class Result:
     gradient: Floats | None
     #: The value is a list of losses, stacked.
     listed: bool = False
+
+    def classes_first(self, shape: tuple[int, ...]) -> Result:
+        """With the last axis of what has the logits' shape moved to axis 1."""
+        value = _classes_first(self.value) if self.value.shape == shape and not self.listed else self.value
+        return Result(value, None if self.gradient is None else _classes_first(self.gradient), self.listed)
 
 
 @dataclass(frozen=True)
@@ -46,7 +51,8 @@ class Evidence:
     """One case of two records.
 
     `given` and `other` are the two results in the direction in which a cause is tried: what would have to be done to
-    `given` to get `other`. `flipped` swaps them, since the reference may be the odd one.
+    `given` to get `other`. `flipped` swaps them, since the reference may be the odd one. The classes are on axis 1 in all
+    arrays: channels-last ones are moved.
     """
 
     name: str
@@ -62,30 +68,45 @@ class Evidence:
     gradient_bound: float
     dtype: str
     repeatable: bool
+    #: The classes were on the last axis.
+    moved: bool
+    #: What is added to the scale of each loss of a list, for its errors as shares of that.
+    small_scale: float
 
     @classmethod
-    def of(cls, verdict: Verdict, ignore_index: int) -> Evidence:
-        """From a verdict."""
+    def of(cls, verdict: Verdict, ignore_index: int, data_format: object = None) -> Evidence:
+        """From a verdict; `data_format` is what the records' arguments say, if anything."""
         case = verdict.reference
+        inputs = {name: array.wide() if name != "labels" else array.numbers() for name, array in case.inputs.items()}
+        moved = _channels_last(inputs["logits"].shape, inputs["labels"].shape, data_format == "NHWC")
+        upstream = None if case.upstream is None else case.upstream.wide()
         given, other = _result(case), _result(verdict.candidate)
+        if moved:
+            shape = inputs["logits"].shape
+            inputs = {name: _classes_first(array) if array.ndim == len(shape) else array for name, array in inputs.items()}
+            upstream = _classes_first(upstream) if upstream is not None and upstream.shape == shape else upstream
+            given, other = given.classes_first(shape), other.classes_first(shape)
         allowed = THRESHOLDS[case.value.dtype]
-        largest = float(np.abs(given.value[np.isfinite(given.value)]).max(initial=0))
-        value_bound = allowed.value + allowed.small_value / largest if largest else allowed.value
         gradient_bound = 0.0 if case.gradient is None else THRESHOLDS[case.gradient.dtype].gradient
-        apart = distance(given.value, other.value), distance(given.gradient, other.gradient)
-        return cls(
+        made = cls(
             name=verdict.name,
-            inputs={name: array.wide() if name != "labels" else array.numbers() for name, array in case.inputs.items()},
+            inputs=inputs,
             ignore_index=ignore_index,
-            upstream=None if case.upstream is None else case.upstream.wide(),
+            upstream=upstream,
             given=given,
             other=other,
-            same=verdict.same or (apart[0] <= value_bound and apart[1] <= gradient_bound),
-            value_bound=value_bound,
+            same=verdict.same,
+            value_bound=_value_bound(given, other, allowed),
             gradient_bound=gradient_bound,
             dtype=case.inputs["logits"].dtype,
             repeatable=case.repeatable and verdict.candidate.repeatable,
+            moved=moved,
+            small_scale=allowed.small_value / allowed.value,
         )
+        # As shares of the reference's scale, as in the verdict.
+        near = given.listed == other.listed and made.apart(other.value, given.value) <= made.value_bound
+        agree = near and distance(other.gradient, given.gradient) <= gradient_bound
+        return replace(made, same=verdict.same or agree)
 
     @property
     def flipped(self) -> Evidence:
@@ -119,9 +140,49 @@ class Evidence:
         labels = self.labels
         return None if labels is None else labels != self.ignore_index
 
+    @property
+    def lists(self) -> bool:
+        """Both values are lists of as many losses."""
+        return _are_lists(self.given, self.other)
+
+    def apart(self, predicted: Floats | None, found: Floats) -> float:
+        """The distance of a value from what was found; of lists, that of the loss that is farthest off on its own scale."""
+        if not self.lists or predicted is None or predicted.shape != found.shape:
+            return distance(predicted, found)
+        pairs = zip(predicted, found, strict=True)
+        return max(distance(one, other, _largest(other) + self.small_scale) for one, other in pairs)
+
     def spread(self, mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
         """A mask of pixels (N, *S) over the entries of the logits."""
         return np.broadcast_to(mask[:, None], self.logits.shape)
+
+
+def _are_lists(given: Result, other: Result) -> bool:
+    return given.listed and other.listed and given.value.shape == other.value.shape
+
+
+def _largest(numbers: Floats) -> float:
+    return float(np.abs(numbers[np.isfinite(numbers)]).max(initial=0))
+
+
+def _value_bound(given: Result, other: Result, allowed: Threshold) -> float:
+    largest = _largest(given.value)
+    # The scale of each loss of a list has what is absolute in the bound in it.
+    return allowed.value if _are_lists(given, other) or not largest else allowed.value + allowed.small_value / largest
+
+
+def _channels_last(logits: tuple[int, ...], labels: tuple[int, ...], named: bool) -> bool:
+    """Whether the labels say that the classes are on the last axis; where they say nothing, what was named."""
+    if len(logits) < 3:
+        return False
+    first, last = (logits[0], *logits[2:]), logits[:-1]
+    fits_first = labels in (first, (logits[0], 1, *logits[2:]))
+    fits_last = labels in (last, (*last, 1))
+    return named if fits_first == fits_last else fits_last
+
+
+def _classes_first(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    return np.ascontiguousarray(np.moveaxis(array, -1, 1))
 
 
 def _result(case: RecordedCase) -> Result:
@@ -153,7 +214,8 @@ def distance(predicted: Floats | None, found: Floats | None, scale: float | None
     if predicted.shape != found.shape:
         return 1.0
     finite = np.isfinite(found)
-    if (np.isfinite(predicted) != finite).any():
+    # What is not finite has no distance: it is the same or it is not.
+    if not np.array_equal(predicted[~finite], found[~finite], equal_nan=True) or not np.isfinite(predicted[finite]).all():
         return 1.0
     apart = float(np.abs(np.where(finite, predicted, 0) - np.where(finite, found, 0)).max(initial=0))
     if apart == 0:
@@ -169,19 +231,24 @@ def explained(evidence: Evidence, prediction: Prediction) -> float:
     0 if it spoils what agrees, or as much as it explains.
     """
     given, other = evidence.given, evidence.other
-    parts = [(given.value, prediction.value, other.value, evidence.value_bound)]
+    # Distances before and after, the latter None where nothing was predicted, and the bound.
+    after = None if prediction.value is None else evidence.apart(prediction.value, other.value)
+    parts = [(evidence.apart(given.value, other.value), after, evidence.value_bound)]
     if given.gradient is not None or other.gradient is not None:
-        parts.append((given.gradient, prediction.gradient, other.gradient, evidence.gradient_bound))  # type: ignore[arg-type]
-    apart = [distance(part[0], part[2]) for part in parts]
+        # A mistake that changes a gradient does not account for one that is not there.
+        known = prediction.gradient is not None and given.gradient is not None
+        after = distance(prediction.gradient, other.gradient) if known else None
+        parts.append((distance(given.gradient, other.gradient), after, evidence.gradient_bound))
+    most = max(before for before, _, _ in parts)
     shares = []
-    for (_, predicted, found, bound), before in zip(parts, apart, strict=True):
+    for before, after, bound in parts:
         if before <= bound:
             # What agreed must still agree, or the cause would have shown here too. The formulas' small epsilons aside.
-            if predicted is not None and distance(predicted, found) > max(10 * bound, 1e-4):
+            if after is not None and after > max(10 * bound, 1e-4):
                 return 0.0
         # What differs ten thousand times less has a cause of its own, and must not hide the one that matters.
-        elif before > 1e-4 * max(apart):
-            shares.append(0.0 if predicted is None else _share(before, distance(predicted, found)))
+        elif before > 1e-4 * most:
+            shares.append(0.0 if after is None else _share(before, after))
     return max(0.0, sum(shares) / len(shares)) if shares else 1.0
 
 

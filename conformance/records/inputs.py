@@ -13,7 +13,16 @@ import numpy as np
 
 from unilossseg.conformance.cases import bfloat16_bits, generator
 from unilossseg.conformance.records.errors import RecordError, reason
-from unilossseg.conformance.records.record import BFLOAT16, CASE_NAME, DTYPES, FLOATS, INPUTS, Array, Stored
+from unilossseg.conformance.records.record import (
+    BFLOAT16,
+    CASE_NAME,
+    CASE_NAME_IN_WORDS,
+    DTYPES,
+    FLOATS,
+    INPUTS,
+    Array,
+    Stored,
+)
 
 Inputs = dict[str, Stored]
 GENERATED = ("plain", "ignored", "absent", "confident", "single")
@@ -32,8 +41,11 @@ def from_npz(path: Path, dtype: str | None = None) -> dict[str, Inputs]:
     for key, array in _arrays(subject, path).items():
         case, _, name = key.rpartition("/")
         case = case or "batch"
-        if name not in INPUTS or not CASE_NAME.fullmatch(case):
+        if name not in INPUTS:
             raise RecordError(subject, f"it has an array {key!r}", _KEYS, "Rename it or leave it out.")
+        if not CASE_NAME.fullmatch(case):
+            received = f"it has an array {key!r}, which names a case {case!r}"
+            raise RecordError(subject, received, f"a case's name of {CASE_NAME_IN_WORDS}", "Rename it or leave it out.")
         if array.dtype.name not in DTYPES:
             expected = f"one of {', '.join(DTYPES)}"
             raise RecordError(f"{subject}, {key}", f"its dtype is {array.dtype}", expected, "Convert it with astype.")

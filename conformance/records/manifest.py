@@ -12,6 +12,7 @@ from unilossseg import __version__
 from unilossseg.conformance.records.errors import RecordError, printable, reason
 from unilossseg.conformance.records.record import (
     CASE_NAME,
+    CASE_NAME_IN_WORDS,
     DTYPES,
     FLOATS,
     INPUTS,
@@ -163,7 +164,7 @@ class Manifest:
             raise self._bad("a case", entry, "an object")
         name = self._get(entry, "name", str)
         if not CASE_NAME.fullmatch(name):
-            raise self._bad("a case's name", name, "letters, digits, '_', '.' and '-', at most 80")
+            raise self._bad("a case's name", name, CASE_NAME_IN_WORDS)
         roles = self._get(entry, "arrays", list)
         if not all(isinstance(role, str) for role in roles) or not {"logits", "labels", "value"} <= set(roles) <= set(ROLES):
             raise self._bad(

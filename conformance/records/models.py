@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
 from typing import Any
 
@@ -63,6 +63,13 @@ class Model:
         """Whether the loss has a parameter of that name."""
         return parameter in self.loss.__dataclass_fields__
 
+    def is_of(self, side: Side, parameters: Iterable[str]) -> bool:
+        """Whether a record says that its loss has these parameters, and does not only give numbers that are like it."""
+        own = side.class_name == self.name and side.target.partition(".")[0].partition(":")[0] == "unilossseg"
+        defaults = {field.name: field.default for field in fields(self.loss) if own and field.init}
+        told = {**defaults, **side.kwargs}
+        return all(name in told and _alike(told[name], getattr(self.loss, name)) for name in parameters)
+
     def result(
         self, evidence: Evidence, *, logits: Floats | None = None, labels: npt.NDArray[np.int64] | None = None
     ) -> Result | None:
@@ -121,6 +128,11 @@ class Model:
         return given.gradient is None or distance(found.gradient, given.gradient) <= near
 
 
+def _alike(told: Any, held: Any) -> bool:
+    """Whether an argument of a record is what a loss made of it: lists are kept as tuples."""
+    return bool((tuple(told) if isinstance(told, list) else told) == held)
+
+
 def fitting(side: Side, evidence: Sequence[Evidence]) -> Model | None:
     """A loss that reproduces what this side gives in every case, if one is known."""
     for name, kwargs in _suspects(side):
@@ -143,7 +155,8 @@ def _suspects(side: Side) -> Iterator[tuple[str, Mapping[str, Any]]]:
 def _built(name: str, kwargs: Mapping[str, Any], ignore_index: int) -> Model | None:
     kind = unilossseg.LOSSES[name]
     known = {field.name for field in fields(kind)} if is_dataclass(kind) else set()
-    chosen = {key: value for key, value in kwargs.items() if key in known}
+    # Evidence has the classes on axis 1, whatever the data format.
+    chosen = {key: value for key, value in kwargs.items() if key in known and key != "data_format"}
     if "ignore_index" in known:
         chosen.setdefault("ignore_index", ignore_index)
     try:

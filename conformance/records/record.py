@@ -26,6 +26,7 @@ ROLES = (*INPUTS, "upstream", "value", "gradient")
 LABELS, LABELS_IN_WORDS = range(-(2**63), 2**63), "a label, from -2**63 up to 2**63 - 1"
 #: Names of cases are shown, and stand before a slash in the names of arrays; they are never a path.
 CASE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,79}")
+CASE_NAME_IN_WORDS = "at most 80 letters (A-Z, a-z), digits, '_', '.' and '-', the first a letter or digit"
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 Unlike the conformance run, there is no float64 truth here: two implementations are compared, each with rounding of its own,
 so that a bound is what two of them may add up to. An error is measured against a scale: the largest entry of the
-reference's value or gradient.
+reference's value or gradient. Of a list of losses each has the scale of its own value.
 """
 
 from __future__ import annotations
