@@ -84,6 +84,8 @@ def _binary(
     labels, ignored = arrays["labels"], parameters.get("ignore_index", 255)
     if isinstance(weight, str) or isinstance(positive, str):
         return None  # from shares of the labels
+    if positive is not None and not _weighs_positives(native):
+        return None
     if not arrays["logits"].all():
         return None  # Paddle's gradient at a logit of 0 is that of a kink
     if labels.size != int(np.prod(shape)):
@@ -103,6 +105,19 @@ def _binary(
         options["pos_weight"] = native.number(np.full(1, float(positive)))
     chosen = native.whole(places)
     return lambda logits: native.functional.binary_cross_entropy_with_logits(logits.reshape([-1])[chosen], target, **options)
+
+
+def _weighs_positives(native: Native) -> bool:
+    """Whether `pos_weight` is a factor of all of a positive's loss.
+
+    Paddle 2.6 multiplies log(1 + e^-|z|) by it and leaves max(-z, 0) alone: github.com/PaddlePaddle/Paddle/pull/65859.
+    """
+    if not native.functional.__name__.startswith("paddle."):
+        return True
+    # It imports Paddle, which only a worker of Paddle may do.
+    from unilossseg.backends._paddle_version import OLD
+
+    return not OLD
 
 
 def _elements(name: str) -> _Made:

@@ -33,10 +33,10 @@ def agrees(name, loss, tmp_path):
     return set(found)
 
 
-def has_none(name, loss, tmp_path):
-    """Whether a loss without a functional of its definition is left to the plain formula."""
+def has_none(name, loss, tmp_path, part="plain/float64"):
+    """Whether cases of a loss without a functional of its definition are left to the plain formula."""
     framework = FRAMEWORKS[name](name)
-    cases = selected([loss], "plain/float64")
+    cases = selected([loss], part)
     assert cases
     return all(framework.native(Prepared(0, case, tmp_path).request(name), dict(case.arrays)) is None for case in cases)
 
