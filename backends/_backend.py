@@ -6,14 +6,15 @@ backend: every loss computes on it, DualTaskLoss if it is given its noise. A sub
 better, and says what it can do beyond values:
 
 ========================  =======================================================================================
-`differentiable`          it has an autograd: without this, `value_and_grad` and `custom_gradient` are never asked
+`differentiable`          it has an autograd: without this, `value_and_grad` is never asked
 `assignable`              arrays can be assigned to in place: the closed forms run in this namespace
 `traced`                  an array only stands for values: a compiler looks on
 `readable`                values of an array can be read without stalling a device: labels out of range raise
 `layout`                  how an array lies that losses cannot take: sparse, nested, distributed
 `wants_gradient`          an array does: labels and pixel weights then get one, by the formula
 `stop_gradient`           detaches an array from autograd
-`custom_gradient`         hangs a value and its gradient, computed together, into autograd
+`custom_gradient`         hangs a value and its gradient, computed together, into autograd: without one of its own, a
+                          backend that is differentiable follows the formula where it could use the closed form
 `full_precision`          switches off automatic casts that would change dtypes: a call is checked and computed in it
 `value_and_grad`          value and gradient of a function by the framework's autograd
 `kernel`                  the backend in whose namespace closed forms of an array are computed (NumPy for CPU tensors)
@@ -79,8 +80,9 @@ class Backend(FusedOperations):
         return array_api_compat.device(x)
 
     def are_together(self, x: Array, y: Array) -> bool:
-        """Whether two arrays are on one device."""
-        return bool(self.device(x) == self.device(y))
+        """Whether two arrays are on one device; one that only stands for values may have none, and is where the other is."""
+        here, there = self.device(x), self.device(y)
+        return here is None or there is None or bool(here == there)
 
     def layout(self, x: Array) -> str:
         """How `x` lies in memory, if losses cannot take it like that; empty: they can."""
@@ -168,8 +170,12 @@ class Backend(FusedOperations):
         return False
 
     def custom_gradient(self, call: Computation, x: Array) -> Array:
-        """The value by the closed form, with the gradient that it returns hung into autograd."""
-        return call.fused(x, False, None)[0]
+        """The value, with the gradient that the closed form returns hung into autograd.
+
+        How that is done only a framework's adapter knows. Here an autograd follows the formula: a closed form writes into
+        its own arrays, through which none can.
+        """
+        return call.plain(x) if self.differentiable else call.fused(x, False, None)[0]
 
     def value_and_grad(self, function: Callable[[Array], Array], x: Array, upstream: Array | None) -> tuple[Array, Array]:
         """Value of `function(x)` and the gradient of `sum(value * upstream)` with respect to `x`, by autograd."""

@@ -94,9 +94,19 @@ def _find(kind: type, x: Any) -> Backend | None:
         if name is not None and (name != "numpy" or base.__name__ == "ndarray"):
             return get_backend(name)
     if hasattr(kind, "__array_namespace__"):
-        namespace = x.__array_namespace__()
-        return Backend(getattr(namespace, "__name__", kind.__name__), namespace)
+        return _of_namespace(x.__array_namespace__(), kind)
     return None
+
+
+def _of_namespace(namespace: Any, kind: type) -> Backend:
+    """The backend of a namespace, whose arrays may be of several types: those that a compiler looks at, say."""
+    for backend in (*_backends.values(), *_by_type.values()):
+        if backend.xp is namespace:
+            return backend
+    name = getattr(namespace, "__name__", kind.__name__)
+    # The class of a framework's arrays may lie in another module than its namespace. NumPy's scalars are none of its arrays.
+    known = _BY_MODULE.get(name.partition(".")[0], "numpy")
+    return Backend(name, namespace) if known == "numpy" else get_backend(known)
 
 
 def _short(x: Any) -> str:

@@ -186,7 +186,7 @@ class Framework:
         self, loss: Any, logits: Any, edges: Any, labels: Any, upstream: Any, inputs: Mapping[str, Any]
     ) -> tuple[Any, Any]:
         """The loss as the framework's users call it, and its own backward."""
-        raise NotImplementedError
+        raise NotImplementedError(f"conformance/frameworks.py does not say how {self.name} differentiates a loss")
 
     # ------------------------------------------------------------------------------------------------ who it is
     def threads(self) -> int | None:

@@ -25,6 +25,8 @@ ROUNDING = {dtype: tolerance.rounding for dtype, tolerance in TOLERANCES.items()
 ROUNDED_SCALARS = 1e-6
 
 SHAPE = (2, 3, 2, 3)
+#: By what logits are multiplied so that pixels are sure of their class: most probabilities round to 0 or 1, in float64 too.
+CONFIDENT = 30.0
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,15 @@ class _Condition:
     chunk: int = 0
     upstream: bool = False
     all_ignored: bool = False
+    #: Of the labels that are drawn, where they are classes; empty: int64.
+    labels: str = ""
+    #: Whether the logits that are drawn are large, and half of the pixels right.
+    confident: bool = False
+
+    @property
+    def drawn(self) -> bool:
+        """Whether it is about how inputs are drawn."""
+        return bool(self.labels) or self.confident
 
 
 CONDITIONS = (
@@ -43,6 +54,8 @@ CONDITIONS = (
     _Condition("strided memory", ("float64",), layout="non_contiguous"),
     _Condition("several chunks", ("float64",), chunk=6),
     _Condition("upstream gradient", ("float64",), upstream=True),
+    _Condition("byte labels", ("float64",), labels="uint8"),
+    _Condition("confident pixels", ("float64",), confident=True),
 )
 
 
@@ -56,6 +69,8 @@ class Facts:
     class_labels: bool
     call_inputs: tuple[str, ...]
     inputs: Mapping[str, Array]
+    #: Whether it says that a pixel's loss depends on those around it, so that an ignored one may have a gradient.
+    neighbourhood: bool = False
 
     @property
     def labels_dtype(self) -> np.dtype[Any]:
@@ -65,13 +80,7 @@ class Facts:
     @property
     def can_ignore(self) -> bool:
         """Whether it has an `ignore_index` that its labels can hold."""
-        dtype = self.labels_dtype
-        if self.ignore_index is None:
-            return False
-        if dtype.kind == "f":
-            return True
-        least, most = (0, 1) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
-        return bool(least <= self.ignore_index <= most)
+        return _holds(self.labels_dtype, self.ignore_index)
 
 
 @dataclass(frozen=True)
@@ -89,6 +98,15 @@ def names() -> Iterator[tuple[str, _Condition, str]]:
             yield f"{condition.name.replace(' ', '-')}/{dtype}", condition, dtype
 
 
+def _holds(dtype: np.dtype[Any], ignore_index: int | None) -> bool:
+    if ignore_index is None:
+        return False
+    if dtype.kind == "f":
+        return True
+    least, most = (0, 1) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
+    return bool(least <= ignore_index <= most)
+
+
 def needless(condition: _Condition, facts: Facts) -> str:
     """Why a loss has no such case; empty: it has."""
     if condition.all_ignored:
@@ -100,6 +118,10 @@ def needless(condition: _Condition, facts: Facts) -> str:
             )
     if condition.chunk and not facts.closed_form:
         return f"{facts.name} has no closed form, which alone works in chunks"
+    if condition.drawn and facts.inputs:
+        return f"{facts.name} brings its inputs, which are taken as they are"
+    if condition.labels and not facts.class_labels:
+        return f"{facts.name} has labels that are no classes"
     if condition.layout != "contiguous" and facts.inputs and strided_axis(facts.inputs["logits"]) is None:
         shape = facts.inputs["logits"].shape
         return f"{facts.name} brings logits of shape {shape}, which are in one piece in whichever order their axes lie"
@@ -109,7 +131,7 @@ def needless(condition: _Condition, facts: Facts) -> str:
 def case(spec: str, name: str, condition: _Condition, dtype: str, facts: Facts) -> Case:
     """A case of the loss, without its upstream gradient: that has the value's shape, which only the formula knows."""
     draws = generator(f"{facts.name}/{condition.name}")
-    arrays = {key: np.array(array) for key, array in facts.inputs.items()} or _drawn(facts, draws)
+    arrays = {key: np.array(array) for key, array in facts.inputs.items()} or _drawn(facts, condition, draws)
     if condition.all_ignored:
         arrays["labels"] = np.full_like(arrays["labels"], facts.ignore_index)
     work = "float64" if dtype == "float64" else "float32"
@@ -128,14 +150,29 @@ def case(spec: str, name: str, condition: _Condition, dtype: str, facts: Facts) 
     )
 
 
-def _drawn(facts: Facts, draws: np.random.Generator) -> dict[str, Array]:
+def _drawn(facts: Facts, condition: _Condition, draws: np.random.Generator) -> dict[str, Array]:
     """Small inputs: classes or numbers as labels, two of them ignored, and a positive number per pixel for other inputs."""
     pixels = (SHAPE[0], *SHAPE[2:])
     labels: Array = draws.integers(0, SHAPE[1], size=pixels) if facts.class_labels else draws.normal(size=SHAPE)
-    if facts.can_ignore:
-        labels.reshape(-1)[:2] = facts.ignore_index
     others = {name: draws.uniform(0.5, 2.0, size=pixels) for name in facts.call_inputs}
-    return {"logits": 2 * draws.normal(size=SHAPE), "labels": labels, **others}
+    logits = 2 * draws.normal(size=SHAPE)
+    if condition.confident:
+        logits = _confident(logits, labels if facts.class_labels else None)
+    if condition.labels:
+        labels = labels.astype(condition.labels)
+    if _holds(labels.dtype, facts.ignore_index):
+        labels.reshape(-1)[:2] = facts.ignore_index
+    return {"logits": logits, "labels": labels, **others}
+
+
+def _confident(logits: Array, labels: Array | None) -> Array:
+    """Large logits; those of every second column are sure of the pixel's own class, the others of any."""
+    large = CONFIDENT * logits
+    if labels is None:
+        return large
+    right = np.arange(SHAPE[1])[:, None, None] == labels[:, None]
+    right[..., 1::2] = False
+    return np.where(right, np.max(large, axis=1, keepdims=True) + 2 * CONFIDENT, large)
 
 
 # ---------------------------------------------------------------------------------------------------- verdicts
@@ -202,15 +239,22 @@ def _of_mode(checked: Case, facts: Facts, outcome: Outcome, truth: Truth, exact:
 
 
 def _ignored(checked: Case, facts: Facts, gradient: Array) -> Iterator[str]:
-    """A gradient that is not exactly 0 at an ignored pixel, where each pixel, or each logit, has a label of its own."""
+    """A gradient that is not exactly 0 at an ignored pixel, where each pixel, or each logit, has a label of its own.
+
+    A loss that looks at a pixel's neighbours is asked for it only where all of them are ignored.
+    """
     shape, labels = checked.arrays["logits"].shape, checked.arrays["labels"].shape
     if facts.ignore_index is None or labels not in (shape, (shape[0], *shape[2:]), (shape[0], 1, *shape[2:])):
         return
     ignored = checked.ignored()
+    counted = not np.all(ignored)
+    if facts.neighbourhood and counted:
+        return
     astray = np.argwhere(ignored & (gradient != 0))
     if astray.size:
         place = tuple(int(i) for i in astray[0])
-        yield f"gradient is {gradient[place]!r} at the ignored pixel {place}, expected exactly 0"
+        hint = ": a loss that looks at a pixel's neighbours says so by `conformance_neighbourhood = True`" if counted else ""
+        yield f"gradient is {float(gradient[place])!r} at the ignored pixel {place}, expected exactly 0{hint}"
 
 
 def disagreements(first: str, one: Outcome, second: str, other: Outcome, relative: float, *, due: bool = True) -> list[str]:
@@ -235,7 +279,7 @@ def _off(part: str, got: Array, wanted: Array, bounds: Array, scale: float, what
     """A sentence about the entry that is the furthest out of its bound, or about one that is not finite."""
     if not np.all(np.isfinite(got)):
         place = _place(~np.isfinite(got))
-        return [f"{part} is {got[place]!r} at {place}, expected a finite number"]
+        return [f"{part} is {float(got[place])!r} at {place}, expected a finite number"]
     errors = np.abs(got.astype(np.float64) - wanted) / bounds
     errors = np.where(np.isfinite(errors), errors, 0.0)  # no difference quotient beside a kink
     if not np.any(errors > 1):

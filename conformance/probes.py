@@ -20,6 +20,7 @@ import numpy as np
 import unilossseg
 from unilossseg.backends import KNOWN, get_backend
 from unilossseg.conformance import capabilities as can
+from unilossseg.conformance.frameworks import framework_of
 
 #: The losses by which derivatives are tried: smooth, and built from different functions.
 LOSSES = ("CrossEntropyLoss", "DiceLoss", "BCELoss")
@@ -27,6 +28,7 @@ LOSSES = ("CrossEntropyLoss", "DiceLoss", "BCELoss")
 SECONDS = 300.0
 _BY_LOSS = (can.AUTOGRAD, can.SECOND_OF_FORMULA)
 _CLOSE = 1e-6
+_NO_WAY = "conformance/probes.py does not say how {} does it: expected a class of its own among TRIALS"
 
 
 class ProbeError(Exception):
@@ -35,41 +37,33 @@ class ProbeError(Exception):
 
 # ---------------------------------------------------------------------------------------------------- what is tried
 class _Trial:
-    """A loss, its inputs in a framework, and what NumPy's closed form says about them."""
+    """A loss, its inputs in a framework, and what NumPy's closed form says about them.
+
+    What a framework's users can do beside `through_face` of `conformance/frameworks.py` a subclass says, among `TRIALS`.
+    """
 
     def __init__(self, backend: str, loss: str) -> None:
         made: Any = unilossseg.LOSSES[loss]
         self.name, self.loss = backend, made()
-        self.backend = get_backend(backend)
-        self.module: Any = importlib.import_module(KNOWN[backend][0])
+        self.backend, self.framework = get_backend(backend), framework_of(backend)
+        self.module: Any = self.framework.module
         draws = np.random.default_rng(5)
-        self.logits, self.labels = draws.normal(size=(1, 3, 2, 2)), np.array([[[0, 1], [2, 255]]])
-        if backend == "paddle":
-            self.module.set_device("cpu")
+        self.logits, self.numbers = draws.normal(size=(1, 3, 2, 2)), np.array([[[0, 1], [2, 255]]])
+        self.labels = self.array(self.numbers)
 
     def array(self, x: Any) -> Any:
-        """An array of the framework."""
-        make = {"torch": "tensor", "paddle": "to_tensor"}.get(self.name, "asarray")
-        return getattr(self.module, make)(x)
-
-    def leaf(self) -> Any:
-        """Logits that want a gradient."""
-        z = self.array(self.logits)
-        if self.name == "paddle":
-            z.stop_gradient = False
-        else:
-            z.requires_grad_(True)
-        return z
+        """An array of the framework, made as the conformance run makes it."""
+        return self.framework.array(x, x.dtype.name, strided=False)
 
     def gradient(self, logits: Any) -> Any:
         """The gradient by NumPy's closed form."""
-        return unilossseg.value_and_grad(self.loss)(logits, self.labels)[1]
+        return unilossseg.value_and_grad(self.loss)(logits, self.numbers)[1]
 
     def same(self, got: Any, wanted: Any) -> None:
         """Raises where a gradient is missing or another."""
         if got is None:
             raise ProbeError("there is no gradient")
-        off = float(np.max(np.abs(np.asarray(got.detach().numpy()) - wanted)))
+        off = float(np.max(np.abs(self.framework.to_numpy(got) - wanted)))
         if not off < _CLOSE:
             raise ProbeError(f"the gradient is off by {off:.3g}")
 
@@ -77,25 +71,110 @@ class _Trial:
         """The loss as a layer."""
         return getattr(importlib.import_module(f"unilossseg.{self.name}"), self.loss.name)()
 
+    def differentiated(self, loss: Any) -> Any:
+        """The gradient of a loss, or of its layer, as the framework's users ask for it."""
+        return self.framework.through_face(loss, self.array(self.logits), None, self.labels, None, {})[1]
+
+    def differentiated_twice(self, way: Callable[[], AbstractContextManager[None]]) -> Any:
+        """The gradient of the sum of the squared gradient of a value that is computed in a context."""
+        raise NotImplementedError(_NO_WAY.format(self.name))
+
+    def backward_twice(self) -> Any:
+        """What two backward passes through one call of the loss add up to."""
+        raise NotImplementedError(_NO_WAY.format(self.name))
+
+    def transformed(self) -> Any:
+        """The gradient by a transform of functions."""
+        raise NotImplementedError(_NO_WAY.format(self.name))
+
+    def compiled(self) -> Any:
+        """The loss's layer, compiled in one piece."""
+        raise NotImplementedError(_NO_WAY.format(self.name))
+
+
+class _WithBackward(_Trial):
+    """Of a framework whose tensors have `backward()` and `.grad`."""
+
+    def leaf(self) -> Any:
+        """Logits that want a gradient."""
+        raise NotImplementedError
+
+    def slope(self, value: Any, logits: Any) -> Any:
+        """The gradient of a value, which can be differentiated again."""
+        raise NotImplementedError
+
+    def differentiated_twice(self, way: Callable[[], AbstractContextManager[None]]) -> Any:
+        """By `create_graph=True`."""
+        z = self.leaf()
+        with way():
+            value = self.loss(z, self.labels)
+        gradient = self.slope(value, z)
+        (gradient * gradient).sum().backward()
+        return z.grad
+
+    def backward_twice(self) -> Any:
+        """By `retain_graph=True`."""
+        z = self.leaf()
+        value = self.loss(z, self.labels)
+        value.backward(retain_graph=True)
+        value.backward()
+        return z.grad
+
+
+class _Torch(_WithBackward):
+    """PyTorch."""
+
+    def leaf(self) -> Any:
+        """By `requires_grad_`."""
+        return self.array(self.logits).requires_grad_(True)
+
+    def slope(self, value: Any, logits: Any) -> Any:
+        """By torch.autograd."""
+        return self.module.autograd.grad(value, logits, create_graph=True)[0]
+
+    def transformed(self) -> Any:
+        """By torch.func."""
+        return self.module.func.grad(lambda z: self.loss(z, self.labels))(self.array(self.logits))
+
+    def compiled(self) -> Any:
+        """Whether the loss can be traced in one piece; what a code generator makes of the trace is not our business."""
+        return self.module.compile(self.face(), fullgraph=True, backend="eager")
+
+
+class _Paddle(_WithBackward):
+    """PaddlePaddle, which has no transforms of functions."""
+
+    def leaf(self) -> Any:
+        """By `stop_gradient`."""
+        z = self.array(self.logits)
+        z.stop_gradient = False
+        return z
+
+    def slope(self, value: Any, logits: Any) -> Any:
+        """By `paddle.grad`."""
+        return self.module.grad([value], [logits], create_graph=True)[0]
+
+    def compiled(self) -> Any:
+        """By `to_static`."""
+        return self.module.jit.to_static(self.face(), full_graph=True)
+
+
+#: The trials of the frameworks that have an autograd.
+TRIALS: dict[str, type[_Trial]] = {"torch": _Torch, "paddle": _Paddle}
+
 
 def _autograd(trial: _Trial) -> None:
-    z = trial.leaf()
     with unilossseg.plain_formula():
-        trial.loss(z, trial.array(trial.labels)).backward()
-    trial.same(z.grad, trial.gradient(trial.logits))
+        gradient = trial.differentiated(trial.loss)
+    trial.same(gradient, trial.gradient(trial.logits))
 
 
 def _second(trial: _Trial, way: Callable[[], AbstractContextManager[None]] = nullcontext) -> None:
     """The gradient of the squared gradient: twice the curvature along the gradient, here by a central difference."""
-    z = trial.leaf()
-    with way():
-        value = trial.loss(z, trial.array(trial.labels))
-    grad = trial.module.grad if trial.name == "paddle" else trial.module.autograd.grad
-    (gradient,) = grad([value], [z], create_graph=True)
-    (gradient * gradient).sum().backward()
+    found = trial.differentiated_twice(way)
     slope, step = trial.gradient(trial.logits), 1e-5
     curved = (trial.gradient(trial.logits + step * slope) - trial.gradient(trial.logits - step * slope)) / step
-    trial.same(z.grad, curved)
+    trial.same(found, curved)
 
 
 def _second_of_formula(trial: _Trial) -> None:
@@ -103,28 +182,15 @@ def _second_of_formula(trial: _Trial) -> None:
 
 
 def _backward_twice(trial: _Trial) -> None:
-    z = trial.leaf()
-    value = trial.loss(z, trial.array(trial.labels))
-    value.backward(retain_graph=True)
-    value.backward()
-    trial.same(z.grad, 2 * trial.gradient(trial.logits))
+    trial.same(trial.backward_twice(), 2 * trial.gradient(trial.logits))
 
 
 def _transforms(trial: _Trial) -> None:
-    labels = trial.array(trial.labels)
-    gradient = trial.module.func.grad(lambda z: trial.loss(z, labels))(trial.array(trial.logits))
-    trial.same(gradient, trial.gradient(trial.logits))
+    trial.same(trial.transformed(), trial.gradient(trial.logits))
 
 
 def _compilation(trial: _Trial) -> None:
-    module, z = trial.module, trial.leaf()
-    if trial.name == "paddle":
-        compiled = module.jit.to_static(trial.face(), full_graph=True)
-    else:
-        # Whether the loss can be traced in one piece; what a code generator makes of the trace is not our business.
-        compiled = module.compile(trial.face(), fullgraph=True, backend="eager")
-    compiled(z, trial.array(trial.labels)).backward()
-    trial.same(z.grad, trial.gradient(trial.logits))
+    trial.same(trial.differentiated(trial.compiled()), trial.gradient(trial.logits))
 
 
 def _shared_input(trial: _Trial) -> None:
@@ -173,7 +239,7 @@ def main(backend: str) -> None:
     for line in sys.stdin:
         feature, loss = json.loads(line)
         try:
-            PROBES[feature](_Trial(backend, loss))
+            PROBES[feature](TRIALS.get(backend, _Trial)(backend, loss))
             failure = ""
         except Exception as error:
             # The whole of it: around what a closed form says Paddle puts lines of its own.

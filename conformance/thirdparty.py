@@ -147,6 +147,7 @@ def facts(request: Mapping[str, Any]) -> dict[str, Any]:
         "ignore_index": None if ignore_index is None else int(ignore_index),
         "class_labels": bool(made.class_labels),
         "call_inputs": list(made.call_inputs),
+        "neighbourhood": bool(getattr(made, "conformance_neighbourhood", False)),
         "inputs": inputs is not None,
     }
 

@@ -153,7 +153,7 @@ def _exact(case: Case, outcome: Outcome, reference: Reference, due: bool) -> Ite
         yield f"value has dtype {outcome.value_dtype}, expected {work}"
     yield from _finite("value", value, reference.value, work)
     if np.all(case.ignored()) and np.any(value != 0):
-        yield f"value is {value.ravel()[0]!r} where all pixels are ignored, expected exactly 0"
+        yield f"value is {float(value.ravel()[0])!r} where all pixels are ignored, expected exactly 0"
     if gradient is None:
         if due:
             yield "there is no gradient"
@@ -166,7 +166,7 @@ def _exact(case: Case, outcome: Outcome, reference: Reference, due: bool) -> Ite
     astray = case.ignored() & (gradient != 0)
     if np.any(astray):
         index = _first(astray)
-        yield f"gradient is {gradient[index]!r} at the ignored pixel {index}, expected exactly 0"
+        yield f"gradient is {float(gradient[index])!r} at the ignored pixel {index}, expected exactly 0"
 
 
 def _finite(name: str, got: Array, wanted: Array, dtype: str) -> Iterator[str]:
@@ -182,7 +182,8 @@ def _finite(name: str, got: Array, wanted: Array, dtype: str) -> Iterator[str]:
         wrong = test(got) != test(wanted)
         if np.any(wrong):
             index = _first(wrong)
-            yield f"{name} is {got[index]!r} at {index}, the reference is {wanted[index]!r} ({kind} in one alone)"
+            here, there = float(got[index]), float(wanted[index])
+            yield f"{name} is {here!r} at {index}, the reference is {there!r} ({kind} in one alone)"
 
 
 def _maps(case: Case, outcome: Outcome, reference: Reference) -> dict[str, ErrorMap]:

@@ -123,6 +123,37 @@ def test_labels_that_are_drawn_are_ignored_where_they_can_be(ignore_index, ignor
     assert np.sum((labels < 0) | (labels > 2)) == ignored
 
 
+def drawn(condition, ignore_index):
+    facts = replace(facts_of(ignore_index, np.zeros(0)), inputs={})
+    return own_loss.case("own:Own", "any/float64", CONDITIONS[condition], "float64", facts).arrays
+
+
+@pytest.mark.parametrize(("ignore_index", "ignored"), [(None, 0), (255, 2), (-100, 0), (256, 0)])
+def test_labels_of_a_byte_are_ignored_where_a_byte_can_say_so(ignore_index, ignored):
+    labels = drawn("byte labels", ignore_index)["labels"]
+    assert labels.dtype == np.uint8
+    assert np.sum(labels > 2) == ignored
+
+
+def test_confident_pixels_are_right_in_every_second_column():
+    arrays = drawn("confident pixels", None)
+    powers = np.exp(arrays["logits"] - arrays["logits"].max(axis=1, keepdims=True))
+    own = np.take_along_axis(powers / powers.sum(axis=1, keepdims=True), arrays["labels"][:, None], axis=1)
+    assert np.all(own[..., ::2] == 1)
+    assert np.any(own[..., 1::2] < 1e-6)
+
+
+@pytest.mark.parametrize("neighbourhood", [False, True])
+@pytest.mark.parametrize("every", [False, True])
+def test_a_gradient_at_an_ignored_pixel_is_right_beside_a_counted_one_alone(neighbourhood, every):
+    facts = replace(facts_of(255, np.zeros(0)), inputs={}, neighbourhood=neighbourhood)
+    condition = CONDITIONS["all ignored" if every else "plain"]
+    case = own_loss.case("own:Own", "any/float64", condition, "float64", facts)
+    lines = list(own_loss._ignored(case, facts, np.full(case.arrays["logits"].shape, 0.5)))
+    named = [line.endswith("neighbours says so by `conformance_neighbourhood = True`") for line in lines]
+    assert named == ([False] if every else [] if neighbourhood else [True])
+
+
 @pytest.mark.parametrize(
     ("shape", "strides"),
     [((8, 1), False), ((1, 5), False), ((1, 1, 4), False), ((1, 3, 2), True), ((2, 3, 1), True), ((2, 3), True)],

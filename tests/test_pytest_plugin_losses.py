@@ -1,16 +1,11 @@
 """The pytest plugin: losses of one's own, right and wrong."""
 
-import numpy as np
 import pytest
 from checks.pytest_runs import outcomes, run_pytest
 
 from unilossseg.backends import installed_backends
 
 
-@pytest.mark.xfail(
-    np.lib.NumpyVersion(np.__version__) < "2.0.0",
-    reason="on NumPy 1 `building.average` makes float64 out of float32: a plain formula's value has the wrong dtype",
-)
 def test_one_s_own_losses_on_every_backend_that_is_installed(users_folder):
     losses = [f"--unilossseg-loss=own:{name}" for name in ("FocalLoss", "SHARP", "Squares", "OfTwoChannels")]
     done = run_pytest(users_folder, "-v", "-rs", *losses)
@@ -30,8 +25,9 @@ def test_one_s_own_losses_on_every_backend_that_is_installed(users_folder):
 
 @pytest.fixture(scope="module")
 def of_losses(users_folder):
-    losses = [f"--unilossseg-loss=own:{name}" for name in ("WrongSign", "NoUpstream", "Leaks", "Needs", "Missing", "Rounds")]
-    chosen = "plain/float64 or upstream or (Leaks and all-ignored/float64)"
+    names = ("WrongSign", "NoUpstream", "Leaks", "Needs", "Missing", "Rounds", "Wraps", "Smoothed")
+    losses = [f"--unilossseg-loss=own:{name}" for name in names]
+    chosen = "plain/float64 or upstream or (Leaks and all-ignored/float64) or (Wraps and byte)"
     return run_pytest(
         users_folder, "-v", *losses, "--unilossseg-backend=numpy", "--unilossseg-backend=mine:SLOPES", "-k", chosen
     )
@@ -110,6 +106,13 @@ def test_a_right_loss_beside_them_is_checked(of_no_losses):
         ("numpy", "Needs", "plain/float64", ["missing 1 required positional argument: 'scale'"]),
         ("numpy", "Missing", "plain/float64", ["module 'own' has no attribute 'Missing'"]),
         ("mine:SLOPES", "Rounds", "plain/float64", ["or it is not computed in float64"]),
+        ("numpy", "Wraps", "byte-labels/float64", ["closed form: differs: value is off by"]),
+        (
+            "mine:SLOPES",
+            "Smoothed",
+            "plain/float64",
+            ["expected exactly 0: a loss that looks at a pixel's neighbours says so by `conformance_neighbourhood = True`"],
+        ),
     ],
 )
 def test_a_loss_that_is_wrong_fails(of_losses, backend, name, case, messages):
@@ -121,6 +124,23 @@ def test_a_loss_that_is_wrong_fails(of_losses, backend, name, case, messages):
     assert again
     for message in messages:
         assert message in said
+
+
+def test_labels_of_int64_alone_say_nothing_of_bytes(of_losses):
+    assert outcomes(of_losses)["unilossseg[numpy]::own:Wraps/plain/float64"] == "PASSED"
+
+
+@pytest.mark.parametrize("backend", [name for name in ("torch", "paddle") if name in installed_backends()])
+def test_a_gradient_that_is_nan_where_pixels_are_sure_fails(users_folder, backend):
+    chosen = [f"--unilossseg-backend={backend}", "-k", "plain/float64 or confident"]
+    done = run_pytest(users_folder, "-v", "--unilossseg-loss=own:SHARPEST", "--unilossseg-loss=own:SHARP", *chosen)
+    assert {name.partition("own:")[2]: what for name, what in outcomes(done).items()} == {
+        "SHARPEST/plain/float64": "PASSED",
+        "SHARPEST/confident-pixels/float64": "FAILED",
+        "SHARP/plain/float64": "PASSED",
+        "SHARP/confident-pixels/float64": "PASSED",
+    }
+    assert "gradient is nan at (" in done.stdout
 
 
 def test_exceptions_that_a_backend_brings_are_about_one_s_own_losses_too(users_folder):

@@ -62,6 +62,37 @@ def test_every_loss_computes_on_a_registered_backend_that_can_be_written_to(toy)
         assert_close(gradient, exact, 1e-10)
 
 
+def test_an_autograd_without_a_custom_gradient_follows_the_formula(toy):
+    """A closed form writes into its arrays, which the autograd of a namespace that does not know it cannot follow."""
+    followed = []
+
+    class Followed(Backend):
+        assignable = differentiable = True
+
+        def value_and_grad(self, function, x, upstream):
+            return function(x), x
+
+    class Squares(unilossseg.Loss):
+        class_labels = False
+
+        def check_labels(self, backend, logits, labels):
+            return labels
+
+        def compute(self, ops, logits, labels):
+            followed.append("formula")
+            return ops.xp.mean((logits - labels) ** 2)
+
+        def closed_form(self, ops, logits, labels, *, gradient, upstream):
+            followed.append("closed form")
+            return ops.xp.mean((logits - labels) ** 2), None
+
+    register(Followed("toy", toy.xp), ToyArray)
+    z = array_api_strict.ones((1, 2, 3), dtype=array_api_strict.float64)
+    assert float(Squares()(z, 3 * z)) == 4
+    assert float(unilossseg.value_and_grad(Squares())(z, 3 * z)[0]) == 4
+    assert followed == ["formula"] * 2
+
+
 def test_a_label_out_of_range_is_nan_where_nobody_can_read(toy):
     batch = batch_for("DiceLoss")
     batch.labels[0, 0, 0] = 9
@@ -98,6 +129,48 @@ def test_an_unknown_array_with_a_namespace_brings_its_backend():
     found = backend_of(Elsewhere())
     assert (found.name, found.xp) == ("elsewhere", namespace)
     assert backend_of(Elsewhere()) is found
+
+
+def arrays_of(namespace):
+    """Arrays of two types: what has values, and what stands for some in a trace and has no device."""
+
+    class Elsewhere:
+        device = "here"
+
+        def __array_namespace__(self):
+            return namespace
+
+    class Tracer:
+        device = None
+        __array_namespace__ = Elsewhere.__array_namespace__
+
+    return Elsewhere(), Tracer()
+
+
+def test_two_types_of_arrays_of_one_namespace_have_one_backend(toy):
+    values, traced = arrays_of(types.SimpleNamespace(__name__="elsewhere"))
+    assert backend_of(values) is backend_of(traced)
+    mine = Backend("mine", types.SimpleNamespace(__name__="elsewhere"))
+    values, traced = arrays_of(mine.xp)
+    register(mine, type(values))
+    assert backend_of(traced) is mine
+
+
+def test_an_array_without_a_device_is_where_the_others_are(toy):
+    values, traced = arrays_of(types.SimpleNamespace(__name__="elsewhere"))
+    backend = backend_of(values)
+    assert backend.are_together(values, traced)
+    assert backend.are_together(traced, values)
+    elsewhere, _ = arrays_of(backend.xp)
+    elsewhere.device = "there"
+    assert not backend.are_together(values, elsewhere)
+
+
+def test_a_known_framework_s_arrays_may_be_of_another_module(toy, monkeypatch):
+    """Those of JAX are of jaxlib."""
+    monkeypatch.setitem(_registry._BY_MODULE, "framework", "toy")
+    values, _ = arrays_of(types.SimpleNamespace(__name__="framework.numpy"))
+    assert backend_of(values) is toy
 
 
 def test_a_subclass_of_a_known_array_has_its_backend():

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from unilossseg import Loss
-from unilossseg.building import as_weights, average, keep_where, pixel_cross_entropy, split_labels
+from unilossseg.building import as_weights, average, keep_where, pixel_cross_entropy, split_labels, triangle
 
 
 @dataclass(eq=False)
@@ -81,6 +81,32 @@ class Leaks(FocalLoss):
     def compute(self, ops, logits, labels):
         valid = as_weights(ops, split_labels(ops, labels, self.ignore_index).valid, logits)
         return average(ops, logits**2) / average(ops, valid)
+
+
+class Wraps(Squares):
+    """Its closed form, which takes arrays as they lie, calculates with labels in their own dtype."""
+
+    class_labels = True
+    packed_logits = True
+    check_labels = Loss.check_labels
+
+    def compute(self, ops, logits, labels):
+        return ops.xp.mean((logits - ops.xp.astype(ops.xp.expand_dims(200 * labels, axis=1), logits.dtype)) ** 2)
+
+    def closed_form(self, ops, logits, labels, **others):
+        coded = ops.xp.reshape(200 * labels, (labels.shape[0], 1, -1))
+        return super().closed_form(ops, logits, ops.xp.broadcast_to(coded, logits.shape), **others)
+
+
+SHARPEST = FocalLoss(gamma=0.5)
+
+
+@dataclass(eq=False)
+class Smoothed(FocalLoss):
+    """An ignored pixel has a part in what is predicted beside it, and the loss does not say so."""
+
+    def compute(self, ops, logits, labels):
+        return super().compute(ops, triangle(ops, logits, 2, radius=1), labels)
 
 
 class Rounds(Squares):

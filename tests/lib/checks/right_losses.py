@@ -7,7 +7,7 @@ from dataclasses import InitVar, dataclass, field
 import numpy as np
 
 from unilossseg import Loss
-from unilossseg.building import as_weights, average, keep_where, pixel_cross_entropy, split_labels
+from unilossseg.building import as_weights, average, keep_where, pixel_cross_entropy, split_labels, triangle
 
 
 class Distance(Loss):
@@ -15,9 +15,6 @@ class Distance(Loss):
 
     class_labels = False
     factor = 1.0
-
-    def check_labels(self, backend, logits, labels):
-        return labels
 
     def compute(self, ops, logits, labels):
         return self.factor * average(ops, (logits - labels) ** 2)
@@ -133,6 +130,18 @@ class Huge(Pixels):
     """Nor can one of those that are drawn for it."""
 
     ignore_index: int = 2**64 - 1
+
+
+@dataclass(eq=False)
+class Smoothed(Pixels):
+    """An ignored pixel has a part in what is predicted beside it."""
+
+    conformance_neighbourhood = True
+
+    def compute(self, ops, logits, labels):
+        for axis in (2, 3):
+            logits = triangle(ops, logits, axis, radius=1)
+        return super().compute(ops, logits, labels)
 
 
 @dataclass(eq=False)
