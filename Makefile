@@ -108,4 +108,4 @@ wheel: setup
 	sh tests/wheel/check.sh $(BIN)/python dist
 
 clean:
-	rm -rf build dist $(REPORT) .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf build dist $(REPORT) conformance-repeat .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

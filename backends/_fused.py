@@ -52,6 +52,10 @@ class FusedOperations:
         """Logits (N, C, S), copied where they lie class by class (channels-last ones) and the loops read pixel by pixel."""
         return x
 
+    def as_pixels(self, x: Array) -> Array:
+        """The gradient (1, C, P) of pixels without spatial axes as theirs, (P, C)."""
+        return self.xp.permute_dims(x, (2, 1, 0))[:, :, 0]
+
     def softmax_parts(self, x: Array) -> tuple[Array, Array, Array]:
         """exp(x - top) (N, C, S), its sum over the channels and top, the largest of them, (N, S) both."""
         top = self.xp.max(x, axis=1)

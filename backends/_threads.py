@@ -114,14 +114,17 @@ def run(
         finally:
             _inside.busy = False
 
-    helpers: list[Future[None]] = []
+    # In a list, from which it is taken at the end: the pool holds on to what it was given until a thread of it wakes up, and
+    # with the work to the arrays of this call.
+    shared, helpers = [work], list[Future[None]]()
     try:
-        refused = _hand_out(work, count - 1, helpers)
+        refused = _hand_out(shared, count - 1, helpers)
         work()
     finally:
         # Also after an error: no helper may still write when the caller's arrays are gone. One that still waits behind
         # another caller's work has nothing left to do, and that work may take seconds.
         failures = [None if helper.cancel() else helper.exception() for helper in helpers]
+        shared.clear()
     for failure in failures:
         if failure is not None:
             raise failure
@@ -130,7 +133,7 @@ def run(
     return results
 
 
-def _hand_out(work: Callable[[], None], size: int, helpers: list[Future[None]]) -> RuntimeError | None:
+def _hand_out(work: list[Callable[[], None]], size: int, helpers: list[Future[None]]) -> RuntimeError | None:
     """Gives the work to so many threads of the pool, or to fewer and returns why the system started no other."""
     global _pool, _pool_size, _numbers
     # The handler of a signal that computes a loss meanwhile does so alone: it would wait for the lock of its own thread.
@@ -166,12 +169,12 @@ def _hand_out(work: Callable[[], None], size: int, helpers: list[Future[None]]) 
     return None
 
 
-def _help(helper: Future[None], work: Callable[[], None]) -> None:
+def _help(helper: Future[None], work: list[Callable[[], None]]) -> None:
     """What a thread of the pool does, unless the caller is through already."""
     if not helper.set_running_or_notify_cancel():
         return
     try:
-        work()
+        work[0]()
     except BaseException as error:
         helper.set_exception(error)
     else:

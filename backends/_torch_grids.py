@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import torch
 
 from unilossseg.backends._backend import Array
@@ -24,8 +26,19 @@ ROW, LONG_ROW = 1024, 4096
 
 
 def fits(x: Array) -> bool:
-    """(N, C, S) of a dtype that the kernels compute in float32."""
-    return x.dtype in FLOATS and x.ndim == 3 and x.shape[0] <= MOST_IMAGES and x.shape[1] <= MOST_CHANNELS
+    """(N, C, S) of a dtype that the kernels compute in float32, with as many images and channels as they take."""
+    if x.dtype not in FLOATS or x.ndim != 3:
+        return False
+    images, channels, _ = x.shape
+    if images <= MOST_IMAGES and channels <= MOST_CHANNELS:
+        return True
+    warnings.warn(
+        f"UniLossSeg's kernels for the GPU take up to {MOST_CHANNELS} channels and {MOST_IMAGES} images, and these logits "
+        f"have {channels} and {images}: torch's own operations do their work, and the loss takes several times as long",
+        RuntimeWarning,
+        stacklevel=2,
+    )
+    return False
 
 
 def grid_of(x: Array, *others: Array) -> tuple[tuple[int, int], tuple[bool, int, int], int]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -12,7 +11,7 @@ import numpy as np
 import torch
 from torch._subclasses.fake_tensor import is_fake
 from torch.autograd import forward_ad
-from torch.utils._python_dispatch import is_traceable_wrapper_subclass
+from torch.utils._python_dispatch import _disable_current_modes, is_traceable_wrapper_subclass
 
 from unilossseg.backends import _torch_namespace as xp
 from unilossseg.backends._backend import Array, Backend
@@ -44,8 +43,12 @@ _KINDS |= {
 }
 _HALF = (torch.float16, torch.bfloat16)
 _is_compiling, _is_transformed = torch.compiler.is_compiling, torch._C._functorch.is_functorch_wrapped_tensor
-#: The mode under which even a tensor with values gives none away.
-_is_faking = functools.partial(torch._C._get_dispatch_mode, torch._C._TorchDispatchModeKey.FAKE)
+#: How many modes look on, and those under which even a tensor with values gives none away: fake ones, and a tracer.
+_modes = torch._C._len_torch_dispatch_stack
+_mode, _WITHHOLDING = (
+    torch._C._get_dispatch_mode,
+    (torch._C._TorchDispatchModeKey.FAKE, torch._C._TorchDispatchModeKey.PROXY),
+)
 _are_transforms_active = torch._C._are_functorch_transforms_active
 # By `is_grads_batched`, which has a vmap of its own.
 _is_batched = torch._C._functorch.is_legacy_batchedtensor
@@ -225,8 +228,10 @@ class TorchBackend(Backend):
 
 
 def _is_symbolic(x: Array) -> bool:
-    """Whether the tensor has no values of its own: traced by the compiler, transformed by torch.func, fake or meta."""
-    if _is_compiling() or x.is_meta or _is_transformed(x) or _is_faking() is not None:
+    """Whether the tensor has no values of its own: traced, transformed by torch.func, fake or meta."""
+    if _is_compiling() or x.is_meta or _is_transformed(x):
+        return True
+    if _modes() and any(_mode(kind) is not None for kind in _WITHHOLDING):
         return True
     # A plain tensor is none of the subclasses that the others look for, one after the other.
     if type(x) is torch.Tensor:
@@ -244,24 +249,12 @@ class _ClosedForm(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Array, call: Computation) -> Array:
-        ctx.half, ctx.expected, ctx.gradient, ctx.finish = x.dtype in _HALF, 1.0, None, None
-        # A half-precision gradient is rounded once, after the upstream gradient (a gradient scaler's factor, say) is in it.
-        # It comes with the value if that is as it was, and else in the backward pass; always there on a device, which would
-        # have to wait for the number that tells.
-        readable = BACKEND.readable(x)
-        if ctx.half:
-            ctx.expected = call.expected if readable else None
-        elif readable:
-            ctx.expected = call.factor(x)
-        if ctx.expected is None:
-            value, ctx.finish = call.deferred(x)
-        else:
-            value, ctx.gradient = call.fused(x, True, _upstream(ctx, x))
-        # By the graph, which lets them go after its backward pass however long the value lives.
-        kept = (x, *call.hand_over())
-        ctx.save_for_backward(x, *map(_saveable, kept[1:]))
-        ctx.call, ctx.places = call, () if ctx.finish is None else _places(kept)
-        return value
+        if not _modes():
+            return _forward(ctx, x, call)
+        # A mode would see what this pass is made of: a selective checkpoint keeps the gradient, which the backward pass
+        # then changes, and misses in the pass that it repeats what the first one did for another factor.
+        with _disable_current_modes():
+            return _forward(ctx, x, call)
 
     @staticmethod
     def backward(ctx: Any, upstream: Array) -> tuple[Array | None, ...]:
@@ -301,6 +294,28 @@ class _ClosedForm(torch.autograd.Function):
         # As the first time, to the last bit.
         gradient = call.fused(x, True, _upstream(ctx, x))[1]
         return gradient if factor == ctx.expected else _scaled(ctx, gradient, upstream), None
+
+
+def _forward(ctx: Any, x: Array, call: Computation) -> Array:
+    """The value; what the backward pass needs is kept."""
+    ctx.half, ctx.expected, ctx.gradient, ctx.finish = x.dtype in _HALF, 1.0, None, None
+    # A half-precision gradient is rounded once, after the upstream gradient (a gradient scaler's factor, say) is in it.
+    # It comes with the value if that is as it was, and else in the backward pass; always there on a device, which would
+    # have to wait for the number that tells.
+    readable = BACKEND.readable(x)
+    if ctx.half:
+        ctx.expected = call.expected if readable else None
+    elif readable:
+        ctx.expected = call.factor(x)
+    if ctx.expected is None:
+        value, ctx.finish = call.deferred(x)
+    else:
+        value, ctx.gradient = call.fused(x, True, _upstream(ctx, x))
+    # By the graph, which lets them go after its backward pass however long the value lives.
+    kept = (x, *call.hand_over())
+    ctx.save_for_backward(x, *map(_saveable, kept[1:]))
+    ctx.call, ctx.places = call, () if ctx.finish is None else _places(kept)
+    return value
 
 
 # Past `Function.apply`, whose steps of Python are a tenth of a call's: it looks whether torch.func transforms a thing, which

@@ -2,6 +2,7 @@
 
 import numpy as np
 from checks.cases import CE, batch_for
+from checks.own_inputs import *  # noqa: F403  each of its tests
 from checks.own_loss import *  # noqa: F403  each of its tests
 from checks.own_loss import FocalLoss
 

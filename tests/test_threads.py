@@ -67,10 +67,16 @@ def test_a_caller_whose_work_is_done_does_not_wait_for_anothers() -> None:
     with ThreadPoolExecutor(2) as callers:
         first = callers.submit(_threads.run, hold, range(2))
         inside.wait()
-        second = callers.submit(_threads.run, lambda item: item, range(2))
+        held = np.zeros(3)
+        kept = weakref.ref(held)
+        second = callers.submit(_threads.run, lambda item, held=held: item, range(2))
         try:
             assert second.result(timeout=30) == [0, 1]
             assert not first.done()
+            # Nor does what is left behind keep the arrays of its call.
+            del held, second
+            gc.collect()
+            assert kept() is None
         finally:
             done.set()
         assert first.result(timeout=30) == [True, True]

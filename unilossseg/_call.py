@@ -16,15 +16,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from unilossseg._inputs import Checked, as_int64
-from unilossseg._pixels import flat, shape_of, upcast
+from unilossseg._pixels import flat, shape_of, size_of, upcast
 from unilossseg.backends import Array, Backend
 
 if TYPE_CHECKING:
     from unilossseg._loss import Loss
 
-_FOR_LABELS = (
-    "{}: labels, or pixel weights, want a gradient, which the closed form does not have: the formula is computed instead, "
-    "which takes more time and memory; detach them where no gradient is needed"
+_FOR_OTHERS = (
+    "{}: labels, pixel weights or the loss's own parameters want a gradient, which the closed form does not have: the "
+    "formula is computed instead, which takes more time and memory; detach them where no gradient is needed"
 )
 _ON_THE_WAY = ("unilossseg", "torch", "paddle")
 _plain: contextvars.ContextVar[bool] = contextvars.ContextVar("plain_formula", default=False)
@@ -109,15 +109,20 @@ class Call:
         ops, poison, pending = self.backend, self.checked.poison, self.checked.pending
         if pending is not None:
             pending.tally()
-        value = self.loss.compute(ops, upcast(ops, logits), self._formula_labels(), **self.extras)
+        z = upcast(ops, logits)
+        value = _as_number(ops, self.loss.compute(ops, z, self._formula_labels(), **self.extras), z.dtype)
         return value if poison is None else value * ops.xp.astype(poison, value.dtype)
 
     def _formula_labels(self) -> Array:
         """Class numbers as int64, whatever the caller brought or a kernel has made of them: a formula may look up with them
         and calculate with them.
         """
-        loss, labels = self.loss, self.checked.labels
-        return as_int64(self.backend, labels, getattr(loss, "ignore_index", None)) if loss.class_labels else labels
+        return self._class_numbers(self.backend, self.checked.labels)
+
+    def _class_numbers(self, ops: Backend, labels: Array) -> Array:
+        """Of class labels, as int64."""
+        loss = self.loss
+        return as_int64(ops, labels, getattr(loss, "ignore_index", None)) if loss.class_labels else labels
 
     @property
     def expected(self) -> float | None:
@@ -153,13 +158,13 @@ class Call:
         if self.has_closed_form and not is_plain():
             if not self._asks_for_more():
                 return self.backend.custom_gradient(self, logits)
-            warnings.warn(_FOR_LABELS.format(self.loss.name), stacklevel=_level_of_the_caller())
+            warnings.warn(_FOR_OTHERS.format(self.loss.name), stacklevel=_level_of_the_caller())
         return self.plain(logits)
 
     def _asks_for_more(self) -> bool:
-        """Whether labels, or what else came with them, want a gradient."""
+        """Whether labels, or what else came with them, or parameters of the loss want a gradient."""
         wants, extras = self.backend.wants_gradient, self.extras
-        if wants(self.checked.labels):
+        if wants(self.checked.labels) or any(map(wants, self.loss._learned())):
             return True
         return bool(extras) and any(name in extras and wants(extras[name]) for name in self.loss.call_inputs)
 
@@ -187,12 +192,20 @@ class Call:
         assert ops is not None
         assert loss.closed_form is not None
         z = backend.to_kernel(logits, packed=loss.packed_logits)
-        dtype = ops.work_dtype(z)
+        dtype, plain = ops.work_dtype(z), not loss.packed_logits
+        z = ops.upcast(z) if plain else z
         arrays = {name: backend.to_kernel(value) for name, value in self.extras.items()} if self.extras else {}
-        flattened = ops.in_rows(flat(ops, z)) if loss.flat_pixels else z
         labels = checked.seen
         if labels is None:
             labels = backend.to_kernel(checked.labels, packed=loss.packed_labels)
+        labels = self._class_numbers(ops, labels) if plain else labels
+        if loss.flat_pixels:
+            z = flat(ops, z)
+            if loss.joins_images and _are_single_pixels(z):
+                z = ops.xp.permute_dims(z, (2, 1, 0))
+                labels, *joined = (ops.reshape(x, (1, size_of(x))) for x in (labels, *arrays.values()))
+                arrays = dict(zip(arrays, joined, strict=True))
+            z = ops.in_rows(z)
         if loss.tallied:
             arrays["tally"] = checked.tally
         if loss.counts_labels:
@@ -200,8 +213,10 @@ class Call:
         with ops.computing(backend.threads()):
             poison = self._poison(dtype)
             scale = poison if upstream is None else self._scale(upstream, dtype)
-            value, slope = loss.closed_form(ops, flattened, labels, upstream=scale, **wanted, **arrays)
-            value = ops.settled(value if poison is None else value * poison)
+            value, slope = loss.closed_form(ops, z, labels, upstream=scale, **wanted, **arrays)
+            # A copy in rows is free from here on, for the gradient's.
+            del z
+            value = _as_number(ops, ops.settled(value if poison is None else value * poison), dtype)
             if wanted["gradient"] and slope is not None:
                 slope = self._as_gradient(slope, shape_of(logits), logits.dtype)
         return backend.from_kernel(value), slope, dtype
@@ -209,7 +224,10 @@ class Call:
     def _as_gradient(self, slope: Array, shape: tuple[int, ...], dtype: Any) -> Array:
         """What a closed form computed, in the logits' shape and dtype."""
         assert self.kernel is not None
-        slope = slope if shape_of(slope) == shape else self.kernel.reshape(slope, shape)
+        found = shape_of(slope)
+        if found[0] != shape[0]:
+            slope = self.kernel.as_pixels(slope)
+        slope = slope if found == shape else self.kernel.reshape(slope, shape)
         return self.backend.from_kernel(slope, dtype)
 
     def _poison(self, dtype: Any) -> Array | None:
@@ -224,3 +242,14 @@ class Call:
         assert self.kernel is not None
         scale, poison = self.kernel.cast(self.backend.to_kernel(upstream), dtype), self._poison(dtype)
         return scale if poison is None else scale * poison
+
+
+def _as_number(ops: Backend, value: Any, dtype: Any) -> Array:
+    """NumPy 1 makes float64 of a float32 number and one of Python's."""
+    return ops.cast(value, dtype) if isinstance(value, np.floating) and value.dtype != dtype else value
+
+
+def _are_single_pixels(z: Array) -> bool:
+    """Logits (P, C, 1): loops and kernels, which take images one by one, would find one pixel in each."""
+    images, _, count = shape_of(z)
+    return count == 1 < images

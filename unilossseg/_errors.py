@@ -1,4 +1,7 @@
-"""Checks of parameters: every error names the loss, the parameter, what it must be and what came."""
+"""Checks of parameters: every error names the loss, the parameter, what it must be and what came.
+
+`integer`, `number`, `flag`, `choice` and `weights` are public as `unilossseg.building`.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,14 @@ Checks = Mapping[str, Check]
 
 
 def integer(owner: str, name: str, value: Any, at_least: int | None = None) -> int:
-    """A whole number, not a bool."""
+    """A whole number, of Python, NumPy or a framework, as an int; a bool is none.
+
+    Raises TypeError for anything else, ValueError for one below `at_least`.
+
+    >>> integer("MyLoss", "kept", 0, at_least=1)
+    Traceback (most recent call last):
+    ValueError: MyLoss: kept must be an integer at least 1 (got 0)
+    """
     expected = "an integer" if at_least is None else f"an integer at least {at_least}"
     try:
         number = operator.index(value)
@@ -36,7 +46,17 @@ def number(
     at_most: float | None = None,
     above: float | None = None,
 ) -> float:
-    """A finite real number, not a bool."""
+    """A finite real number, of Python, NumPy or a framework, as a float; a bool is none.
+
+    Raises TypeError for anything else, ValueError for NaN, for an infinity, outside the bounds (`above` is itself outside),
+    and for a tensor that wants a gradient.
+
+    >>> number("MyLoss", "gamma", 2, at_least=0)
+    2.0
+    >>> number("MyLoss", "gamma", -1, at_least=0)
+    Traceback (most recent call last):
+    ValueError: MyLoss: gamma must be a finite number at least 0 (got -1)
+    """
     # A Python number is asked for nothing: torch.compile follows those that change, and knows no attributes of them.
     plain = type(value) is float or type(value) is int
     if not plain:
@@ -70,7 +90,11 @@ def _finite_number(at_least: float | None, at_most: float | None, above: float |
 
 
 def flag(owner: str, name: str, value: Any) -> bool:
-    """True or False."""
+    """True or False; raises TypeError for anything else, 0 and 1 too.
+
+    >>> flag("MyLoss", "per_image", True)
+    True
+    """
     if not isinstance(value, bool):
         raise TypeError(f"{owner}: {name} must be True or False (got {value!r} that is a {type(value).__name__})")
     return value
@@ -82,7 +106,12 @@ def flag_or_none(owner: str, name: str, value: Any) -> bool | None:
 
 
 def choice(owner: str, name: str, value: Any, options: Sequence[str]) -> str:
-    """One of a few words."""
+    """One of at least two words, `options`; raises ValueError for another word, TypeError for what is no word.
+
+    >>> choice("MyLoss", "reduction", "avg", options=("mean", "sum"))
+    Traceback (most recent call last):
+    ValueError: MyLoss: reduction must be 'mean' or 'sum' (got 'avg')
+    """
     if isinstance(value, str) and value in options:
         return value
     words = " or ".join([", ".join(repr(option) for option in options[:-1]), repr(options[-1])])
@@ -118,7 +147,18 @@ def _listed(value: Any) -> Any:
 
 
 def weights(owner: str, name: str, value: Any) -> tuple[float, ...] | None:
-    """A list of non-negative numbers, from a sequence or an array of any framework; None stays None."""
+    """Finite numbers at least 0, from a sequence or a 1-D array of any framework, as a tuple; None stays None.
+
+    As a tuple they are what `ops.constant` takes. How many there must be is known in a call: there a field named `weight`
+    is held against the logits' channels. Raises TypeError for anything else; ValueError for none, for a number that is not
+    finite or negative, for an array of other axes, and for a tensor that wants a gradient.
+
+    >>> weights("MyLoss", "weight", [1, 2.5])
+    (1.0, 2.5)
+    >>> weights("MyLoss", "weight", [1, -2])
+    Traceback (most recent call last):
+    ValueError: MyLoss: weight[1] must be a finite number at least 0 (got -2)
+    """
     if value is None:
         return None
     expected = "a sequence or 1-D array of finite numbers at least 0"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from unilossseg import _errors
 from unilossseg._pixels import differs, shape_of
 from unilossseg.backends import Array, Backend, backend_of
 
@@ -67,6 +68,18 @@ def class_labels(owner: str, backend: Backend, logits: Array, labels: Array) -> 
     return without_channel(owner, backend, "labels", logits, labels)
 
 
+def number_labels(owner: str, backend: Backend, logits: Array, labels: Array) -> Array:
+    """Real numbers in the logits' shape."""
+    if not backend.is_dtype(labels, ("integral", "real floating")):
+        raise TypeError(
+            f"{owner}: labels have dtype {labels.dtype}, expected a floating or integer dtype: cast them to float32"
+        )
+    shape, full = shape_of(labels), shape_of(logits)
+    if shape != full:
+        raise ValueError(f"{owner}: labels have shape {shape}, expected {full}, the shape of the logits")
+    return labels
+
+
 def without_channel(owner: str, backend: Backend, name: str, logits: Array, value: Array) -> Array:
     """An array of one number per pixel, (N, *S) or (N, 1, *S), as (N, *S)."""
     shape, full = shape_of(value), shape_of(logits)
@@ -88,10 +101,13 @@ def per_pixel(owner: str, backend: Backend, name: str, logits: Array, value: Arr
 
 
 def weight_length(owner: str, weight: Any, channels: int) -> None:
-    """One class weight per channel."""
-    if isinstance(weight, tuple) and len(weight) != channels:
+    """One class weight per channel, in a sequence or an array of one axis; anything else is no list of class weights."""
+    if weight is None:
+        return
+    shape: Any = (len(weight),) if _errors.is_list(weight) else getattr(weight, "shape", ())
+    if len(shape) == 1 and shape[0] != channels:
         raise ValueError(
-            f"{owner}: weight has {len(weight)} entries and logits have {channels} channels: expected one weight per class"
+            f"{owner}: weight has {int(shape[0])} entries and logits have {channels} channels: expected one weight per class"
         )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, ClassVar
 
@@ -51,12 +51,16 @@ class Loss:
     _: KW_ONLY
     validate: bool | None = field(default=None, repr=False)
 
-    #: Names of further arrays that a call takes by keyword.
+    #: Names of further arrays that a call takes by keyword: a number per pixel, unless `check_input` says otherwise.
     call_inputs: ClassVar[tuple[str, ...]] = ()
     #: Whether the closed form takes its logits as (N, C, S); False: in the shape that they came in.
     flat_pixels: ClassVar[bool] = True
-    #: Whether the closed form takes logits of a dtype that the kernel lacks (bfloat16 in NumPy) as they are, and makes
-    #: numbers of them a chunk at a time, by `ops.cast` alone; False: they come widened, in a copy.
+    #: Whether the closed form knows no images: pixels without spatial axes, (P, C), come to it as those of one, (1, C, P),
+    #: and what goes with them as (1, P).
+    joins_images: ClassVar[bool] = False
+    #: Whether the closed form takes logits as they are, those of half precision and of a dtype that the kernel lacks too
+    #: (bfloat16 in NumPy), and makes numbers of them a chunk at a time, by `ops.cast` alone; and class numbers of any
+    #: integers. False: they come as `compute` gets them, widened in a copy, and as int64.
     packed_logits: ClassVar[bool] = False
     #: The same of its labels; `ops.unpacked` makes numbers of them.
     packed_labels: ClassVar[bool] = False
@@ -68,7 +72,7 @@ class Loss:
     #: computes it, and is called once. For half precision, where the upstream gradient is to be known first.
     defers: ClassVar[bool] = False
     #: How parameters are checked and kept, those of the constructor and those that are set later: a function for a field,
-    #: see `_errors.Check`. Those of the bases hold as well.
+    #: see `unilossseg.building`. Those of the bases hold as well.
     parameter_checks: ClassVar[_errors.Checks] = {
         "validate": _errors.flag_or_none,
         "ignore_index": _errors.integer,
@@ -77,7 +81,7 @@ class Loss:
     _checks: ClassVar[_errors.Checks] = parameter_checks
     #: The least rank of the logits.
     least_rank: ClassVar[int] = 2
-    #: Whether labels are class numbers, which are checked to lie in [0, C).
+    #: Whether labels are class numbers, which are checked to lie in [0, C); False: numbers in the logits' shape.
     class_labels: ClassVar[bool] = True
     #: The class name, as errors and reports show it.
     name: ClassVar[str] = "Loss"
@@ -92,7 +96,7 @@ class Loss:
         super().__init_subclass__(**options)
         if "name" not in cls.__dict__:
             cls.name = cls.__name__
-        for name in ("packed_logits", "packed_labels", "tallied", "counts_labels", "defers"):
+        for name in ("packed_logits", "packed_labels", "tallied", "counts_labels", "defers", "joins_images"):
             if comes_before(cls, "closed_form", name):
                 setattr(cls, name, False)
         if comes_before(cls, "compute", "closed_form"):
@@ -143,17 +147,25 @@ class Loss:
         raise NotImplementedError(f"{self.name} must define compute(self, ops, logits, labels)")
 
     # An optional optimisation: the value and the gradient of sum(value * upstream) together, with no autograd.
-    # Logits come in as (N, C, S) or, without `flat_pixels`, as they are, in a dtype that the kernel has, or in their own
-    # where they may be packed. The conformance suite compares it with `compute`.
+    # Logits come in as (N, C, S) or, without `flat_pixels`, as they are, in the working dtype, or in their own where they
+    # may be packed; labels as to `compute`. The conformance suite compares it with `compute`.
     # An annotation would make it a field, or a ClassVar, which pyright lets no method take the place of.
     closed_form = None  # type: Callable[..., tuple[Array, Any]] | None
 
     def check_labels(self, backend: Backend, logits: Array, labels: Array) -> Array:
-        """Labels in the shape that formulas take; raises where shape or dtype do not fit."""
-        return _inputs.class_labels(self.name, backend, logits, labels)
+        """Labels in the shape that formulas take; raises where shape or dtype do not fit.
+
+        Integers (N, *S) or (N, 1, *S), as (N, *S); where `class_labels` is False, floating or integer numbers in the logits'
+        shape. A subclass whose labels are others defines it anew.
+        """
+        check = _inputs.class_labels if self.class_labels else _inputs.number_labels
+        return check(self.name, backend, logits, labels)
 
     def check_input(self, backend: Backend, name: str, logits: Array, labels: Array, value: Array) -> Array:
-        """One of `call_inputs`, checked and in the shape that formulas take."""
+        """One of `call_inputs`, checked and in the shape that formulas take.
+
+        Floating numbers (N, *S) or (N, 1, *S), as (N, *S); a subclass with an input of another kind defines it anew.
+        """
         return _inputs.per_pixel(self.name, backend, name, logits, value)
 
     def drawn_inputs(self, backend: Backend, logits: Array, given: dict[str, Array]) -> dict[str, Array]:
@@ -168,8 +180,14 @@ class Loss:
         """The shape of the value: one number, unless a subclass says otherwise."""
         return ()
 
+    def _learned(self) -> Iterable[Array]:
+        """Parameters that autograd may follow: those of a layer."""
+        return ()
+
     def check_channels(self, channels: int) -> None:
-        """Raises where the logits' number of channels does not fit the parameters."""
+        """Raises where the logits' number of channels does not fit the parameters: where `weight`, if there is such a field
+        and it is a sequence or a 1-D array, has another length.
+        """
         # A Layer looks everywhere for what it lacks.
         if "weight" in self.__dataclass_fields__:
             _inputs.weight_length(self.name, getattr(self, "weight"), channels)  # noqa: B009  the field is a subclass's

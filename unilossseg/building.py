@@ -1,10 +1,19 @@
-"""What formulas are built from, for a loss of one's own.
+"""What formulas are built from, for a loss of one's own, and the checks of its parameters.
 
-Every function takes `ops`, the backend that `Loss.compute` is given, and arrays of it. Losses and probabilities are
-differentiable in logits, and `shifted_logits` but for the largest, which it takes for a constant; masks, labels and
+A function of a formula takes `ops`, the backend that `Loss.compute` is given, and arrays of it. Losses and probabilities
+are differentiable in logits, and `shifted_logits` but for the largest, which it takes for a constant; masks, labels and
 `lovasz_weights` have no gradient.
+
+`choice`, `flag`, `integer`, `number` and `weights` are checks for `Loss.parameter_checks`, with `functools.partial` where
+one has bounds or options. Each takes the loss's name, the parameter's and what came, and returns what is kept of that; so
+does a check of one's own.
 """
 
+from unilossseg._errors import choice as choice
+from unilossseg._errors import flag as flag
+from unilossseg._errors import integer as integer
+from unilossseg._errors import number as number
+from unilossseg._errors import weights as weights
 from unilossseg._neighbourhood import central_difference as central_difference
 from unilossseg._neighbourhood import dilate as dilate
 from unilossseg._neighbourhood import triangle as triangle

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -96,6 +96,10 @@ class PaddleLoss(Loss, nn.Layer):
         super().__setstate__(state)
         for name in self.__dataclass_fields__.keys() & {*self._sub_layers, *self._parameters}:
             _fields.unhide(type(self), name, _PLACES)
+
+    def _learned(self) -> Iterable[paddle.Tensor]:
+        """Its Parameters, and those of its Layers."""
+        return self.parameters() if self._parameters or self._sub_layers else ()
 
     @_as_it_stands
     def forward(self, logits: Any, labels: paddle.Tensor, **inputs: Any) -> Any:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import functools
 import types
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -75,6 +76,10 @@ class TorchLoss(Loss, nn.Module):
         super().__setstate__(state)
         for name in self.__dataclass_fields__.keys() & {*self._modules, *self._parameters}:
             _fields.unhide(type(self), name, _PLACES)
+
+    def _learned(self) -> Iterable[torch.Tensor]:
+        """Its nn.Parameters, and those of its Modules."""
+        return self.parameters() if self._parameters or self._modules else ()
 
     def forward(self, logits: Any, labels: torch.Tensor, **inputs: Any) -> Any:
         """The loss of logits (N, C, *S) and labels (N, *S) or (N, 1, *S)."""

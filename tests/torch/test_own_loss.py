@@ -4,6 +4,7 @@ import pytest
 import torch
 from checks.cases import CE, batch_for
 from checks.compare import assert_close
+from checks.own_inputs import *  # noqa: F403  each of its tests
 from checks.own_loss import *  # noqa: F403  each of its tests
 from checks.own_loss import CodedLoss
 

@@ -1,12 +1,15 @@
 """What a backward pass is given in place of the forward's tensors, hooks on the logits, and tensors without values."""
 
+import functools
+
 import numpy as np
 import pytest
 import torch
 from checks.cases import BCE, CE, DICE, L1, MSE, PLAIN_ROWS, batch_for, batch_of_row, named
+from checks.compare import assert_close
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
-from torch.utils.checkpoint import checkpoint
+from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
 
 from unilossseg.torch import CrossEntropyLoss, DiceLoss, MixedLoss
 
@@ -118,7 +121,47 @@ def test_a_backward_pass_that_is_compiled(loss, dtype, backend):
     torch.testing.assert_close(leaves[0].grad, leaves[1].grad, rtol=2 * torch.finfo(dtype).eps, atol=1e-7)
 
 
-@pytest.mark.parametrize("mode", ["fake", "symbolic"])
+#: The operations that a selective checkpoint keeps: one, or all but the cheap ones.
+POLICIES = {
+    "one": [torch.ops.aten.mul.Tensor],
+    "most": lambda context, operation, *given, **more: (
+        CheckpointPolicy.PREFER_RECOMPUTE if operation == torch.ops.aten.mul.Tensor else CheckpointPolicy.MUST_SAVE
+    ),
+}
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("name", [CE, DICE, "LovaszSoftmaxLoss"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_selective_checkpoint(driver, name, dtype, policy):
+    batch, loss = batch_for(name), driver.make(name, {})
+    _, labels, further = driver.inputs(batch, dtype)
+    contexts = functools.partial(create_selective_checkpoint_contexts, POLICIES[policy])
+    # As often as the factor that a half-precision loss expects changes, and once more.
+    for factor in (0.25, 0.25, 0.25, 3.0):
+        leaf, again = (driver.leaf(batch.logits, dtype) for _ in range(2))
+        value = checkpoint(
+            lambda x: driver.call(loss, x * 1, labels, further), leaf, use_reentrant=False, context_fn=contexts
+        )
+        (value * factor).backward()
+        (driver.call(driver.make(name, {}), again, labels, further) * factor).backward()
+        np.testing.assert_array_equal(driver.gradient(leaf), driver.gradient(again))
+
+
+# Of what torch itself does there.
+@pytest.mark.filterwarnings("ignore:Attempted to insert a get_attr Node:UserWarning")
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")
+@pytest.mark.parametrize("name", [BCE, CE, "DualTaskLoss"])
+def test_a_linearized_loss(driver, name):
+    batch, loss = batch_for(name), driver.make(name, {})
+    logits, labels, further = driver.inputs(batch, "float64")
+    value, along = torch.func.linearize(lambda x: driver.call(loss, x, labels, further), logits)
+    expected, gradient = driver.value_and_gradient(loss, batch)
+    assert_close(driver.numpy(value), expected, 1e-12)
+    assert_close(driver.numpy(along(logits)), np.sum(gradient * batch.logits), 1e-12)
+
+
+@pytest.mark.parametrize("mode", ["real", "fake", "symbolic"])
 @pytest.mark.parametrize("loss", [CrossEntropyLoss(weight=[1.0, 2.0, 3.0]), DiceLoss()], ids=["CrossEntropy", "Dice"])
 def test_labels_with_values_beside_logits_without(loss, mode):
     logits = torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(1))

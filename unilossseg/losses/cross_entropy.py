@@ -97,7 +97,7 @@ class CrossEntropyLoss(WeightedCrossEntropy):
     variant: str = "paddleseg"
 
     call_inputs = ("semantic_weights",)
-    packed_logits = tallied = defers = True
+    packed_logits = tallied = defers = joins_images = True
     parameter_checks: ClassVar[_errors.Checks] = {
         "weight": _errors.weights,
         "top_k_percent_pixels": partial(_errors.number, at_least=0, at_most=1),

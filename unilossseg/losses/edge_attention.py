@@ -80,6 +80,8 @@ class EdgeAttentionLoss(EdgeMasked):
     edge_threshold: float = 0.8
     ignore_index: int = 255
 
+    joins_images = True
+
     def needs_losses(self) -> bool:
         """The edges decide."""
         return False
@@ -140,3 +142,4 @@ class OhemEdgeAttentionLoss(EdgeMasked, OhemSelection):
     variant: str = "paddleseg"
 
     eps = EPS
+    joins_images = True

@@ -57,7 +57,7 @@ class LovaszHingeLoss(Loss):
     _: KW_ONLY
     variant: str = "paddleseg"
 
-    packed_logits = defers = True
+    packed_logits = defers = joins_images = True
     parameter_checks: ClassVar[_errors.Checks] = {"variant": _errors.variant}
 
     def class_limit(self, channels: int, dense: bool) -> int:

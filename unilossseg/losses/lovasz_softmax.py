@@ -29,7 +29,8 @@ from unilossseg.losses._lovasz import lovasz_weights
 
 
 def _class_numbers(owner: str, name: str, value: Any) -> str | tuple[int, ...]:
-    """'present', 'all' or class numbers."""
+    """'present', 'all' or class numbers, of an array too."""
+    value = tuple(value) if getattr(value, "ndim", 0) == 1 else value
     if not _errors.is_list(value):
         # A string first: an array is neither equal to one nor not.
         if not (isinstance(value, str) and value in ("present", "all")):
@@ -91,7 +92,7 @@ class LovaszSoftmaxLoss(Loss):
     _: KW_ONLY
     variant: str = "paddleseg"
 
-    packed_logits = defers = True
+    packed_logits = defers = joins_images = True
     parameter_checks: ClassVar[_errors.Checks] = {"classes": _class_numbers, "variant": _errors.variant}
 
     def class_limit(self, channels: int, dense: bool) -> int:

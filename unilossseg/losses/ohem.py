@@ -122,4 +122,5 @@ class OhemCrossEntropyLoss(OhemSelection):
     variant: str = "paddleseg"
 
     eps = 1e-5
+    joins_images = True
     parameter_checks: ClassVar[_errors.Checks] = {"weight": _errors.weights}

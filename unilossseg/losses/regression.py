@@ -71,15 +71,6 @@ class ElementLoss(Loss):
         """Unreduced, that of the logits."""
         return logits_shape if self.reduction == "none" else ()
 
-    def check_labels(self, backend: Backend, logits: Array, labels: Array) -> Array:
-        """Real numbers in the logits' shape."""
-        if not backend.is_dtype(labels, ("integral", "real floating")):
-            raise TypeError(f"{self.name}: labels have dtype {labels.dtype}, expected a floating or integer dtype")
-        shape, full = shape_of(labels), shape_of(logits)
-        if shape != full:
-            raise ValueError(f"{self.name}: labels have shape {shape}, expected {full}, the shape of the logits")
-        return labels
-
     def _share(self, counted: Any, size: int, number: Callable[[float], Any]) -> Any:
         """What one element counts, of so many of which the mean of the mask, `counted`, is left; see `numbers_of`."""
         if self.reduction != "mean":

@@ -207,7 +207,7 @@ def test_labels_that_want_a_gradient_get_it(driver, name, of_logits):
     logits, numbers = rng.normal(size=(2, 3, 4)), rng.uniform(0.1, 0.9, size=(2, 3, 4))
     labels, leaf = driver.leaf(numbers), driver.leaf(logits) if of_logits else driver.array(logits)
     loss = driver.make(name, {})
-    with pytest.warns(UserWarning, match=f"^{name}: labels, or pixel weights, want a gradient") as warned:
+    with pytest.warns(UserWarning, match=f"^{name}: labels, pixel weights or the loss's own parameters want") as warned:
         loss(leaf, labels).backward()
     assert warned[0].filename == __file__
     exact = reference_of(name, {}, Batch(logits, numbers))[1]

@@ -152,6 +152,9 @@ def test_classes_that_are_set_later_count_as_if_given(driver):
         loss.classes = classes
         exact, _ = reference_of(LOVASZ, {"classes": classes}, batch)
         assert_close(driver.value(loss, batch), exact, 1e-12)
+    for given in (np.array([1, 2]), driver.array(np.array([1, 2]))):
+        loss.classes = given
+        assert loss.classes == (1, 2)
     loss.classes = [7]
     with pytest.raises(ValueError, match="classes name 7 and logits have"):
         driver.value(loss, batch)

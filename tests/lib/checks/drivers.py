@@ -39,6 +39,10 @@ class Driver:
         """The face of a loss that a test defines."""
         return loss
 
+    def parameter(self, x):
+        """A number that is learned, of a framework with autograd."""
+        raise NotImplementedError
+
     def has(self, dtype):
         """Skips a test where the framework lacks a dtype."""
 

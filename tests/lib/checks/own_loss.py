@@ -6,6 +6,7 @@ import copy
 import math
 import pickle
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pytest
@@ -13,22 +14,24 @@ from checks.cases import BOOT, CE, DICE, EDGE, IGNORED, L1, MSE, OHEM, Batch, ba
 from checks.compare import assert_close, reference_of
 
 import unilossseg
-from unilossseg.building import as_weights, average, keep_where, pixel_cross_entropy, split_labels
+from unilossseg.building import as_weights, average, number, pixel_cross_entropy, split_labels
 
 
 @dataclass(eq=False)
 class FocalLoss(unilossseg.Loss):
-    """(1 - p)^gamma of a pixel's cross entropy."""
+    """(1 - p)^gamma of a pixel's cross entropy, as the README has it."""
 
     gamma: float = 2.0
     ignore_index: int = 255
 
+    parameter_checks = {"gamma": partial(number, at_least=0)}  # noqa: RUF012  as a user writes it
+
     def compute(self, ops, logits, labels):
         pixels = split_labels(ops, labels, self.ignore_index)
         losses = pixel_cross_entropy(ops, logits, pixels)
-        focus = (1 - ops.xp.exp(-losses)) ** self.gamma
+        focus = (-ops.xp.expm1(-losses - 1e-30)) ** self.gamma
         valid = as_weights(ops, pixels.valid, losses)
-        return average(ops, keep_where(ops, pixels.valid, focus * losses)) / (average(ops, valid) + 1e-8)
+        return average(ops, focus * losses) / (average(ops, valid) + 1e-8)
 
 
 @dataclass(eq=False)
@@ -63,7 +66,7 @@ def exact(batch, gamma):
     return total / batch.labels.size / mean, gradient / batch.labels.size / mean
 
 
-@pytest.mark.parametrize("gamma", [0.0, 1.0, 2.0])
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 1.0, 2.0])
 def test_value_and_gradient(driver, gamma):
     batch = batch_for(CE)
     loss = driver.own_loss(FocalLoss)(gamma=gamma)
@@ -79,6 +82,21 @@ def test_without_gamma_it_is_cross_entropy(driver):
     batch = batch_for(CE)
     own, known = driver.own_loss(FocalLoss)(gamma=0.0), driver.make(CE, {})
     assert_close(driver.value(own, batch), driver.value(known, batch), 1e-14)
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 1.0, 2.0])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_where_the_network_is_sure_and_where_a_pixel_is_ignored(driver, gamma, dtype):
+    """A power of 0 below 1 has no derivative, of which 0 times would be NaN."""
+    logits = np.array([[[30.0, 1.0, 800.0, 0.0], [0.0, 2.0, 0.0, 5.0], [0.0, 0.0, -800.0, 1.0]]])
+    batch, loss = Batch(logits, np.array([[0, 0, 0, IGNORED]])), driver.own_loss(FocalLoss)(gamma=gamma)
+    value, gradient = exact(batch.changed(logits=np.clip(logits, -30, 30)), gamma)
+    tolerance = 1e-6 if dtype == "float32" else 1e-12
+    assert_close(driver.value(loss, batch, dtype), value, tolerance)
+    if driver.autograd:
+        assert_close(driver.value_and_gradient(loss, batch, dtype)[1], gradient, tolerance)
+    logits[0, 0, 0] = np.nan
+    assert np.isnan(driver.value(loss, batch, dtype))
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])

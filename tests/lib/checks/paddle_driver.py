@@ -56,7 +56,13 @@ class PaddleDriver(Driver):
         return x.is_contiguous()
 
     def own_loss(self, loss):
-        return {FocalLoss: PaddleFocalLoss}[loss]
+        if loss is FocalLoss:
+            return PaddleFocalLoss
+        return type(f"Paddle{loss.__name__}", (loss, unilossseg.paddle.PaddleLoss), {})
+
+    def parameter(self, x):
+        start = paddle.nn.initializer.Assign(x)
+        return paddle.create_parameter(x.shape, str(x.dtype), default_initializer=start)
 
     def flags(self, x):
         return x.stop_gradient, x.is_leaf, x.inplace_version

@@ -40,7 +40,12 @@ class TorchDriver(Driver):
         return x.is_contiguous()
 
     def own_loss(self, loss):
-        return {FocalLoss: TorchFocalLoss}[loss]
+        if loss is FocalLoss:
+            return TorchFocalLoss
+        return type(f"Torch{loss.__name__}", (loss, unilossseg.torch.TorchLoss), {})
+
+    def parameter(self, x):
+        return torch.nn.Parameter(self.array(x))
 
     def flags(self, x):
         return x.requires_grad, x.is_leaf, x._version

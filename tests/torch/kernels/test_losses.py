@@ -244,7 +244,7 @@ def soft_labels(driver, of_logits):
     logits, numbers = rng.normal(size=(2, 3, 4, 5)), rng.uniform(size=(2, 3, 4, 5))
     numbers[0, 0, 0, :2] = 0, 1
     x, labels = driver.array(logits, "float32").requires_grad_(of_logits), driver.leaf(numbers, "float32")
-    with pytest.warns(UserWarning, match="^BCELoss: labels, or pixel weights, want a gradient"):
+    with pytest.warns(UserWarning, match="^BCELoss: labels, pixel weights or the loss's own parameters want a gradient"):
         value = driver.make(BCE, {})(x, labels)
     value.backward()
     return [driver.numpy(found) for found in (value, labels.grad, *[x.grad] * of_logits)]
@@ -354,3 +354,16 @@ def test_the_backend_in_use_has_the_kernels(accelerator):
     from unilossseg.backends import torch as adapter
 
     assert type(adapter.BACKEND.kernel(torch.zeros(1, device=DEVICE))) is type(KERNELS)
+
+
+def test_more_pixels_without_spatial_axes_than_a_grid_has_rows(accelerator, launched):
+    from unilossseg.torch import CrossEntropyLoss
+
+    logits = torch.randn((66_000, 2), generator=torch.Generator().manual_seed(1)).to(DEVICE).requires_grad_()
+    labels = torch.arange(66_000, device=DEVICE) % 2
+    CrossEntropyLoss()(logits, labels).backward()
+    assert "plain_cross_entropy" in launched
+    # One after the other, as torch's autograd has them.
+    exact = (torch.softmax(logits.detach(), 1) - torch.nn.functional.one_hot(labels, 2)) / 66_000
+    torch.testing.assert_close(logits.grad, exact, rtol=1e-4, atol=1e-10)
+    assert logits.grad.is_contiguous()

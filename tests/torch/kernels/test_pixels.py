@@ -243,6 +243,12 @@ def test_as_many_channels_as_a_program_holds(rng):
     near(KERNELS.cross_entropy(x, as_index(index))[0], plain.cross_entropy(exact, index)[0], scale=16)
 
 
+@pytest.mark.parametrize("shape", [(1, _torch_triton.MOST_CHANNELS + 1, 3), (_torch_triton.MOST_IMAGES + 1, 2, 1)])
+def test_more_than_the_kernels_take_is_said_aloud(shape):
+    with pytest.warns(RuntimeWarning, match="up to 1024 channels and 65535 images"):
+        assert not _torch_triton.fits(torch.empty(shape, device="meta"))
+
+
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_what_is_not_a_number_stays_in_its_pixel(rng, dtype):
     """The same as by torch's operations on the same numbers in float64."""
