@@ -30,7 +30,7 @@ DiceLoss()(Z[..., :0], Y[..., :0]) | ValueError | logits have shape (2, 3, 4, 0)
 DiceLoss(weight=torch.ones(2, 2)) | ValueError | weight must be a sequence or 1-D array | got shape (2, 2)
 DiceLoss(weight=torch.ones(2))(Z, Y) | ValueError | weight has 2 entries | logits have 3 channels
 DiceLoss(weight=torch.tensor([1.0, -1.0, 1.0])) | ValueError | weight[1] must be | at least 0 | got -1.0
-LovaszSoftmaxLoss(classes=np.array([0, 1])) | TypeError | classes must be 'present', 'all' or a list | got array([0, 1])
+LovaszSoftmaxLoss(classes=np.array([[0, 1]])) | TypeError | classes must be 'present', 'all' or a list | got array([[0, 1]])
 DiceLoss(smooth=torch.ones(2)) | TypeError | smooth must be a finite number at least 0 | Tensor
 MixedLoss([torch.nn.CrossEntropyLoss], 1) | TypeError | losses[0] must be a loss | type
 MixedLoss([DiceLoss()], 1)(Z, Y, noise=Z) | TypeError | unexpected input 'noise'
