@@ -36,7 +36,8 @@ def fits(x: Array) -> bool:
         f"UniLossSeg's kernels for the GPU take up to {MOST_CHANNELS} channels and {MOST_IMAGES} images, and these logits "
         f"have {channels} and {images}: torch's own operations do their work, and the loss takes several times as long",
         RuntimeWarning,
-        stacklevel=2,
+        # Two kernels of one loss are told once.
+        stacklevel=1,
     )
     return False
 

@@ -24,6 +24,9 @@ ROUNDING = {dtype: tolerance.rounding for dtype, tolerance in TOLERANCES.items()
 #: Where a framework rounds Python numbers to float32 (see the capability table), a formula keeps no more digits.
 ROUNDED_SCALARS = 1e-6
 
+#: Of a gradient.
+LEAST_SCALE = 1e-3
+
 SHAPE = (2, 3, 2, 3)
 #: By what logits are multiplied so that pixels are sure of their class: most probabilities round to 0 or 1, in float64 too.
 CONFIDENT = 30.0
@@ -227,7 +230,7 @@ def _of_mode(checked: Case, facts: Facts, outcome: Outcome, truth: Truth, exact:
         )
         return
     scale = _largest(truth.gradient)
-    bounds = max(relative, DIFFERENCES) * max(scale, 1e-3) + ROUNDING.get(checked.dtype, 0.0) * np.abs(truth.gradient)
+    bounds = max(relative, DIFFERENCES) * max(scale, LEAST_SCALE) + ROUNDING.get(checked.dtype, 0.0) * np.abs(truth.gradient)
     yield from _off("gradient", gradient, truth.gradient, bounds, scale, "central differences of the formula")
     yield from _ignored(checked, facts, gradient)
     silent = int(np.sum(np.isnan(truth.gradient)))
@@ -269,8 +272,9 @@ def disagreements(first: str, one: Outcome, second: str, other: Outcome, relativ
         if got.shape != wanted.shape:
             found.append(f"{part} has shape {got.shape} by the {first} and {wanted.shape} by the {second}")
             continue
-        scale = max(1.0, _largest(wanted)) if part == "value" else _largest(wanted)
-        bounds = np.full(wanted.shape, relative * (scale or 1.0))
+        # Where pixels are sure a right gradient may be the difference of two probabilities near 1, of few digits.
+        scale = max(1.0 if part == "value" else LEAST_SCALE, _largest(wanted))
+        bounds = np.full(wanted.shape, relative * scale)
         found += _off(f"{first}'s {part}", got, wanted, bounds, scale, f"{second}'s")
     return found
 

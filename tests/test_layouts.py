@@ -105,6 +105,20 @@ def test_a_loss_with_weights_of_its_own_sees_the_images():
     assert unilossseg.value_and_grad(MeanOfImages())(logits, labels)[0] == np.float32(np.log(3)) / 4
 
 
+class HardestOfImages(unilossseg.OhemCrossEntropyLoss):
+    """Of each image its hardest pixel."""
+
+    def kept(self, ops, losses, pixels):
+        return (losses >= ops.xp.max(losses, axis=1, keepdims=True)) & pixels.valid
+
+
+def test_a_loss_that_chooses_pixels_by_itself_sees_the_images():
+    logits = np.random.default_rng(6).normal(size=(6, 3))
+    labels = np.array([0, 1, 2, 0, 1, 2])
+    mean = unilossseg.OhemCrossEntropyLoss(min_kept=0)(logits, labels)
+    assert unilossseg.value_and_grad(HardestOfImages())(logits, labels)[0] == pytest.approx(mean, rel=1e-12)
+
+
 def test_a_mask_is_refused_and_not_lost():
     logits, labels = np.zeros((1, 2, 3), np.float32), np.array([[0, 1, 1]])
     mask = np.array([[True, False, False]])

@@ -9,7 +9,19 @@ from checks.pytest_runs import outcomes, run_pytest
 from unilossseg.backends import installed_backends
 
 HELD = ("INIT_VAR", "OWN_INIT", "DOUBLING", "WITH_SLOTS")
-LOSSES = (*HELD, "OneClass", "OneColumn", "OneImage", "Edges", "Bytes", "Huge", "Smoothed", "Finer")
+LOSSES = (
+    *HELD,
+    "OneClass",
+    "OneColumn",
+    "OneImage",
+    "Edges",
+    "Bytes",
+    "Huge",
+    "Smoothed",
+    "MeanAbsolute",
+    "SoftIoU",
+    "Finer",
+)
 
 
 def brings(name):

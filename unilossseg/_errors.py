@@ -18,7 +18,7 @@ Checks = Mapping[str, Check]
 
 
 def integer(owner: str, name: str, value: Any, at_least: int | None = None) -> int:
-    """A whole number, of Python, NumPy or a framework, as an int; a bool is none.
+    """A whole number, of Python, NumPy or a framework, as an int; a bool of any of them is none.
 
     Raises TypeError for anything else, ValueError for one below `at_least`.
 
@@ -31,11 +31,17 @@ def integer(owner: str, name: str, value: Any, at_least: int | None = None) -> i
         number = operator.index(value)
     except TypeError:
         number = None
-    if number is None or isinstance(value, bool):
+    if number is None or _is_no_number(value):
         raise TypeError(f"{owner}: {name} must be {expected} (got {value!r} that is a {type(value).__name__})")
     if at_least is not None and number < at_least:
         raise ValueError(f"{owner}: {name} must be {expected} (got {value!r})")
     return number
+
+
+def _is_no_number(value: Any) -> bool:
+    """A bool, a word or a complex number, which may turn into a number without a word; also one of NumPy or a framework."""
+    kind = str(getattr(value, "dtype", ""))
+    return isinstance(value, bool | str | bytes) or "bool" in kind or "complex" in kind
 
 
 def number(
@@ -46,7 +52,7 @@ def number(
     at_most: float | None = None,
     above: float | None = None,
 ) -> float:
-    """A finite real number, of Python, NumPy or a framework, as a float; a bool is none.
+    """A finite real number, of Python, NumPy or a framework, as a float; a bool of any of them is none.
 
     Raises TypeError for anything else, ValueError for NaN, for an infinity, outside the bounds (`above` is itself outside),
     and for a tensor that wants a gradient.
@@ -61,7 +67,7 @@ def number(
     plain = type(value) is float or type(value) is int
     if not plain:
         without_gradient(owner, name, value)
-    if not plain and (isinstance(value, bool | str | bytes) or not hasattr(value, "__float__")):
+    if not plain and (_is_no_number(value) or not hasattr(value, "__float__")):
         expected = _finite_number(at_least, at_most, above)
         raise TypeError(f"{owner}: {name} must be {expected} (got {value!r} that is a {type(value).__name__})")
     try:

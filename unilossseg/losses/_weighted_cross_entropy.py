@@ -40,7 +40,7 @@ class WeightedCrossEntropy(Loss):
         super().__init_subclass__(**options)
         cls.weighs = cls.class_weight is not WeightedCrossEntropy.class_weight
         # Its own may tell images apart.
-        if any(comes_before(cls, name, "joins_images") for name in ("pixels", "class_weight", "pixel_weights")):
+        if any(comes_before(cls, name, "joins_images") for name in ("pixels", "class_weight", "pixel_weights", "kept")):
             cls.joins_images = False
         if comes_before(cls, "pixel_weights", "needs_losses"):
             cls.needs_losses = WeightedCrossEntropy.needs_losses  # type: ignore[method-assign]

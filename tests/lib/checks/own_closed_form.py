@@ -112,3 +112,38 @@ def test_a_parameter_that_is_learned_gets_its_gradient_by_the_formula(driver):
     with pytest.warns(UserWarning, match="the loss's own parameters want a gradient"):
         loss(logits, labels).backward()
     assert_close(driver.gradient(loss.factor), np.mean(batch.logits), 1e-12)
+
+
+@pytest.mark.parametrize("shape", [(1, -1, 20), (-1,), (-1, 20)], ids=str)
+def test_its_gradient_may_have_any_axes_in_the_order_of_the_logits(driver, shape):
+    class Reshaped(Squares):
+        def closed_form(self, ops, logits, labels, *, gradient, upstream):
+            value, slope = super().closed_form(ops, logits, labels, gradient=gradient, upstream=upstream)
+            return value, None if slope is None else ops.xp.reshape(slope, shape)
+
+    batch = batch_for(CE, ignored=0.0)
+    assert batch.logits.shape[2:] == (4, 5)
+    gradient = driver.value_and_gradient(driver.own_loss(Reshaped)(), batch, "float64")[1]
+    assert_close(gradient, 2 * batch.logits, 1e-14)
+
+
+def test_a_parameter_beside_a_closed_form_of_the_package_is_no_reason_for_the_formula(driver, recwarn):
+    """It has no part in that."""
+    if not driver.autograd:
+        pytest.skip("a framework's autograd learns parameters")
+
+    class Calibrated(type(driver.make(CE, {}))):
+        def __init__(self):
+            super().__init__()
+            self.temperature = driver.parameter(np.asarray(2.0))
+
+        def forward(self, logits, labels):
+            return super().forward(logits / self.temperature, labels)
+
+    batch, loss = batch_for(CE), Calibrated()
+    value, gradient = driver.value_and_gradient(loss, batch, "float64")
+    exact, slope = driver.value_and_gradient(driver.make(CE, {}), batch.changed(logits=batch.logits / 2), "float64")
+    assert_close(value, exact, 1e-12)
+    assert_close(gradient, slope / 2, 1e-12)
+    assert_close(driver.gradient(loss.temperature), -np.sum(slope * batch.logits) / 4, 1e-12)
+    assert not [warning for warning in recwarn if "want a gradient" in str(warning.message)]

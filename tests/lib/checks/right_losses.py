@@ -7,7 +7,7 @@ from dataclasses import InitVar, dataclass, field
 import numpy as np
 
 from unilossseg import Loss
-from unilossseg.building import as_weights, average, keep_where, pixel_cross_entropy, split_labels, triangle
+from unilossseg.building import as_weights, average, keep_where, pixel_cross_entropy, softmax, split_labels, triangle
 
 
 class Distance(Loss):
@@ -142,6 +142,32 @@ class Smoothed(Pixels):
         for axis in (2, 3):
             logits = triangle(ops, logits, axis, radius=1)
         return super().compute(ops, logits, labels)
+
+
+@dataclass(eq=False)
+class MeanAbsolute(Loss):
+    """1 - p of each pixel's class. Where p is all but 1, its closed form is a difference of few digits."""
+
+    ignore_index: int = 255
+
+    def compute(self, ops, logits, labels):
+        pixels = split_labels(ops, labels, self.ignore_index)
+        valid = as_weights(ops, pixels.valid, logits)
+        losses = 1 - ops.xp.exp(-pixel_cross_entropy(ops, logits, pixels))
+        return average(ops, losses * valid) / (average(ops, valid) + 1e-8)
+
+    def closed_form(self, ops, logits, labels, *, gradient, upstream):
+        pixels = split_labels(ops, labels, self.ignore_index)
+        valid, p = as_weights(ops, pixels.valid, logits), softmax(ops, logits)
+        share = valid / valid.size / (average(ops, valid) + 1e-8) * (1.0 if upstream is None else upstream)
+        own = as_weights(ops, ops.one_hot(pixels.index, logits.shape[1]), logits)
+        slope = ops.pick(p, pixels.index)[:, None, :] * (p - own) * share[:, None, :]
+        return self.compute(ops, logits, labels), slope if gradient else None
+
+
+@dataclass(eq=False)
+class SoftIoU(MeanAbsolute):
+    """The same, of other inputs: they are drawn by the name."""
 
 
 @dataclass(eq=False)
