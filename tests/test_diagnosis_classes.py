@@ -16,6 +16,7 @@ from checks.diagnosis import (
 )
 
 from unilossseg import CrossEntropyLoss, DiceLoss, LovaszSoftmaxLoss, OhemCrossEntropyLoss
+from unilossseg.conformance.records.inputs import Recipe, generated
 
 
 @each_loss
@@ -194,6 +195,13 @@ def test_a_title_states_only_what_is_recorded(reference, candidate, words):
     ]
     best, *_ = explained(*made)
     assert (best.title, best.cause) == (words, "another smooth")
+
+
+def test_what_a_loss_of_ones_own_is_told_is_tried_first():
+    """Of so many pixels the numbers do not tell 0 from 1."""
+    cases = generated(Recipe((1, 4, 64, 64)), ["plain", "ignored"])
+    made = [recorded(of(DiceLoss(smooth=smooth)), cases, "my:dice", {"smooth": smooth}) for smooth in (1.0, 100.0)]
+    check(*made, "another smooth", "the candidate has smooth=100.0, the reference smooth=1.0")
 
 
 @each_loss

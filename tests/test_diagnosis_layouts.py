@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from checks.diagnosis import CASES, IGNORED, explained, of, recorded, softmax
+from checks.diagnosis import CASES, IGNORED, check, explained, of, recorded, softmax
 
 from unilossseg import CrossEntropyLoss
 from unilossseg.conformance.records.comparison import compare
@@ -99,6 +99,8 @@ def test_the_labels_decide_where_the_classes_are(named):
     assert shapes(first, (2, 1, 4, 5), named) == (first, (2, 1, 4, 5), first, pixels)
     assert shapes(last, pixels, named) == (first, pixels, first, pixels)
     assert shapes(last, (2, 4, 5, 1), named) == (first, (2, 1, 4, 5), first, pixels)
+    # An axis of one channel in front of the pixels, as labels for torch have, stands where it belongs.
+    assert shapes(last, (2, 1, 4, 5), named) == (first, (2, 1, 4, 5), first, pixels)
     assert shapes((6, 3), (6,), named) == ((6, 3), (6,), (6, 3), (6,))
 
 
@@ -110,6 +112,30 @@ def test_where_both_fit_what_is_named_decides():
         reference = recorded(of(CrossEntropyLoss(**kwargs)), cases, target=TARGET, kwargs=kwargs)
         candidate = recorded(of_last(twice) if moved else twice, cases)
         assert explained(reference, candidate)[0].cause == "softmax twice"
+
+
+def unmasked(logits, labels):
+    return of(CrossEntropyLoss())(logits, np.where(labels == IGNORED, 0, labels))
+
+
+@pytest.mark.parametrize("kwargs", [LAST, {}], ids=["named", "not named"])
+def test_labels_with_an_axis_of_one_channel_keep_their_order(kwargs):
+    cases = {
+        name: {**inputs, "labels": replace(inputs["labels"], data=inputs["labels"].data[:, None])}
+        for name, inputs in channels_last(CASES).items()
+    }
+    reference = recorded(of(CrossEntropyLoss(**LAST)), cases, target=TARGET if kwargs else "my:criterion", kwargs=kwargs)
+    best, *_ = explained(reference, recorded(of_last(unmasked), cases))
+    assert (best.cause, round(best.score, 2)) == ("ignored pixels not masked", 1.0)
+
+
+@pytest.mark.parametrize("other", [{}, {"data_format": "NCHW"}], ids=["default", "stated"])
+def test_one_loss_that_is_told_two_formats(other):
+    """The logits fit both: which of the two is meant, nobody says."""
+    cubes = generated(Recipe((2, 4, 4, 4)))
+    first, last = (recorded(of(CrossEntropyLoss(**kwargs)), cubes, target=TARGET, kwargs=kwargs) for kwargs in (other, LAST))
+    words = "the candidate has data_format='NHWC', the reference data_format='NCHW'"
+    check(first, last, "another data_format", words)
 
 
 def test_labels_for_each_class_are_moved_where_channels_last_is_named():

@@ -7,6 +7,9 @@ import pytest
 from checks.diagnosis import CASES, check, explained, of, recorded
 
 from unilossseg import CrossEntropyLoss, DiceLoss
+from unilossseg.conformance.records import causes_lists
+from unilossseg.conformance.records.comparison import compare
+from unilossseg.conformance.records.evidence import Evidence
 from unilossseg.conformance.records.inputs import Recipe, generated
 
 LARGER = generated(Recipe())
@@ -71,8 +74,8 @@ def test_a_coefficient_of_a_small_loss_is_seen_beside_a_large_one():
 @pytest.mark.parametrize("made", [listed, added])
 def test_another_smooth_in_a_term(made, mine, theirs, cases):
     reference, candidate = (made(0.8, 0.2, smooth=smooth, cases=cases) for smooth in (mine, theirs))
-    words = f"in the candidate behaves like smooth={round(theirs):.1f}", "and 0.2 times what DiceLoss"
-    check(reference, candidate, "another smooth", *words)
+    size = "larger" if theirs > mine else "smaller"
+    check(reference, candidate, "another smooth", f"in the candidate behaves like one with a {size} smooth")
     assert "half" not in " ".join(one.title for one in explained(reference, candidate))
 
 
@@ -99,3 +102,92 @@ def test_a_term_that_differs_otherwise_has_no_other_smooth():
 
     found = explained(recorded(of(CrossEntropyLoss())), recorded(odd))
     assert "another smooth" not in [one.cause for one in found]
+
+
+@pytest.mark.parametrize("made", [listed, added])
+def test_a_smooth_of_which_only_the_direction_is_known(made):
+    """What 1 and 100 differ by is nearly a multiple of what 0 and 1 differ by: no number of them is told."""
+    cases = generated(Recipe((1, 4, 64, 64)), ["plain", "ignored"])
+    reference, candidate = (made(0.8, 0.2, smooth=smooth, cases=cases) for smooth in (1.0, 100.0))
+    words = "candidate behaves like one with a larger smooth than in the reference"
+    best = check(reference, candidate, "another smooth", words, "times a constant")
+    assert "smooth=" not in best.title
+
+
+# ------------------------------------------------------------------------------------------------ the gradient of a list
+def test_coefficients_of_losses_that_are_not_known_only_play_a_part():
+    """The gradient is that of the sum: what it should be is known of losses of this package alone."""
+    check(listed(1.0, 0.4, 0.7), listed(1.0, 1.0, 0.7), "coefficients of a list", "times 1, 2.5, 1")
+    check(listed(1.0, 0.4, 0.7), listed(1.0, 0.4, 1.4), "coefficients of a list", "times 1, 1, 2", convincing=False)
+
+
+def test_coefficients_need_no_gradient_where_neither_has_one():
+    reference, candidate = (
+        replace(made, cases=tuple(replace(case, gradient=None) for case in made.cases))
+        for made in (listed(1.0, 0.4), listed(1.0, 1.0))
+    )
+    check(reference, candidate, "coefficients of a list")
+
+
+def unmasked(logits, labels):
+    return sum(slope for _, slope in parts(logits, np.where(labels == 255, 0, labels), (1.0, 1.0)))
+
+
+def slopes(logits, labels):
+    return sum(slope for _, slope in parts(logits, labels, (1.0, 1.0)))
+
+
+WRONG = {
+    "missing": (lambda z, y: None, "detached gradient"),
+    "of ignored pixels": (unmasked, "ignored pixels not masked"),
+    "random": (lambda z, y: np.random.default_rng(0).normal(size=z.shape), "gradient of single classes"),
+    "twice as large": (lambda z, y: 2 * slopes(z, y), None),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_coefficients_do_not_explain_a_wrong_gradient(wrong):
+    gradient, cause = WRONG[wrong]
+    made = recorded(lambda z, y: (np.stack([value for value, _ in parts(z, y, (1.0, 1.0))]), gradient(z, y)))
+    candidate = replace(made, cases=tuple(replace(case, listed=True) for case in made.cases))
+    found = {one.cause: one.certainty for one in explained(listed(1.0, 0.4), candidate)}
+    assert found["coefficients of a list"] == "may play a part"
+    assert cause is None or cause in found
+
+
+# ------------------------------------------------------------------------------------------------ lists of other lengths
+def for_each_image(backwards=False):
+    """The record of a list of one loss per image, which is one for a batch of one."""
+
+    def function(logits, labels):
+        found = [of(CrossEntropyLoss())(logits[one : one + 1], labels[one : one + 1]) for one in range(len(logits))]
+        values = [value for value, _ in found]
+        return np.stack(values[::-1] if backwards else values), np.concatenate([slope for _, slope in found])
+
+    made = recorded(function)
+    return replace(made, cases=tuple(replace(case, listed=True) for case in made.cases))
+
+
+def test_lists_whose_length_is_another_where_they_agree():
+    best = check(for_each_image(), for_each_image(backwards=True), "losses of a list in another order", "(1, 0)")
+    assert set(best.cases) == set(CASES) - {"single"}
+
+
+@pytest.mark.parametrize(
+    ("coefficients", "order", "cause"),
+    [((1.0, 0.4), (1, 0), "losses of a list in another order"), ((1.0, 1.0), None, "coefficients of a list")],
+)
+def test_lists_that_are_one_number_where_they_agree(coefficients, order, cause):
+    sums = {case.name: case for case in added(1.0, 0.4).cases}
+    reference, candidate = (
+        replace(made, cases=tuple(sums[case.name] if case.name == "single" else case for case in made.cases))
+        for made in (listed(1.0, 0.4), listed(*coefficients, order=order))
+    )
+    best = check(reference, candidate, cause)
+    assert set(best.cases) == set(CASES) - {"single"}
+
+
+def test_coefficients_that_are_small_and_not_the_same():
+    evidence = [Evidence.of(verdict, 255) for verdict in compare(listed(1.0, 1.0), listed(1e-5, 2e-5))]
+    (found,) = [one for one in causes_lists.hypotheses(evidence) if one.cause == "coefficients of a list"]
+    assert found.title.endswith("times 1e-05, 2e-05")

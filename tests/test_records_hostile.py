@@ -353,6 +353,10 @@ def test_the_tools_of_the_next_test_leave_a_sound_record_sound():
         (of_one("value", np.int32(1)), "the dtype of array 'plain/value' is int32"),
         (of_one("value", np.True_), "the dtype of array 'plain/value' is bool"),
         (of_one("value", np.ones(0, np.float32)), "'plain/value' is (0,); expected at least one number"),
+        (
+            lambda case: replace(case, listed=True),
+            "'plain/value' is (); expected at least one axis: the value is a list of losses",
+        ),
         (of_one("upstream", np.int8(1)), "the dtype of array 'plain/upstream' is int8"),
         (of_one("upstream", np.ones(2, np.float32)), "'plain/upstream' is (2,); expected (), as that of the value"),
         (with_input("logits", np.ones((2, 3, 4), np.uint8)), "the dtype of array 'plain/logits' is uint8"),

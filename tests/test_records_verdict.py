@@ -107,6 +107,24 @@ def test_each_loss_of_a_list_has_its_own_scale(dtype, step):
     assert "dtype" in comparison.compared_lists("value", reference, stored([1, 1, 1], "int64")).structure
 
 
+def test_what_other_measures_need_for_a_list_is_what_all_its_losses_need():
+    """The first loss is off by most of its bound, the second by most of itself."""
+    reference, candidate = stored([1000.0, 1e-3]), stored([1000.003, 1.0005e-3])
+    found, whole = (function("value", reference, candidate) for function in (comparison.compared_lists, comparison.compared))
+    assert found.index == (0,)
+    assert (found.rtol, found.atol, found.ulp) == (whole.rtol, whole.atol, whole.ulp)
+    assert found.rtol == pytest.approx(5e-4, rel=1e-3)
+    assert np.allclose(candidate.data, reference.data, rtol=1.001 * found.rtol, atol=0)
+
+
+@pytest.mark.parametrize(("share", "same"), [(None, True), (1e-3, True), (0.0, False), (1e-12, False)])
+def test_a_tolerance_of_ones_own_is_a_share_of_the_largest_loss_of_a_list(share, same):
+    found = comparison.compared_lists("value", stored([3.0, 0.0]), stored([3.0, 1e-9]), Allowance(value=share))
+    assert found.same == same
+    # One for gradients leaves each loss its own scale.
+    assert not comparison.compared_lists("value", stored([3.0, 0.0]), stored([3.0, 2e-6]), Allowance(gradient=0.5)).same
+
+
 def test_a_list_of_losses_without_a_finite_number():
     numbers = stored([np.nan, np.inf])
     found = comparison.compared_lists("value", numbers, numbers)

@@ -24,14 +24,16 @@ def hypotheses(evidence: Sequence[Evidence]) -> Iterator[Hypothesis]:
         coefficient = float(np.median(found)) if found else 0.0
         if not coefficient > 0:
             continue
+        size = "larger" if theirs > mine else "smaller"
         yield Hypothesis(
             "another smooth",
-            f"a DiceLoss in the {{other}} behaves like smooth={theirs}, in the {{given}} like smooth={mine}",
+            f"a DiceLoss in the {{other}} behaves like one with a {size} smooth than in the {{given}}",
             f"Give both the same smooth.{SMOOTH_CHANGED}",
             exactly(lambda case, models=models, coefficient=coefficient: _changed(models, case, coefficient)),  # type: ignore[misc]
-            lambda cases, mine=mine, theirs=theirs, coefficient=coefficient: (  # type: ignore[misc]
-                f"the {{given}} and {coefficient:.4g} times what DiceLoss(smooth={theirs}) has more than "
-                f"DiceLoss(smooth={mine}) {{gives}} the {{other}}'s numbers"
+            # Any two smooths differ nearly alike but for a factor, so that neither they nor the term's coefficient are told.
+            lambda cases, mine=mine, theirs=theirs: (  # type: ignore[misc]
+                f"the {{given}} and what DiceLoss(smooth={theirs}) has more than DiceLoss(smooth={mine}), times a constant, "
+                "{gives} the {other}'s numbers"
             ),
             order=9,
         )

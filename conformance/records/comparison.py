@@ -182,14 +182,20 @@ def compared(quantity: str, reference: Stored, candidate: Stored, allowance: All
 
 
 def compared_lists(quantity: str, reference: Stored, candidate: Stored, allowance: Allowance = TABLE) -> Part:
-    """Two stacked lists of losses, each loss on a scale of its own; what is told is that of the worst."""
+    """Two stacked lists of losses, each loss on a scale of its own; what is told is that of the worst.
+
+    What a user allows is a share of the whole list's scale.
+    """
     whole = compared(quantity, reference, candidate, allowance)
-    if whole.structure:
+    if whole.structure or allowance.value is not None:
         return whole
     singles = [[Stored(data, side.dtype) for data in np.split(side.data, len(side.data))] for side in (reference, candidate)]
     parts = [compared(quantity, one, other, allowance) for one, other in zip(*singles, strict=True)]
     place, part = max(enumerate(parts), key=lambda found: (found[1].ratio, found[1].compared))
-    return replace(part, index=(place, *part.index[1:])) if part.compared else part
+    if not part.compared:
+        return part
+    # What other measures would need is what all losses need.
+    return replace(part, index=(place, *part.index[1:]), rtol=whole.rtol, atol=whole.atol, ulp=whole.ulp)
 
 
 def _measured(

@@ -52,12 +52,21 @@ def diagnose(reference: Record, candidate: Record, verdicts: Sequence[Verdict]) 
 
     Empty if nothing differs.
     """
-    data_format = reference.kwargs.get("data_format", candidate.kwargs.get("data_format"))
-    forward = [Evidence.of(verdict, reference.ignore_index, data_format) for verdict in verdicts]
+    forward = [Evidence.of(verdict, reference.ignore_index, _data_format(reference, candidate)) for verdict in verdicts]
     beside = list(_beside_the_numbers(verdicts, forward))
     if all(case.same for case in forward):
         return beside
     return [*_of_the_numbers(reference, candidate, forward), *beside]
+
+
+def _data_format(reference: Record, candidate: Record) -> object:
+    """Where the logits' classes are, as far as the arguments say."""
+    given, other = sides(reference, candidate)
+    told = [side.kwargs.get("data_format") for side in (given, other)]
+    # One loss that is told two formats differs by them, and the logits stay as they are for both.
+    if given.class_name == other.class_name and told[0] != told[1]:
+        return None
+    return told[1] if told[0] is None else told[0]
 
 
 def _of_the_numbers(reference: Record, candidate: Record, forward: Sequence[Evidence]) -> list[Explanation]:
@@ -86,20 +95,33 @@ def _of_the_numbers(reference: Record, candidate: Record, forward: Sequence[Evid
 def _beside_the_numbers(verdicts: Sequence[Verdict], evidence: Sequence[Evidence]) -> Iterator[Explanation]:
     """What makes cases different whose numbers are no further apart than the table allows."""
     alike = [(verdict, case) for verdict, case in zip(verdicts, evidence, strict=True) if case.same and not verdict.same]
-    # Any other structure that differs has other numbers, too.
-    dtypes = [(verdict, case) for verdict, case in alike if any(part.structure for part in verdict.parts)]
+    dtypes = [(verdict, case) for verdict, case in alike if _dtypes(verdict)]
     if dtypes:
-        different = [part for part in dtypes[0][0].parts if part.structure]
-        quantity = different[0].quantity
+        different = _dtypes(dtypes[0][0])
+        first = next(iter(different))
         yield Explanation(
             cause="dtype alone",
             title="the numbers agree, but the "
-            + " and the ".join(f"{one.quantity} has {one.structure}" for one in different),
+            + " and the ".join(
+                f"{quantity} has dtype {mine} in the reference, {theirs} in the candidate"
+                for quantity, (mine, theirs) in different.items()
+            ),
             evidence="; ".join(_numbers(verdict, case) for verdict, case in dtypes[:4]),
             remedy="Harmless, unless what comes after it asks for the dtype. For a comparison without it, convert the "
-            f"{quantity} in one of the two, as with .float() in torch or .astype('float32') in Paddle and NumPy.",
+            f"{first} in one of the two, as with .float() in torch or .astype('float32') in Paddle and NumPy.",
             score=1.0,
             cases=tuple(verdict.name for verdict, _ in dtypes),
+        )
+    lists = [(verdict, case) for verdict, case in alike if verdict.reference.listed != verdict.candidate.listed]
+    if lists:
+        who = ("reference", "candidate") if lists[0][0].reference.listed else ("candidate", "reference")
+        yield Explanation(
+            cause="list alone",
+            title="the numbers agree, but the {} returns a list of one loss, the {} the loss itself".format(*who),
+            evidence="; ".join(_numbers(verdict, case) for verdict, case in lists[:4]),
+            remedy=f"Take the loss out of the {who[0]}'s list, losses[0] or sum(losses).",
+            score=1.0,
+            cases=tuple(verdict.name for verdict, _ in lists),
         )
     close = [verdict for verdict, _ in alike if not any(part.structure for part in verdict.parts)]
     if close:
@@ -114,6 +136,20 @@ def _beside_the_numbers(verdicts: Sequence[Verdict], evidence: Sequence[Evidence
             score=1.0,
             cases=tuple(verdict.name for verdict in close),
         )
+
+
+def _dtypes(verdict: Verdict) -> dict[str, tuple[str, str]]:
+    """The two dtypes of each quantity that has another in the candidate."""
+    mine, theirs = (
+        {role: stored.dtype for role, stored in side.arrays()} for side in (verdict.reference, verdict.candidate)
+    )
+    # Where no upstream gradient is given, each record draws one in the dtype of its value.
+    words = {"value": "value", "gradient": "gradient", "upstream": "upstream gradient"}
+    return {
+        word: (mine[role], theirs[role])
+        for role, word in words.items()
+        if role in mine and role in theirs and mine[role] != theirs[role]
+    }
 
 
 def _numbers(verdict: Verdict, case: Evidence) -> str:

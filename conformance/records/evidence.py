@@ -83,7 +83,11 @@ class Evidence:
         given, other = _result(case), _result(verdict.candidate)
         if moved:
             shape = inputs["logits"].shape
-            inputs = {name: _classes_first(array) if array.ndim == len(shape) else array for name, array in inputs.items()}
+            inputs = {
+                # An axis of 1 in front of the pixels of the labels is where it belongs.
+                name: array if array.ndim != len(shape) or array.shape == _single(shape[:-1]) else _classes_first(array)
+                for name, array in inputs.items()
+            }
             upstream = _classes_first(upstream) if upstream is not None and upstream.shape == shape else upstream
             given, other = given.classes_first(shape), other.classes_first(shape)
         allowed = THRESHOLDS[case.value.dtype]
@@ -104,7 +108,8 @@ class Evidence:
             small_scale=allowed.small_value / allowed.value,
         )
         # As shares of the reference's scale, as in the verdict.
-        near = given.listed == other.listed and made.apart(other.value, given.value) <= made.value_bound
+        alike = given.listed == other.listed or given.value.size == other.value.size == 1
+        near = alike and made.apart(other.value, given.value) <= made.value_bound
         agree = near and distance(other.gradient, given.gradient) <= gradient_bound
         return replace(made, same=verdict.same or agree)
 
@@ -176,9 +181,14 @@ def _channels_last(logits: tuple[int, ...], labels: tuple[int, ...], named: bool
     if len(logits) < 3:
         return False
     first, last = (logits[0], *logits[2:]), logits[:-1]
-    fits_first = labels in (first, (logits[0], 1, *logits[2:]))
-    fits_last = labels in (last, (*last, 1))
+    fits_first = labels in (first, _single(first))
+    fits_last = labels in (last, _single(last), (*last, 1))
     return named if fits_first == fits_last else fits_last
+
+
+def _single(pixels: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape (N, 1, *S) of labels (N, *S) with an axis of one channel."""
+    return (pixels[0], 1, *pixels[1:])
 
 
 def _classes_first(array: npt.NDArray[Any]) -> npt.NDArray[Any]:

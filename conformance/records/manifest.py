@@ -189,9 +189,9 @@ class Manifest:
             odd = sorted(wanted ^ set(self.arrays))[0]
             raise self._bad("the list of arrays", f"{odd!r} in one list only", "exactly the arrays of the cases")
         for entry in self.cases:
-            self._check_arrays(entry["name"], entry["arrays"])
+            self._check_arrays(entry["name"], entry["arrays"], entry["listed"])
 
-    def _check_arrays(self, case: str, roles: list[str]) -> None:
+    def _check_arrays(self, case: str, roles: list[str], listed: bool) -> None:
         """What all of `compare` relies on, and every loss that was recorded keeps to."""
         shapes = {}
         for role in roles:
@@ -200,6 +200,8 @@ class Manifest:
                 raise self._bad(f"the dtype of array '{case}/{role}'", dtype, f"one of {', '.join(FLOATS)}")
             if role in ("logits", "value") and 0 in shapes[role]:
                 raise self._bad(f"the shape of array '{case}/{role}'", shapes[role], "at least one number")
+        if listed and not shapes["value"]:
+            raise self._bad(f"the shape of array '{case}/value'", (), "at least one axis: the value is a list of losses")
         for role, model in (("gradient", "logits"), ("upstream", "value")):
             if role in shapes and shapes[role] != shapes[model]:
                 expected = f"{shapes[model]}, as that of the {model}"

@@ -142,10 +142,19 @@ def fitting(side: Side, evidence: Sequence[Evidence]) -> Model | None:
     return None
 
 
+def common_models(ignore_index: int) -> list[Model]:
+    """The losses that are tried where nothing is named."""
+    built = [_built(name, kwargs, ignore_index) for name, kwargs in _COMMON]
+    return [model for model in built if model is not None]
+
+
 def _suspects(side: Side) -> Iterator[tuple[str, Mapping[str, Any]]]:
     if side.class_name in unilossseg.LOSSES:
         yield side.class_name, side.kwargs
         yield side.class_name, {}
+    # What a loss of one's own is told may mean the same here; if that does not fit, the weights alone.
+    for name, kwargs in _COMMON if side.kwargs else ():
+        yield name, {**kwargs, **side.kwargs}
     for name, kwargs in _COMMON:
         if "weight" in side.kwargs:
             yield name, {**kwargs, "weight": side.kwargs["weight"]}

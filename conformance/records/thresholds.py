@@ -47,7 +47,10 @@ THRESHOLDS = {
 
 @dataclass(frozen=True)
 class Allowance:
-    """What a user allows in place of the table, of the scale; None: the table holds."""
+    """What a user allows in place of the table, of the scale; None: the table holds.
+
+    A list's scale is then that of its largest loss: of a loss of 0 no share would allow anything.
+    """
 
     value: float | None = None
     gradient: float | None = None
