@@ -28,10 +28,11 @@ def integer(owner: str, name: str, value: Any, at_least: int | None = None) -> i
     """
     expected = "an integer" if at_least is None else f"an integer at least {at_least}"
     try:
-        number = operator.index(value)
+        # Not of a bool: NumPy 1 takes its own for a number, with a warning.
+        number = None if _is_no_number(value) else operator.index(value)
     except TypeError:
         number = None
-    if number is None or _is_no_number(value):
+    if number is None:
         raise TypeError(f"{owner}: {name} must be {expected} (got {value!r} that is a {type(value).__name__})")
     if at_least is not None and number < at_least:
         raise ValueError(f"{owner}: {name} must be {expected} (got {value!r})")
