@@ -44,11 +44,8 @@ _KINDS |= {
 _HALF = (torch.float16, torch.bfloat16)
 _is_compiling, _is_transformed = torch.compiler.is_compiling, torch._C._functorch.is_functorch_wrapped_tensor
 #: How many modes look on, and those under which even a tensor with values gives none away: fake ones, and a tracer.
-_modes = torch._C._len_torch_dispatch_stack
-_mode, _WITHHOLDING = (
-    torch._C._get_dispatch_mode,
-    (torch._C._TorchDispatchModeKey.FAKE, torch._C._TorchDispatchModeKey.PROXY),
-)
+_modes, _mode = torch._C._len_torch_dispatch_stack, torch._C._get_dispatch_mode
+_WITHHOLDING = (torch._C._TorchDispatchModeKey.FAKE, torch._C._TorchDispatchModeKey.PROXY)
 _are_transforms_active = torch._C._are_functorch_transforms_active
 # By `is_grads_batched`, which has a vmap of its own.
 _is_batched = torch._C._functorch.is_legacy_batchedtensor

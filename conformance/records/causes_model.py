@@ -231,45 +231,49 @@ def _shifted(case: Evidence, step: int, end: str) -> Labels | None:
 
 
 def _ignored_classes(model: Model) -> Iterator[Hypothesis]:
-    for words, chosen in _ENDS:
+    def relabelled(case: Evidence, number: int) -> Labels | None:
+        return None if case.labels is None or case.valid is None else np.where(case.valid, case.labels, number)
 
-        def labels(case: Evidence, chosen: Callable[[Evidence], int] = chosen) -> Labels | None:
-            if case.labels is None or case.valid is None:
-                return None
-            return np.where(case.valid, case.labels, chosen(case))
-
+    for words, predict in _with_the_ends(model, relabelled):
         yield _tried(
             model,
             "ignored pixels not masked",
             f"the {{other}} trains ignored pixels as {words}",
             "Pass ignore_index, and mask before labels are clamped or multiplied into range.",
-            predicting(lambda case, labels=labels: _prediction(_with_labels(model, case, labels(case)))),  # type: ignore[misc]
+            predict,
             f"computed with ignored labels as {words}",
             order=1,
         )
 
 
-_ENDS: tuple[tuple[str, Callable[[Evidence], int]], ...] = (
-    ("class 0", lambda case: 0),
-    ("the last class", lambda case: max(case.classes, 2) - 1),
-)
-
-
 def _classes_left_out(model: Model) -> Iterator[Hypothesis]:
-    for words, chosen in _ENDS:
+    def relabelled(case: Evidence, number: int) -> Labels | None:
+        return None if case.labels is None else np.where(case.labels == number, case.ignore_index, case.labels)
 
-        def labels(case: Evidence, chosen: Callable[[Evidence], int] = chosen) -> Labels | None:
-            return None if case.labels is None else np.where(case.labels == chosen(case), case.ignore_index, case.labels)
-
+    for words, predict in _with_the_ends(model, relabelled):
         yield _tried(
             model,
             "a class is ignored",
             f"the {{other}} ignores {words}",
             "Look for another ignore_index, reduce_zero_label, or a mask such as labels > 0.",
-            predicting(lambda case, labels=labels: _prediction(_with_labels(model, case, labels(case)))),  # type: ignore[misc]
+            predict,
             f"computed with the pixels of {words} ignored, beside those that are to be",
             order=3,
         )
+
+
+def _with_the_ends(model: Model, relabelled: Callable[[Evidence, int], Labels | None]) -> Iterator[tuple[str, Score]]:
+    """For the first class and for the last, in words, what the model gives where labels are changed by its number."""
+    ends: tuple[tuple[str, Callable[[Evidence], int]], ...] = (
+        ("class 0", lambda case: 0),
+        ("the last class", lambda case: max(case.classes, 2) - 1),
+    )
+    for words, chosen in ends:
+
+        def predict(case: Evidence, chosen: Callable[[Evidence], int] = chosen) -> Prediction | None:
+            return _prediction(_with_labels(model, case, relabelled(case, chosen(case))))
+
+        yield words, predicting(predict)
 
 
 def _over_the_batch(model: Model, case: Evidence) -> Prediction | None:
