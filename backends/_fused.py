@@ -74,13 +74,19 @@ class FusedOperations:
         With weights (N, S) also the gradient of the sum of weights * it, weights * (softmax(x) - onehot(index)), which a
         backend may put into `out`, of the dtype of x, and returns that then.
         """
-        x = self.upcast(x)
-        slope, norm, top = self.softmax_parts(x)
-        losses = self.xp.log(norm) - (self.pick(x, index) - top)
+        xp, x = self.xp, self.upcast(x)
+        top = xp.max(x, axis=1)
+        powers, below = self.exp_(x - top[:, None, :]), self.pick(x, index) - top
+        # Without the label's own power: of what the others add up to, a sum with a 1 in it keeps the first digits alone, and
+        # where a pixel is confident log(sum) and p - 1 have no more than those.
+        powers = self.subtract_at(powers, index, self.pick(powers, index))
+        others, own = xp.sum(powers, axis=1), xp.exp(below)
+        losses = xp.log1p(others + (own - 1)) - below
         if weights is None:
             return losses, None
-        slope *= (weights / norm)[:, None, :]
-        return losses, self.subtract_at(slope, index, weights)
+        factor = weights / (others + own)
+        powers *= factor[:, None, :]
+        return losses, self.subtract_at(powers, index, others * factor)
 
     def plain_cross_entropy(
         self, x: Array, labels: Array, ignore_index: int, weight: Array | None, share: Array, out: Array | None
@@ -105,14 +111,21 @@ class FusedOperations:
 
         With weights (N, S) also the gradient of the sum of weights * it; see `cross_entropy`.
         """
-        powers, norm, top = self.softmax_parts(x)
-        near_powers, near_norm, near_top = self.softmax_parts(self.keep_where(near, x, -math.inf))
-        losses = (top - near_top) + self.xp.log(norm) - self.xp.log(near_norm)
+        xp = self.xp
+        top, near_top = xp.max(x, axis=1), xp.max(self.keep_where(near, x, -math.inf), axis=1)
+        powers = self.exp_(x - xp.where(near, near_top[:, None, :], top[:, None, :]))
+        # What is not near stands apart from what is, as the label of `cross_entropy` does.
+        others, near_norm = (xp.sum(self.keep_where(mask, powers), axis=1) for mask in (~near, near))
+        # Farther below, what is near adds nothing to the sum of all, and its power would be too small to divide by.
+        below = near_top - top
+        held = xp.maximum(below, xp.full_like(below, -60.0))
+        whole = near_norm * xp.exp(held)
+        losses = xp.log1p(others / whole) + (held - below)
         if weights is None:
             return losses, None
-        powers *= (weights / norm)[:, None, :]
-        near_powers *= (weights / near_norm)[:, None, :]
-        return losses, powers - near_powers
+        factor = weights / (whole + others)
+        powers *= xp.where(near, (-(others * factor) / near_norm)[:, None, :], factor[:, None, :])
+        return losses, powers
 
     def through_softmax(self, x: Array, slope: Array, weights: Array | None = None, out: Array | None = None) -> Array:
         """weights * p * (slope - sum p * slope) with p = softmax(x): from the gradient by p that by x.

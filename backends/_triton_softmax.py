@@ -27,19 +27,24 @@ def exp(x):
 
 
 @triton.jit
-def _log(x):
-    """log(x) for x >= 1. A GPU's own is exact to 2^-22 alone, many times what an easy pixel loses."""
+def _log1p(e):
+    """log(1 + e) for any e >= 0. A GPU's own is exact to 2^-22 alone, many times what an easy pixel loses."""
+    x = 1.0 + e
+    lost = e - (x - 1.0)
     bits = x.to(tl.int32, bitcast=True)
     n = (bits - _HALF_BINADE) >> 23
     fraction = (bits - (n << 23)).to(tl.float32, bitcast=True)
+    scale = ((127 - n) << 23).to(tl.float32, bitcast=True)
+    # What the sum has lost of e goes in again: all of a small one does.
+    over = (fraction - 1.0) + lost * scale
     # 2 artanh(s), a series in s^2, which is at most 0.03; and n times ln 2 in two parts, the first so short that the product
     # is exact.
-    s = (fraction - 1.0) / (fraction + 1.0)
+    s = over / (2.0 + over)
     q = s * s
     series = 1.0 / 3.0 + q * (1.0 / 5.0 + q * (1.0 / 7.0 + q * (1.0 / 9.0)))
     whole = n.to(tl.float32)
     found = whole * 0.693145751953125 + (2 * s + (2 * s * q * series + whole * 1.428606765330187e-06))
-    return tl.where(x < 3.0e38, found, x)
+    return tl.where(e < 3.0e38, found, e)
 
 
 @triton.jit
@@ -74,6 +79,22 @@ def _softmax(z):
 
 
 @triton.jit
+def _label_parts(z, own):
+    """exp(z - top) of all channels but the own one, which has 0, their sum, the sum with it, and the loss.
+
+    Written with the sum of the others, r: log(1 + r) and -r / (1 + r) have all digits where a pixel is confident, log(norm)
+    and p - 1 none.
+    """
+    top = tl.max(z, axis=0)
+    powers = tl.where(own, 0.0, exp(z - top[None, :]))
+    others = tl.sum(powers, axis=0)
+    below = tl.sum(tl.where(own, z, 0.0), axis=0) - top
+    power = exp(below)
+    # Below the largest another power is 1, and the sum of all no less.
+    return powers, others, others + power, _log1p(others + (power - 1.0)) - below
+
+
+@triton.jit
 def cross_entropy(
     x, index, weights, losses, slopes, channels, count,
     x_n, x_c, x_s, i_n, i_s, w_n, w_s, g_n, g_c, g_s,
@@ -83,13 +104,12 @@ def cross_entropy(
     n, s, exists = pixel_block(count, WIDE, BLOCK)
     z, there, c = tile(x, n, s, exists, channels, x_n, x_c, x_s, WIDE, BLOCK_C)
     y = tl.load(index + n * i_n + s * i_s, mask=exists, other=0)
-    powers, norm, top = _softmax(z)
     own = c[:, None] == y[None, :]
-    picked = tl.sum(tl.where(own, z, 0.0), axis=0)
-    tl.store(losses + n * count + s, _log(norm) - (picked - top), mask=exists)
+    powers, others, norm, loss = _label_parts(z, own)
+    tl.store(losses + n * count + s, loss, mask=exists)
     if WEIGHTED:
-        a = tl.load(weights + n * w_n + s * w_s, mask=exists, other=0.0).to(tl.float32)
-        slope = powers * (a / norm)[None, :] - tl.where(own, a[None, :], 0.0)
+        a = tl.load(weights + n * w_n + s * w_s, mask=exists, other=0.0).to(tl.float32) / norm
+        slope = tl.where(own, -(others * a)[None, :], powers * a[None, :])
         tl.store(slopes + n * g_n + (c[:, None] * g_c + s[None, :] * g_s), slope, mask=there)
 
 
@@ -105,9 +125,9 @@ def plain_cross_entropy(
     z, there, c = tile(x, n, s, exists, channels, x_n, x_c, x_s, WIDE, BLOCK_C)
     y = tl.load(labels + n * l_n + s * l_s, mask=exists, other=0).to(tl.int64)
     valid = exists & (y != ignored)
-    powers, norm, top = _softmax(z)
-    own = c[:, None] == y[None, :]
-    loss = _log(norm) - (tl.sum(tl.where(own, z, 0.0), axis=0) - top)
+    # A label that is ignored names no channel, whose power would be one of nothing.
+    own = c[:, None] == tl.where(valid, y, 0)[None, :]
+    powers, others, norm, loss = _label_parts(z, own)
     factor = tl.load(share).to(tl.float32) if READS else share
     if BY_CLASS:
         a = tl.load(by_class + y, mask=valid, other=0.0)
@@ -120,7 +140,8 @@ def plain_cross_entropy(
         a = tl.where(valid, 1.0, 0.0) * factor
     tl.store(parts + tl.program_id(1) * tl.num_programs(0) + tl.program_id(0), total)
     if SLOPES:
-        slope = powers * (a / norm)[None, :] - tl.where(own, a[None, :], 0.0)
+        a = a / norm
+        slope = tl.where(own, -(others * a)[None, :], powers * a[None, :])
         tl.store(slopes + n * g_n + (c[:, None] * g_c + s[None, :] * g_s), slope, mask=there)
 
 
@@ -136,16 +157,17 @@ def relaxed_cross_entropy(
     mask = tl.load(near + n * m_n + (c[:, None] * m_c + s[None, :] * m_s), mask=there, other=0) != 0
     # A pixel that does not exist has its one number, so that nothing is divided by 0.
     mask = mask | ((c == 0)[:, None] & (s >= count)[None, :])
-    powers, norm, top = _softmax(z)
-    near_powers, near_norm, near_top = _softmax(tl.where(mask, z, float("-inf")))
-    # Where all classes are near the difference is 0, in whichever order each sum was formed.
-    every = tl.min((mask | (c >= channels)[:, None]).to(tl.int32), axis=0) != 0
-    near_norm, near_top = tl.where(every, norm, near_norm), tl.where(every, top, near_top)
-    near_powers = tl.where(every[None, :], powers, near_powers)
-    tl.store(losses + n * count + s, (top - near_top) + _log(norm) - _log(near_norm), mask=exists)
+    top, near_top = tl.max(z, axis=0), tl.max(tl.where(mask, z, float("-inf")), axis=0)
+    powers = exp(z - tl.where(mask, near_top[None, :], top[None, :]))
+    others, near_norm = tl.sum(tl.where(mask, 0.0, powers), axis=0), tl.sum(tl.where(mask, powers, 0.0), axis=0)
+    # Farther below, what is near adds nothing to the sum of all, and its power would be too small to divide by.
+    below = near_top - top
+    held = tl.where(below < -60.0, -60.0, below)
+    whole = near_norm * exp(held)
+    tl.store(losses + n * count + s, _log1p(others / whole) + (held - below), mask=exists)
     if WEIGHTED:
-        a = tl.load(weights + n * w_n + s * w_s, mask=exists, other=0.0).to(tl.float32)
-        slope = powers * (a / norm)[None, :] - near_powers * (a / near_norm)[None, :]
+        a = tl.load(weights + n * w_n + s * w_s, mask=exists, other=0.0).to(tl.float32) / (whole + others)
+        slope = powers * tl.where(mask, (-(others * a) / near_norm)[None, :], a[None, :])
         tl.store(slopes + n * g_n + (c[:, None] * g_c + s[None, :] * g_s), slope, mask=there)
 
 

@@ -37,21 +37,25 @@ static inline float NAMED(log1p)(float e) {
     return FMA(twice * q, p, twice);
 }
 
-/* log(x) for finite x >= 1: the same series for the fraction, in [1/sqrt 2, sqrt 2), and n times ln 2. */
-static inline float NAMED(log)(float x) {
+/* log(1 + e) for any e >= 0: the same series for the fraction of 1 + e, in [1/sqrt 2, sqrt 2), and n times ln 2. */
+static inline float NAMED(log1p_of_any)(float e) {
+    float x = 1.0f + e, lost = e - (x - 1.0f);
     int32_t bits;
     memcpy(&bits, &x, sizeof bits);
     int32_t n = (bits - 0x3F3504F3) >> 23;
-    int32_t fraction_bits = bits - (int32_t)((uint32_t)n << 23);
-    float fraction;
+    int32_t exponent = (int32_t)((uint32_t)n << 23), fraction_bits = bits - exponent, scale_bits = 0x3F800000 - exponent;
+    float fraction, scale;
     memcpy(&fraction, &fraction_bits, sizeof fraction);
-    float s = (fraction - 1.0f) / (fraction + 1.0f), q = s * s, twice = s + s, whole = (float)n;
+    memcpy(&scale, &scale_bits, sizeof scale);
+    /* What the sum has lost of e goes in again: all of a small one does. */
+    float over = FMA(lost, scale, fraction - 1.0f);
+    float s = over / (2.0f + over), q = s * s, twice = s + s, whole = (float)n;
     float p = 1.0f / 9.0f;
     p = FMA(p, q, 1.0f / 7.0f);
     p = FMA(p, q, 1.0f / 5.0f);
     p = FMA(p, q, 1.0f / 3.0f);
     float found = FMA(whole, 0.693145751953125f, twice + FMA(twice * q, p, whole * 1.428606765330187e-06f));
-    return x < 3.0e38f ? found : x; /* infinity and NaN */
+    return e < 3.0e38f ? found : e; /* infinity and NaN */
 }
 
 /* In double: the order of the terms is fixed, sixteen sums side by side. */

@@ -46,8 +46,8 @@ typedef struct {
                                         float *, int64_t, int64_t, int64_t);
     int64_t (*softmax_totals)(const float *, int64_t, const void *, int, const float *, float *, double *, double *, double *,
                               int64_t, int64_t);
-    void (*relaxed_cross_entropy)(const float *, int64_t, const uint8_t *, int64_t, float *, const float *, float *, float *,
-                                  int64_t, int64_t, int64_t);
+    void (*relaxed_cross_entropy)(const float *, int64_t, const uint8_t *, int64_t, float *, const float *, float *, int64_t,
+                                  int64_t, int64_t);
     float (*kth_largest)(const float *, int64_t, int64_t);
     int64_t (*jaccard_keys)(const float *, const uint8_t *, uint64_t *, int64_t *, int64_t);
     double (*lovasz)(const uint64_t *, int64_t, int64_t, float, float *, int64_t, int64_t *);

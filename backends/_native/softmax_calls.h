@@ -285,16 +285,13 @@ static PyObject *relaxed_cross_entropy(PyObject *self, PyObject *const *args, Py
     if (has_channels(a, "z") && has_shape(&a[1], "near", a[0].shape[0], a[0].shape[1], a[0].shape[2]) && has_rows(&a[2], "losses", a) &&
         (!slopes || has_rows(&a[3], "weights", a)) &&
         (!slopes || has_shape(&a[4], "slopes", a[0].shape[0], a[0].shape[1], a[0].shape[2]))) {
-        float *powers = block_room(a[0].shape[1]);
-        if (!powers) return finish(a, count);
         Py_BEGIN_ALLOW_THREADS
         for (int64_t n = 0; n < a[0].shape[0]; n++)
             loops->relaxed_cross_entropy(IMAGE(a[0], float, n), a[0].step[1], IMAGE(a[1], uint8_t, n), a[1].step[1],
-                                         ROW(a[2], float, n), slopes ? ROW(a[3], float, n) : NULL, powers,
+                                         ROW(a[2], float, n), slopes ? ROW(a[3], float, n) : NULL,
                                          slopes ? IMAGE(a[4], float, n) : NULL, slopes ? a[4].step[1] : 0, a[0].shape[1],
                                          a[0].shape[2]);
         Py_END_ALLOW_THREADS
-        PyMem_Free(powers);
     }
     return finish(a, count);
 }

@@ -9,22 +9,27 @@ static inline void NAMED(largest)(const float *z, int64_t z_step, float *largest
     }
 }
 
-/* Of one block: the largest of each pixel, exp of what is below it, and the sum of those. */
-static inline void NAMED(block)(const float *z, int64_t z_step, float *powers, int64_t powers_step, float *sum, float *largest,
-                                int64_t channels, int count) {
+/* Of one block: the largest of each pixel, exp of what is below it, and the sum of those, without that of channel `but` if it is
+ * given: taken from the sum afterwards, a power of 1 would leave nothing of small ones. */
+INLINED void NAMED(block)(const float *z, int64_t z_step, float *powers, int64_t powers_step, const int32_t *but, float *sum,
+                          float *largest, int64_t channels, int count) {
     NAMED(largest)(z, z_step, largest, channels, count);
     for (int i = 0; i < count; i++) sum[i] = 0.0f;
     for (int64_t c = 0; c < channels; c++) {
         const float *row = z + c * z_step;
+        const int32_t own = (int32_t)c;
         if (powers) {
             float *out = powers + c * powers_step;
             for (int i = 0; i < count; i++) {
                 float power = NAMED(exp)(row[i] - largest[i]);
                 out[i] = power;
-                sum[i] += power;
+                sum[i] += but && but[i] == own ? 0.0f : power;
             }
         } else {
-            for (int i = 0; i < count; i++) sum[i] += NAMED(exp)(row[i] - largest[i]);
+            for (int i = 0; i < count; i++) {
+                float power = NAMED(exp)(row[i] - largest[i]);
+                sum[i] += but && but[i] == own ? 0.0f : power;
+            }
         }
     }
 }
@@ -34,37 +39,53 @@ static void NAMED(softmax_sums)(const float *z, int64_t z_step, float *norm, flo
     for (int64_t start = 0; start < pixels; start += BLOCK) {
         int count = (int)(pixels - start < BLOCK ? pixels - start : BLOCK);
         float largest[BLOCK], sum[BLOCK];
-        NAMED(block)(z + start, z_step, NULL, 0, sum, largest, channels, count);
+        NAMED(block)(z + start, z_step, NULL, 0, NULL, sum, largest, channels, count);
         memcpy(norm + start, sum, (size_t)count * sizeof(float));
         memcpy(top + start, largest, (size_t)count * sizeof(float));
     }
 }
 
-/* losses = logsumexp(z) - z[index]; with slopes, slopes = weights * (softmax(z) - onehot(index)). How many indices are out of
- * range. */
+/* Of one block: logsumexp(z) - z[place], and with slopes, weights * (softmax(z) - onehot(place)). Written with the sum of the
+ * other powers, r: log(1 + r) and -r / (1 + r) have all digits where a pixel is confident, log(sum) and p - 1 none. */
+static inline void NAMED(cross_entropy_block)(const float *z, int64_t z_step, const int32_t *place, float *losses,
+                                              const float *weights, float *slopes, int64_t slopes_step, int64_t channels,
+                                              int count) {
+    float largest[BLOCK], others[BLOCK], below[BLOCK];
+    NAMED(block)(z, z_step, slopes, slopes_step, place, others, largest, channels, count);
+    for (int i = 0; i < count; i++) below[i] = z[place[i] * z_step + i] - largest[i];
+    for (int i = 0; i < count; i++) {
+        float own = NAMED(exp)(below[i]);
+        /* Below the largest another power is 1, and the sum of all no less. */
+        losses[i] = NAMED(log1p_of_any)(others[i] + (own - 1.0f)) - below[i];
+        below[i] = others[i] + own;
+    }
+    if (!slopes) return;
+    for (int i = 0; i < count; i++) {
+        below[i] = weights[i] / below[i];
+        others[i] *= -below[i];
+    }
+    for (int64_t c = 0; c < channels; c++) {
+        float *out = slopes + c * slopes_step;
+        for (int i = 0; i < count; i++) out[i] *= below[i];
+    }
+    for (int i = 0; i < count; i++) slopes[place[i] * slopes_step + i] = others[i];
+}
+
+/* The same of all pixels. How many indices are out of range. */
 static int64_t NAMED(cross_entropy)(const float *z, int64_t z_step, const void *index, int kind, float *losses,
                                     const float *weights, float *slopes, int64_t slopes_step, int64_t channels, int64_t pixels) {
     int64_t wrong = 0;
     for (int64_t start = 0; start < pixels; start += BLOCK) {
         int count = (int)(pixels - start < BLOCK ? pixels - start : BLOCK);
-        float largest[BLOCK], sum[BLOCK], picked[BLOCK];
-        int64_t place[BLOCK];
-        NAMED(block)(z + start, z_step, slopes ? slopes + start : NULL, slopes_step, sum, largest, channels, count);
+        int32_t place[BLOCK];
         for (int i = 0; i < count; i++) {
             int64_t at = label_at(index, kind, start + i);
             int outside = (uint64_t)at >= (uint64_t)channels;
             wrong += outside;
-            place[i] = outside ? 0 : at;
-            picked[i] = z[place[i] * z_step + start + i];
+            place[i] = outside ? 0 : (int32_t)at;
         }
-        for (int i = 0; i < count; i++) losses[start + i] = NAMED(log)(sum[i]) - (picked[i] - largest[i]);
-        if (!slopes) continue;
-        for (int i = 0; i < count; i++) sum[i] = weights[start + i] / sum[i];
-        for (int64_t c = 0; c < channels; c++) {
-            float *out = slopes + c * slopes_step + start;
-            for (int i = 0; i < count; i++) out[i] *= sum[i];
-        }
-        for (int i = 0; i < count; i++) slopes[place[i] * slopes_step + start + i] -= weights[start + i];
+        NAMED(cross_entropy_block)(z + start, z_step, place, losses + start, weights ? weights + start : NULL,
+                                   slopes ? slopes + start : NULL, slopes_step, channels, count);
     }
     return wrong;
 }
@@ -103,27 +124,15 @@ static int64_t NAMED(plain_cross_entropy)(const float *z, int64_t z_step, const 
     int64_t wrong = 0;
     for (int64_t start = 0; start < pixels; start += BLOCK) {
         int count = (int)(pixels - start < BLOCK ? pixels - start : BLOCK);
-        float largest[BLOCK], sum[BLOCK], picked[BLOCK], weight[BLOCK];
+        float weight[BLOCK], shared[BLOCK], loss[BLOCK];
         int32_t place[BLOCK];
-        NAMED(block)(z + start, z_step, slopes ? slopes + start : NULL, slopes_step, sum, largest, channels, count);
         wrong += NAMED(weighed)(labels, kind, start, ignore, by_class, channels, place, weight, count);
-        for (int i = 0; i < count; i++) picked[i] = z[place[i] * z_step + start + i];
-        for (int i = 0; i < count; i++) {
-            float loss = NAMED(log)(sum[i]) - (picked[i] - largest[i]);
-            /* A loss without weight may be infinite. */
-            picked[i] = weight[i] != 0.0f ? weight[i] * loss : 0.0f;
-        }
-        *total += NAMED(sum)(picked, count);
-        if (!slopes) continue;
-        for (int i = 0; i < count; i++) {
-            weight[i] *= share;
-            sum[i] = weight[i] / sum[i];
-        }
-        for (int64_t c = 0; c < channels; c++) {
-            float *out = slopes + c * slopes_step + start;
-            for (int i = 0; i < count; i++) out[i] *= sum[i];
-        }
-        for (int i = 0; i < count; i++) slopes[place[i] * slopes_step + start + i] -= weight[i];
+        for (int i = 0; i < count; i++) shared[i] = weight[i] * share;
+        NAMED(cross_entropy_block)(z + start, z_step, place, loss, shared, slopes ? slopes + start : NULL, slopes_step, channels,
+                                   count);
+        /* A loss without weight may be infinite. */
+        for (int i = 0; i < count; i++) loss[i] = weight[i] != 0.0f ? weight[i] * loss[i] : 0.0f;
+        *total += NAMED(sum)(loss, count);
     }
     return wrong;
 }
@@ -135,7 +144,7 @@ static void NAMED(through_softmax)(const float *z, int64_t z_step, const float *
     for (int64_t start = 0; start < pixels; start += BLOCK) {
         int count = (int)(pixels - start < BLOCK ? pixels - start : BLOCK);
         float largest[BLOCK], sum[BLOCK], mean[BLOCK];
-        NAMED(block)(z + start, z_step, powers, BLOCK, sum, largest, channels, count);
+        NAMED(block)(z + start, z_step, powers, BLOCK, NULL, sum, largest, channels, count);
         for (int i = 0; i < count; i++) mean[i] = 0.0f;
         for (int64_t c = 0; c < channels; c++) {
             const float *power = powers + c * BLOCK, *by = slope + c * slope_step + start;
@@ -163,7 +172,7 @@ static int64_t NAMED(through_softmax_by_class)(const float *z, int64_t z_step, c
         int count = (int)(pixels - start < BLOCK ? pixels - start : BLOCK);
         float largest[BLOCK], sum[BLOCK], mean[BLOCK], own[BLOCK];
         int64_t place[BLOCK];
-        NAMED(block)(z + start, z_step, out + start, out_step, sum, largest, channels, count);
+        NAMED(block)(z + start, z_step, out + start, out_step, NULL, sum, largest, channels, count);
         for (int i = 0; i < count; i++) mean[i] = 0.0f;
         for (int64_t c = 0; c < channels; c++) {
             const float *power = out + c * out_step + start, by = by_class[c];
@@ -198,7 +207,7 @@ static int64_t NAMED(softmax_totals)(const float *z, int64_t z_step, const void 
     for (int64_t start = 0; start < pixels; start += BLOCK) {
         int count = (int)(pixels - start < BLOCK ? pixels - start : BLOCK);
         float largest[BLOCK], sum[BLOCK], p[BLOCK];
-        NAMED(block)(z + start, z_step, powers, BLOCK, sum, largest, channels, count);
+        NAMED(block)(z + start, z_step, powers, BLOCK, NULL, sum, largest, channels, count);
         for (int i = 0; i < count; i++) sum[i] = weights[start + i] / sum[i];
         for (int64_t c = 0; c < channels; c++) {
             const float *row = powers + c * BLOCK;
@@ -217,17 +226,18 @@ static int64_t NAMED(softmax_totals)(const float *z, int64_t z_step, const void 
     return wrong;
 }
 
-/* losses = logsumexp(z) - logsumexp(z where near); with slopes, their derivative times weights. */
+/* losses = logsumexp(z) - logsumexp(z where near); with slopes, their derivative times weights. With r the sum of the powers that
+ * are not near and q those that are, log(1 + r / q) and -r / (q + r): see `cross_entropy_block`. */
 static void NAMED(relaxed_cross_entropy)(const float *z, int64_t z_step, const uint8_t *near, int64_t near_step, float *losses,
-                                         const float *weights, float *powers, float *slopes, int64_t slopes_step,
-                                         int64_t channels, int64_t pixels) {
+                                         const float *weights, float *slopes, int64_t slopes_step, int64_t channels,
+                                         int64_t pixels) {
     for (int64_t start = 0; start < pixels; start += BLOCK) {
         int count = (int)(pixels - start < BLOCK ? pixels - start : BLOCK);
-        float largest[BLOCK], sum[BLOCK], near_largest[BLOCK], near_sum[BLOCK];
-        NAMED(block)(z + start, z_step, slopes ? slopes + start : NULL, slopes_step, sum, largest, channels, count);
+        float largest[BLOCK], others[BLOCK], near_largest[BLOCK], near_sum[BLOCK];
+        NAMED(largest)(z + start, z_step, largest, channels, count);
         for (int i = 0; i < count; i++) {
             near_largest[i] = -INFINITY;
-            near_sum[i] = 0.0f;
+            others[i] = near_sum[i] = 0.0f;
         }
         for (int64_t c = 0; c < channels; c++) {
             const float *row = z + c * z_step + start;
@@ -240,24 +250,29 @@ static void NAMED(relaxed_cross_entropy)(const float *z, int64_t z_step, const u
         for (int64_t c = 0; c < channels; c++) {
             const float *row = z + c * z_step + start;
             const uint8_t *in = near + c * near_step + start;
-            float *power = powers + c * BLOCK;
+            float room[BLOCK], *power = slopes ? slopes + c * slopes_step + start : room;
             for (int i = 0; i < count; i++) {
-                float found = NAMED(exp)(row[i] - near_largest[i]);
-                power[i] = in[i] ? found : 0.0f;
-                near_sum[i] += power[i];
+                power[i] = NAMED(exp)(row[i] - (in[i] ? near_largest[i] : largest[i]));
+                near_sum[i] += in[i] ? power[i] : 0.0f;
+                others[i] += in[i] ? 0.0f : power[i];
             }
         }
-        for (int i = 0; i < count; i++)
-            losses[start + i] = (largest[i] - near_largest[i]) + NAMED(log)(sum[i]) - NAMED(log)(near_sum[i]);
+        for (int i = 0; i < count; i++) {
+            /* Farther below, what is near adds nothing to the sum of all, and its power would be too small to divide by. */
+            float below = near_largest[i] - largest[i], held = below < -60.0f ? -60.0f : below;
+            float whole = near_sum[i] * NAMED(exp)(held);
+            losses[start + i] = NAMED(log1p_of_any)(others[i] / whole) + (held - below);
+            largest[i] = whole + others[i];
+        }
         if (!slopes) continue;
         for (int i = 0; i < count; i++) {
-            sum[i] = weights[start + i] / sum[i];
-            near_sum[i] = weights[start + i] / near_sum[i];
+            largest[i] = weights[start + i] / largest[i];
+            near_sum[i] = -(others[i] * largest[i]) / near_sum[i];
         }
         for (int64_t c = 0; c < channels; c++) {
-            const float *power = powers + c * BLOCK;
+            const uint8_t *in = near + c * near_step + start;
             float *out = slopes + c * slopes_step + start;
-            for (int i = 0; i < count; i++) out[i] = out[i] * sum[i] - power[i] * near_sum[i];
+            for (int i = 0; i < count; i++) out[i] *= in[i] ? near_sum[i] : largest[i];
         }
     }
 }

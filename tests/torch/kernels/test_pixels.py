@@ -274,13 +274,20 @@ def test_what_is_not_a_number_stays_in_its_pixel(rng, dtype):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_an_easy_pixel_keeps_what_its_softmax_has(dtype):
-    """The loss is log(1 + e^-t): a logarithm of 22 bits would lose many times what the sum in float32 loses."""
-    t = np.linspace(4, 16, 97).astype(np.float32)
+def test_an_easy_pixel_keeps_its_digits(dtype):
+    """The loss is log(1 + e^-t) and the slope -e^-t / (1 + e^-t), which no sum with a 1 in it may have passed through."""
+    t = np.linspace(4, 80, 77).astype(np.float32)
     x = DRIVER.array(np.stack([np.zeros_like(t), -t])[None], dtype)
-    losses, _ = KERNELS.cross_entropy(x, torch.zeros((1, 97), dtype=torch.int32, device=x.device))
-    exact = np.log1p(np.exp(DRIVER.numpy(x).astype(np.float64)[:, 1]))
-    np.testing.assert_allclose(DRIVER.numpy(losses), exact, rtol=2e-7, atol=2.0**-24)
+    power = np.exp(DRIVER.numpy(x).astype(np.float64)[:, 1])
+    index, weights = torch.zeros((1, 77), dtype=torch.int32, device=x.device), torch.ones((1, 77), device=x.device)
+    shape = {"rtol": 4e-7} if dtype == "float32" else {"rtol": 2.0**-8}
+    losses, slopes = KERNELS.cross_entropy(x, index, weights)
+    np.testing.assert_allclose(DRIVER.numpy(losses), np.log1p(power), rtol=4e-7)
+    np.testing.assert_allclose(DRIVER.numpy(slopes).astype(np.float64)[:, 0], -power / (1 + power), **shape)
+    only_first = torch.tensor([True, False], device=x.device)[None, :, None].expand(x.shape).contiguous()
+    losses, slopes = KERNELS.relaxed_cross_entropy(x.float(), only_first, weights)
+    np.testing.assert_allclose(DRIVER.numpy(losses), np.log1p(power), rtol=4e-7)
+    np.testing.assert_allclose(DRIVER.numpy(slopes)[:, 0], -power / (1 + power), rtol=4e-7)
 
 
 @pytest.mark.parametrize("most", [100.0, 1e4, 1e30])
