@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from benchmarks.results import Results
 from benchmarks.standing import Standing, standings
 from benchmarks.table import TITLES, number
 from benchmarks.targets import TARGETS
+from unilossseg.conformance.results import write_whole
 
 _OURS, _SHORT, _TARGET = "#2a6f97", "#c1666b", "#222222"
 
@@ -31,8 +33,10 @@ def draw(results: Results, path: Path) -> None:
         _panel(axis, backend, found)
     figure.tight_layout()
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, format="svg", metadata={"Date": None})
+    drawn = BytesIO()
+    figure.savefig(drawn, format="svg", metadata={"Date": None})
     pyplot.close(figure)
+    write_whole(path, drawn.getvalue())
 
 
 def _panel(axis: Any, backend: str, found: list[Standing]) -> None:

@@ -9,17 +9,20 @@ after it was measured again. The price is that a small regression passes: the ma
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+from benchmarks.frameworks import BACKENDS
 from benchmarks.machine import machine
 from benchmarks.names import FLOORS, OURS, WARM_FLOOR
 from benchmarks.results import ResultsError
 from benchmarks.rows import ROWS
 from benchmarks.stats import median_interval, ratios, taken
+from unilossseg.conformance.results import write_whole
 
 LIMITS = Path(__file__).with_name("limits.json")
 #: A loss fails below this share of its committed speed.
@@ -132,7 +135,7 @@ def write(limits: list[Limit], path: Path = LIMITS) -> None:
     for (backend, row), limit in sorted(kept.items(), key=lambda item: (item[0][0], list(ROWS).index(item[0][1]))):
         speed = float(f"{limit.speed:.3g}")
         found.setdefault(backend, {})[row] = {"peer": limit.peer, "speed": speed, "processor": limit.processor}
-    path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    write_whole(path, json.dumps(found, indent=1) + "\n")
 
 
 def committed(path: Path = LIMITS) -> list[Limit]:
@@ -155,7 +158,13 @@ def read(path: Path = LIMITS) -> list[Limit]:
             '{backend: {loss: {"peer": name, "speed": number, "processor": name}}}; '
             "take the file away, and `python -m benchmarks check --write` makes a new one"
         ) from None
-    unknown = [limit.row for limit in limits if limit.row not in ROWS]
-    if unknown:
-        raise ResultsError(f"{path} has limits for {unknown[0]!r}, which is not measured: take it out")
+    for limit in limits:
+        for name, known in ((limit.backend, BACKENDS), (limit.row, ROWS)):
+            if name not in known:
+                raise ResultsError(f"{path} has limits for {name!r}, which is not measured: take it out")
+        if not 0 < limit.speed < math.inf:
+            where = f"{path}, {limit.backend} {limit.row}"
+            raise ResultsError(
+                f"{where}: speed must be a number above 0 (got {limit.speed}): `check --write` measures it again"
+            )
     return limits

@@ -12,8 +12,9 @@ ANOTHER = "another definition"
 WRONG = "wrong"
 UNCHECKED = "not comparable"
 FAILED = "failed"
+UNKNOWN = "not checked"
 #: As tables show them after a peer's name.
-SYMBOLS = {SAME: "", ANOTHER: " †", WRONG: " ✗", UNCHECKED: " ‡", FAILED: " (failed)"}
+SYMBOLS = {SAME: "", ANOTHER: " †", WRONG: " ✗", UNCHECKED: " ‡", FAILED: " (failed)", UNKNOWN: " (not checked)"}
 
 
 def mark(differs: str, value_error: float | None, gradient_error: float | None) -> tuple[str, str]:

@@ -36,7 +36,7 @@ DEVICE_STAR = (
     Shape(2, 150, 512),
     Shape(2, 19, 512, "bfloat16"),
 )
-#: Where only we and the floor are measured: is the cost linear in pixels and in classes?
+#: Where we and the floor are measured without peers, as at the target's: is the cost linear in pixels and in classes?
 LARGE = (Shape(2, 19, 2048), Shape(2, 150, 512))
 
 #: Where no loss may be much slower than a peer.
@@ -68,14 +68,17 @@ class Plan:
         return any(self.shapes_of(backend, one) for backend in self.backends for one in self.rows)
 
     def shapes_of(self, backend: str, one: Row) -> list[tuple[Shape, bool]]:
-        """The configurations of a row, each once, and whether only we are measured there."""
-        shapes = [(shape, False) for shape in self.shapes] + [(shape, True) for shape in self.large]
+        """The configurations of a row, each once with its peers and once without, and whether it is without."""
+        shapes = [(shape, False) for shape in self.shapes]
+        if self.large and TARGET in self.shapes:
+            # The cost at the largest is compared with that at the target's, measured as they are.
+            shapes += [(shape, True) for shape in (TARGET, *self.large)]
         if (backend, one.name) in AT_SMALL_SIZE and TARGET in self.shapes:
             shapes.append((TINY, False))
         found, seen = [], set()
         for shape, alone in shapes:
             # One channel is one channel, however many classes.
-            key = (shape.batch, one.channels(shape), shape.size, shape.dtype)
+            key = (alone, shape.batch, one.channels(shape), shape.size, shape.dtype)
             if key in seen or (shape.dtype != "float32" and not one.half):
                 continue
             seen.add(key)
@@ -84,7 +87,7 @@ class Plan:
 
 
 def star(quick: bool, device: str = "cpu") -> tuple[tuple[Shape, ...], tuple[Shape, ...]]:
-    """The usual configurations, and those where only we are measured."""
+    """The usual configurations, and those that are measured without peers."""
     if quick:
         return (TARGET,), ()
     return (STAR, LARGE) if device == "cpu" else (DEVICE_STAR, ())
@@ -107,9 +110,9 @@ def selected(
     dtype: Sequence[str] | None,
     device: str = "cpu",
 ) -> tuple[tuple[Shape, ...], tuple[Shape, ...]]:
-    """The configurations that options ask for, and those where only we are measured.
+    """The configurations that options ask for, and those that are measured without peers.
 
-    What is not given is the target's, with `full` all.
+    What is not given is the target's, with `full` all. A GPU's page does not ask whether the cost is linear.
     """
     chosen = bool(size or batch or classes or dtype)
     if quick and full:
@@ -127,7 +130,7 @@ def selected(
         tuple(classes or (CLASSES if full else (TARGET.classes,))),
         tuple(dtype or (DTYPES if full else (TARGET.dtype,))),
     )
-    return shapes, () if chosen else LARGE
+    return shapes, LARGE if device == "cpu" and not chosen else ()
 
 
 def rows(names: tuple[str, ...]) -> tuple[Row, ...]:

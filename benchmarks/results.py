@@ -5,12 +5,13 @@ from __future__ import annotations
 import errno
 import json
 import os
-import tempfile
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from benchmarks.names import FLOORS, OURS
 from benchmarks.rows import ROWS, Shape
+from unilossseg.conformance.results import check_writable, write_whole
 
 FORMAT = "unilossseg-benchmarks/1"
 
@@ -88,7 +89,7 @@ class Results:
     backends: dict[str, dict[str, Any]] = field(default_factory=dict)
     checks: list[Check] = field(default_factory=list)
     timings: list[Timing] = field(default_factory=list)
-    #: Of us and the floor alone at the target's configuration, as at the largest ones, which are compared with it.
+    #: Of us and the floor alone: at the largest configurations, and at the target's, which they are compared with.
     alone: list[Timing] = field(default_factory=list)
     memory: list[Memory] = field(default_factory=list)
     first_calls: list[FirstCall] = field(default_factory=list)
@@ -103,7 +104,9 @@ class Results:
 
     def by_itself(self, backend: str, row: str, shape: Shape) -> Timing | None:
         """The times of one configuration with nobody between our calls but the floor."""
-        return next((t for t in self.alone if (t.backend, t.row, t.shape) == (backend, row, shape)), None)
+        # A row has such times among its others too: where it has no peer, and at the largest ones in a run's older results.
+        found = [*self.alone, *(t for t in self.timings if {OURS, *FLOORS}.issuperset(t.times))]
+        return next((t for t in found if (t.backend, t.row, t.shape) == (backend, row, shape)), None)
 
     def replay(self, backend: str, row: str, shape: Shape) -> Timing | None:
         """Those of its graphs."""
@@ -129,24 +132,13 @@ def prepare(path: Path) -> None:
     """Raises OSError where `write` could not write: before an hour of measuring, not after it."""
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=path.parent):
-        pass
+    check_writable(path.parent)
 
 
 def write(results: Results, path: Path) -> None:
-    """Writes a file beside its place and moves it there."""
+    """Writes the file whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump({"format": FORMAT, **_rounded(asdict(results))}, file, indent=1)
-            file.write("\n")
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    write_whole(path, json.dumps({"format": FORMAT, **_rounded(asdict(results))}, indent=1) + "\n")
 
 
 def read(path: Path) -> Results:

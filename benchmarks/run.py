@@ -18,10 +18,10 @@ from benchmarks.results import Check, FirstCall, Memory, Results, Timing
 from benchmarks.rows import TARGET, Row, Shape
 from benchmarks.standing import judged_speed
 from benchmarks.stats import taken
-from benchmarks.workers import Worker, WorkerError, ask_fresh
+from benchmarks.workers import LIMIT, Worker, WorkerError, ask_fresh
 
-#: Seconds that a worker may take for an answer.
-LIMIT, LIMIT_SLOW = 900.0, 4 * 3600.0
+#: Seconds that a worker may take for an answer where slow peers are asked for.
+LIMIT_SLOW = 4 * 3600.0
 #: Rounds of everyone at the target's configuration, however slow: quartiles of three would say nothing.
 LEAST_AT_TARGET = 9
 #: Processes of which the middle first call counts: each has but one, and it may meet a busy moment.
@@ -65,9 +65,7 @@ class Run:
         self._check(worker, row)
         for shape, alone in self._plan.shapes_of(worker.backend, row):
             self._time(worker, row, shape, alone)
-            if shape == TARGET and self._plan.large and not alone:
-                self._baseline(worker, row)
-            if self._device != "cpu":
+            if self._device != "cpu" and not alone:
                 self._replay(worker, row, shape)
                 # An allocator's peak needs no process of its own.
                 self._memory(worker.backend, row, shape, partial(self._answer, worker))
@@ -89,26 +87,21 @@ class Run:
 
     def _time(self, worker: Worker, row: Row, shape: Shape, alone: bool) -> None:
         question = self._rounds_of("time", row, shape, slow=self._plan.slow)
-        if shape == TARGET:
-            question["least"] = min(LEAST_AT_TARGET, self._plan.rounds)
+        what = f"{worker.backend} {row.name} {shape}"
         if alone:
             question["contestants"] = [OURS, *FLOORS]
-        answer = self._asked(worker, question, f"{worker.backend} {row.name} {shape}")
+            what += ", without peers"
+        elif shape == TARGET:
+            question["least"] = min(LEAST_AT_TARGET, self._plan.rounds)
+        answer = self._asked(worker, question, what)
         if "error" in answer:
             return
         timing = Timing(worker.backend, row.name, shape, answer["times"], answer["failures"])
-        self.results.timings.append(timing)
+        (self.results.alone if alone else self.results.timings).append(timing)
         for name, reason in timing.failures.items():
-            self._gap(f"{worker.backend} {row.name} {shape}: {name}: {reason}")
+            self._gap(f"{what}: {name}: {reason}")
         shown = [f"{name} {1000 * median(taken(times)):.1f} ms" for name, times in timing.times.items()]
-        self._say(f"{worker.backend} {row.name} {shape}: " + ", ".join(shown))
-
-    def _baseline(self, worker: Worker, row: Row) -> None:
-        """What the largest configurations are compared with, where only we and the floor are measured."""
-        question = self._rounds_of("time", row, TARGET, contestants=[OURS, *FLOORS])
-        answer = self._asked(worker, question, f"{worker.backend} {row.name} {TARGET}, without peers")
-        if "error" not in answer:
-            self.results.alone.append(Timing(worker.backend, row.name, TARGET, answer["times"], answer["failures"]))
+        self._say(f"{what}: " + ", ".join(shown))
 
     def _replay(self, worker: Worker, row: Row, shape: Shape) -> None:
         """What waits for the device cannot be captured: that is no gap of the measurement."""

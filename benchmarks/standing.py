@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from statistics import median
 
-from benchmarks.marks import FAILED
+from benchmarks.marks import UNKNOWN
 from benchmarks.names import FLOOR, FLOORS, OURS, REFERENCE
 from benchmarks.plan import AT_SMALL_SIZE, LARGE, SMALL, TINY
 from benchmarks.results import Results, Timing
@@ -160,7 +160,7 @@ def over_floor(timing: Timing, floor: str) -> Spread | None:
 def growth(results: Results, backend: str, row: str, shape: Shape) -> float | None:
     """Our cost of one element of the logits at a configuration, over that at the target's, both measured without peers."""
     channels = ROWS[row].channels
-    here, there = results.timing(backend, row, shape), results.by_itself(backend, row, TARGET)
+    here, there = results.by_itself(backend, row, shape), results.by_itself(backend, row, TARGET)
     if here is None or there is None or OURS not in here.times or OURS not in there.times:
         return None
     cost = median(taken(here.times[OURS])) / (shape.pixels * channels(shape))
@@ -174,6 +174,6 @@ def standings(results: Results, backend: str) -> list[Standing]:
 
 
 def mark_of(results: Results, backend: str, row: str, contestant: str) -> str:
-    """A contestant's mark."""
+    """A contestant's mark; of one whose row could not be checked, as where the worker died of it, that it is not known."""
     found = results.check(backend, row, contestant)
-    return found.mark if found else FAILED
+    return found.mark if found else UNKNOWN

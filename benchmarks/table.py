@@ -14,6 +14,7 @@ from benchmarks.rows import ROWS, TARGET, Shape
 from benchmarks.standing import Speed, Standing, growth, mark_of, over_floor, speed, standings
 from benchmarks.stats import Spread, spread, taken
 from benchmarks.targets import TARGETS, reason
+from unilossseg.conformance.results import write_whole
 
 BEGIN = "<!-- results:begin -->"
 END = "<!-- results:end -->"
@@ -45,6 +46,11 @@ def grid(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     """A Markdown table."""
     rows = ["| " + " | ".join(line) + " |" for line in (head, ["---"] * len(head), *lines)]
     return "\n".join(rows)
+
+
+def said(text: str) -> str:
+    """What a library said, in one line that neither ends a cell nor is HTML."""
+    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
 
 
 # ------------------------------------------------------------------------------------------------- sections
@@ -163,11 +169,11 @@ def _matrix(results: Results, backend: str) -> str:
 
 
 def _shapes(results: Results, backend: str) -> list[Shape]:
-    return list(dict.fromkeys(timing.shape for timing in results.timings if timing.backend == backend))
+    return list(dict.fromkeys(t.shape for t in (*results.timings, *results.alone) if t.backend == backend))
 
 
 def _cell(results: Results, backend: str, row: str, shape: Shape) -> str:
-    timing = results.timing(backend, row, shape)
+    timing = results.timing(backend, row, shape) or results.by_itself(backend, row, shape)
     if timing is None or not taken(timing.times.get(OURS, [])):
         return DASH
     found = speed(timing)
@@ -178,7 +184,7 @@ def _cell(results: Results, backend: str, row: str, shape: Shape) -> str:
 
 
 def _linear(results: Results, backend: str) -> str:
-    shapes = [shape for shape in LARGE if any(t.shape == shape for t in results.timings)]
+    shapes = [shape for shape in LARGE if any(t.shape == shape for t in (*results.timings, *results.alone))]
     if not shapes:
         return ""
     lines = []
@@ -207,7 +213,7 @@ def peers(results: Results) -> str:
             c.row,
             c.contestant + SYMBOLS[c.mark],
             c.mark,
-            "; ".join(filter(None, (c.reason, c.note))) or DASH,
+            said("; ".join(filter(None, (c.reason, c.note)))) or DASH,
         ]
         for c in results.checks
         if c.contestant != OURS
@@ -235,7 +241,7 @@ def gaps(results: Results) -> str:
     """What was not measured."""
     if not results.gaps:
         return ""
-    return "\n".join(["### What was not measured", "", *(f"- {gap}" for gap in results.gaps)])
+    return "\n".join(["### What was not measured", "", *(f"- {said(gap)}" for gap in results.gaps)])
 
 
 # ------------------------------------------------------------------------------------------------- the page
@@ -250,4 +256,4 @@ def replaced(page: str, content: str) -> str:
 
 def update(page: Path, content: str) -> None:
     """Exchanges it in a file."""
-    page.write_text(replaced(page.read_text(encoding="utf-8"), content), encoding="utf-8")
+    write_whole(page, replaced(page.read_text(encoding="utf-8"), content))

@@ -25,8 +25,12 @@ _SINGLE = {
 }
 
 
+#: Seconds that a worker may take for an answer.
+LIMIT = 900.0
+
+
 class WorkerError(RuntimeError):
-    """A worker died, or took too long."""
+    """A worker died, took too long, or said something else."""
 
 
 class Worker:
@@ -47,8 +51,8 @@ class Worker:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
 
-    def ask(self, question: dict[str, Any], limit: float = 900.0) -> dict[str, Any]:
-        """The answer to a question; a worker that dies or is late raises, and the next question starts another."""
+    def ask(self, question: dict[str, Any], limit: float = LIMIT) -> dict[str, Any]:
+        """The answer to a question; a worker that dies, is late or says what is none raises, and the next starts another."""
         process = self._started()
         assert process.stdin is not None
         assert process.stdout is not None
@@ -62,7 +66,10 @@ class Worker:
         line = process.stdout.readline()
         if not line:
             raise self._dead("died")
-        answer: dict[str, Any] = json.loads(line)
+        answer = _object(line)
+        if answer is None:
+            said = line[:200].decode(errors="replace").strip()
+            raise self._dead(f"said {said!r} in place of an answer: does something print when its Python starts?")
         return answer
 
     def describe(self) -> dict[str, Any]:
@@ -121,7 +128,16 @@ class Worker:
         return f": {said[-1][:300]}" if said else ""
 
 
-def ask_fresh(backend: str, python: Path, device: str, question: dict[str, Any], limit: float = 900.0) -> dict[str, Any]:
+def _object(line: bytes) -> dict[str, Any] | None:
+    """The JSON object that a line is; None where it is none."""
+    try:
+        found = json.loads(line)
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def ask_fresh(backend: str, python: Path, device: str, question: dict[str, Any], limit: float = LIMIT) -> dict[str, Any]:
     """The answer of a process that did nothing before."""
     with Worker(backend, python, device) as worker:
         return worker.ask(question, limit)

@@ -1,5 +1,6 @@
 """The benchmarks' own logic, with made-up numbers: the regression gate."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -43,11 +44,19 @@ def test_the_gate_passes_what_the_margin_allows():
     assert gate.judge(LIMIT, answers(1.45)).passed
 
 
-@pytest.mark.parametrize("answer", [{"error": "died"}, {"times": {OURS: [1.0]}, "failures": {LIMIT.peer: "not installed"}}])
-def test_the_gate_fails_what_cannot_be_measured(answer):
+@pytest.mark.parametrize(
+    ("answer", "failure"),
+    [
+        ({"error": "died"}, "died"),
+        ({"times": {OURS: [1.0]}, "failures": {LIMIT.peer: "not installed"}}, f"{LIMIT.peer}: not installed"),
+        ({"times": {}, "failures": {OURS: "raises"}}, f"{OURS}: raises"),
+        ({"times": {LIMIT.peer: [1.0]}, "failures": {OURS: "raises"}}, f"{OURS}: raises"),
+    ],
+)
+def test_the_gate_fails_what_cannot_be_measured(answer, failure):
     outcome = gate.judge(LIMIT, lambda limit: answer)
     assert not outcome.passed
-    assert outcome.failure
+    assert outcome.failure == failure
 
 
 def test_limits_are_of_the_fastest_peer_that_is_not_slow():
@@ -102,3 +111,21 @@ def test_limits_that_are_none_are_refused(tmp_path, text):
 def test_a_limit_is_committed_for_every_loss_on_both_frameworks():
     found = {(limit.backend, limit.row) for limit in gate.read()}
     assert found == {(backend, name) for backend in ("torch", "paddle") for name in ROWS}
+
+
+@pytest.mark.parametrize(
+    ("backend", "row", "speed", "message"),
+    [
+        ("tortch", "DiceLoss", 2, "limits for 'tortch'"),
+        ("torch", "DiceLos", 2, "limits for 'DiceLos'"),
+        ("torch", "DiceLoss", 0, "speed must be a number above 0 \\(got 0.0\\)"),
+        ("torch", "DiceLoss", -1, "above 0"),
+        ("torch", "DiceLoss", float("nan"), "above 0"),
+        ("torch", "DiceLoss", float("inf"), "above 0"),
+    ],
+)
+def test_limits_that_always_or_never_hold_are_refused(tmp_path, backend, row, speed, message):
+    path = tmp_path / "limits.json"
+    path.write_text(json.dumps({backend: {row: {"peer": "a", "speed": speed, "processor": "b"}}}))
+    with pytest.raises(results.ResultsError, match=message):
+        gate.read(path)

@@ -38,10 +38,10 @@ def test_met_or_short():
 def test_a_plan_has_each_cell_once():
     wanted = plan.Plan(plan.rows(()), *plan.star(quick=False), ("torch", "paddle"), 1, 1.0)
     cells = [
-        (backend, one.name, one.channels(s), s.batch, s.size, s.dtype)
+        (backend, one.name, alone, one.channels(s), s.batch, s.size, s.dtype)
         for backend in wanted.backends
         for one in wanted.rows
-        for s, _ in wanted.shapes_of(backend, one)
+        for s, alone in wanted.shapes_of(backend, one)
     ]
     assert len(cells) == len(set(cells))
     assert not [cell for cell in cells if cell[-1] == "bfloat16" and not ROWS[cell[1]].half]
@@ -53,9 +53,11 @@ def test_a_quick_plan_still_measures_the_slow_reference_at_a_small_size():
     assert sizes == {"torch": [512], "paddle": [512, 32]}
 
 
-def test_the_full_matrix_has_every_combination():
-    shapes, _ = plan.selected(False, True, None, None, None, None)
+@pytest.mark.parametrize(("device", "large"), [("cpu", plan.LARGE), ("cuda", ())])
+def test_the_full_matrix_has_every_combination(device, large):
+    shapes, alone = plan.selected(False, True, None, None, None, None, device)
     assert len(shapes) == 4 * 3 * 3 * 2
+    assert alone == large
 
 
 @pytest.mark.parametrize("options", [(True, None), (False, [2, 19])], ids=["full", "two numbers of classes"])
@@ -63,6 +65,18 @@ def test_every_row_is_measured_at_the_target_where_that_is_among_the_configurati
     full, classes = options
     wanted = plan.Plan(plan.rows(()), *plan.selected(False, full, None, None, classes, None), ("torch",), 1, 1.0)
     assert all(TARGET in dict(wanted.shapes_of("torch", one)) for one in ROWS.values())
+
+
+def test_the_largest_are_measured_without_peers_even_where_the_matrix_has_them():
+    wanted = plan.Plan(plan.rows(("DiceLoss",)), *plan.selected(False, True, None, None, None, None), ("torch",), 1, 1.0)
+    found = wanted.shapes_of("torch", *wanted.rows)
+    assert [shape for shape, alone in found if alone] == [TARGET, *plan.LARGE]
+    assert (plan.LARGE[1], False) in found
+
+
+def test_a_loss_of_one_channel_is_not_measured_with_more_classes():
+    wanted = plan.Plan(plan.rows(("LovaszHingeLoss",)), (TARGET,), plan.LARGE, ("torch",), 1, 1.0)
+    assert wanted.shapes_of("torch", *wanted.rows) == [(TARGET, False), (TARGET, True), (plan.LARGE[0], True)]
 
 
 def test_a_class_name_means_all_its_rows():

@@ -1,11 +1,13 @@
 """The benchmarks' own logic, with made-up numbers: results, tables and the chart."""
 
 import json
+import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from benchmarks import chart, checks, marks, plan, results, standing, table, targets
+from benchmarks import chart, checks, gate, marks, plan, results, standing, table, targets
 from benchmarks.names import FLOOR, OURS, WARM_FLOOR
 from benchmarks.rows import TARGET, Shape, row
 
@@ -47,17 +49,30 @@ def test_results_survive_a_file(tmp_path):
     assert [found.name for found in path.parent.iterdir()] == ["cpu.json"]
 
 
-def test_results_that_cannot_be_written_leave_the_old_file(tmp_path, monkeypatch):
-    path = tmp_path / "cpu.json"
-    path.write_text("old", encoding="utf-8")
+PAGE = f"before\n{table.BEGIN}\nold\n{table.END}\nafter\n"
 
-    def full(*_arguments, **_keywords):
+
+@pytest.mark.parametrize(
+    ("old", "write"),
+    [
+        ("old", lambda path: results.write(made_results(), path)),
+        ("{}", lambda path: gate.write([gate.Limit("torch", "DiceLoss", "MONAI DiceLoss", 2.0)], path)),
+        (PAGE, lambda path: table.update(path, "new")),
+        ("old", lambda path: chart.draw(made_results(), path)),
+    ],
+    ids=["results", "limits", "page", "chart"],
+)
+def test_what_cannot_be_written_leaves_the_old_file(tmp_path, monkeypatch, old, write):
+    path = tmp_path / "file"
+    path.write_text(old, encoding="utf-8")
+
+    def full(_descriptor):
         raise OSError("no space left")
 
-    monkeypatch.setattr(results.json, "dump", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="no space"):
-        results.write(made_results(), path)
-    assert [found.read_text(encoding="utf-8") for found in tmp_path.iterdir()] == ["old"]
+        write(path)
+    assert [found.read_text(encoding="utf-8") for found in tmp_path.iterdir()] == [old]
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"format": "other/1"}', json.dumps({"format": results.FORMAT, "checks": 3})])
@@ -108,6 +123,42 @@ def test_cost_growth():
     assert standing.growth(found, "torch", "DiceLoss", Shape(2, 19, 2048)) == pytest.approx(2.0)
 
 
+def with_the_largest():
+    """An element costs Dice twice as much at one of them and 1.2 times at the other; with a peer between, still more."""
+    found, (pixels, classes) = made_results(), plan.LARGE
+    found.timings.append(results.Timing("torch", "DiceLoss", classes, {OURS: [9.0], "MONAI DiceLoss": [9.0]}, {}))
+    for shape, seconds in ((TARGET, 0.05), (pixels, 0.05 * 16 * 2), (classes, 0.05 * 150 / 19 * 1.2)):
+        found.alone.append(results.Timing("torch", "DiceLoss", shape, {OURS: [seconds] * 3, FLOOR: [0.01] * 3}, {}))
+    return found
+
+
+def test_cost_growth_is_of_times_without_peers_alone():
+    found = with_the_largest()
+    assert [standing.growth(found, "torch", "DiceLoss", shape) for shape in plan.LARGE] == pytest.approx([2.0, 1.2])
+    del found.alone[-1]
+    assert standing.growth(found, "torch", "DiceLoss", plan.LARGE[1]) is None
+
+
+def test_the_largest_cost_growth_is_judged():
+    verdicts = {verdict.what: verdict for verdict in standing.standing(with_the_largest(), "torch", "DiceLoss").verdicts}
+    assert verdicts["linear"].value == pytest.approx(2.0)
+    assert verdicts["linear"].met is False
+
+
+def test_the_tables_have_the_largest_too():
+    text = table.markdown(with_the_largest())
+    # Ours at the largest number of pixels, where there is no peer; at the largest number of classes, the times with a peer.
+    assert "| DiceLoss | 50.0 (1.00× †) | 4.00 (0.250× †) | 9000 (1.00× †) | 1600 |" in text
+    assert "| DiceLoss | 2.00 | 1.20 |" in text
+
+
+def test_a_peer_whose_check_died_is_not_said_to_have_failed():
+    found = made_results()
+    found.checks = [check for check in found.checks if check.row != "DiceLoss"]
+    assert standing.mark_of(found, "torch", "DiceLoss", "MONAI DiceLoss") == marks.UNKNOWN
+    assert "| MONAI DiceLoss (not checked) |" in table.markdown(found)
+
+
 def test_the_tables_show_targets_shortfalls_and_reasons(monkeypatch):
     monkeypatch.setitem(targets.REASONS, ("DiceLoss", "torch", "speed"), "a made-up reason")
     text = table.markdown(made_results())
@@ -119,11 +170,35 @@ def test_the_tables_show_targets_shortfalls_and_reasons(monkeypatch):
     assert f"- DiceLoss, memory (2.00 instead of 1.5): {targets.NO_REASON}." in text
     assert "- torch DiceLoss: smp DiceLoss: not installed" in text
     assert "an example, 2 cores" in text
-    widths = {}
+    assert uneven(text) == []
+
+
+def uneven(text):
+    """Rows of tables that have not as many cells as their head."""
+    found, width = [], None
     for line in text.splitlines():
-        if line.startswith("|"):
-            widths.setdefault(line.count("|"), 0)
-    assert widths
+        if not line.startswith("|"):
+            width = None
+            continue
+        width = width or line.count("|")
+        if line.count("|") != width:
+            found.append(line)
+    return found
+
+
+def test_what_a_library_said_ends_no_cell_and_is_no_html():
+    found = made_results()
+    said = "TypeError: int | None\n<img src=x>"
+    found = replace(found, checks=[replace(check, reason=said) for check in found.checks], gaps=[said])
+    text = table.markdown(found)
+    assert "<img" not in text
+    assert "- TypeError: int \\| None &lt;img src=x>" in text
+    assert uneven(text.replace("\\|", "")) == []
+
+
+def test_a_row_with_a_cell_too_many_is_seen():
+    assert uneven(table.grid(["a", "b"], [["1", "2"]])) == []
+    assert uneven(table.grid(["a", "b"], [["1", "2"], ["1", "2", "3"]])) == ["| 1 | 2 | 3 |"]
 
 
 @pytest.mark.parametrize(
@@ -134,8 +209,7 @@ def test_numbers(value, text):
 
 
 def test_a_page_keeps_what_is_outside_its_markers():
-    page = f"before\n{table.BEGIN}\nold\n{table.END}\nafter\n"
-    assert table.replaced(page, "new") == f"before\n{table.BEGIN}\nnew\n{table.END}\nafter\n"
+    assert table.replaced(PAGE, "new") == f"before\n{table.BEGIN}\nnew\n{table.END}\nafter\n"
     with pytest.raises(ValueError, match="must hold the lines"):
         table.replaced("no markers", "new")
 
@@ -150,6 +224,18 @@ def test_the_same_results_draw_the_same_chart(tmp_path):
     first, second = ((tmp_path / name).read_bytes() for name in ("a.svg", "b.svg"))
     assert first == second
     assert b"<svg" in first
+
+
+def test_the_bars_that_fall_short_have_a_colour_of_their_own(tmp_path):
+    found, colours = made_results(), {}
+    for rows in ({"DiceLoss"}, {"CrossEntropyLoss"}):
+        some = replace(found, timings=[timing for timing in found.timings if timing.row in rows])
+        chart.draw(some, tmp_path / "chart.svg")
+        colours[rows.pop()] = (tmp_path / "chart.svg").read_text(encoding="utf-8")
+    assert {row: (chart._OURS in text, chart._SHORT in text) for row, text in colours.items()} == {
+        "DiceLoss": (False, True),
+        "CrossEntropyLoss": (True, False),
+    }
 
 
 def test_the_page_says_whose_own_numbers_were_not_checked():

@@ -129,6 +129,20 @@ def test_a_worker_that_is_late_is_ended(tmp_path):
         worker.ask({"do": "describe"}, limit=0.2)
 
 
+@pytest.mark.parametrize("said", ["loading ...", "3", "[1]", "\\377"])
+def test_a_worker_that_says_no_answer_is_ended(tmp_path, said):
+    script = tmp_path / "python"
+    script.write_text(f"#!/bin/sh\nprintf '{said}\\n'\nexec sleep 60\n", encoding="utf-8")
+    script.chmod(0o755)
+    with workers.Worker("torch", script, "cpu") as worker:
+        with pytest.raises(workers.WorkerError, match=r"the torch worker said '.*' in place of an answer"):
+            worker.ask({"do": "describe"})
+        assert worker._process is None
+    done = command("check", "--backend", "torch", "--torch-python", str(script))
+    assert done.exit_code == cli.CANNOT_RUN
+    assert "in place of an answer: does something print when its Python starts?" in done.stderr
+
+
 def test_the_command_imports_no_framework():
     code = "import sys, benchmarks.cli; print(sorted({'torch', 'paddle'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
