@@ -1,5 +1,6 @@
 """The compiled operations: pyproject.toml cannot give a compiler its own flags."""
 
+import hashlib
 import sysconfig
 from pathlib import Path
 
@@ -17,6 +18,14 @@ NATIVE = "backends/_native"
 LOOPS = "unilossseg.backends._loops"
 # Free-threaded Python has no limited API, which setuptools refuses to build for: NumPy does the work, and a call says so.
 FREE_THREADED = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
+
+
+def sources():
+    """A digest of what the loops are compiled from: they keep it, and a conformance run compares those of its workers."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(NATIVE).glob("*.[ch]")):
+        digest.update(f"{path.name}\0".encode() + path.read_bytes().replace(b"\r\n", b"\n") + b"\0")
+    return digest.hexdigest()[:16]
 
 
 class BuildLoops(build_ext):
@@ -45,7 +54,7 @@ setup(
             LOOPS,
             sources=[f"{NATIVE}/module.c"],
             depends=sorted(str(header) for header in Path(NATIVE).glob("*.h")),
-            define_macros=[("Py_LIMITED_API", "0x030B0000")],
+            define_macros=[("Py_LIMITED_API", "0x030B0000"), ("SOURCES", sources())],
             py_limited_api=True,
             optional=True,
         )

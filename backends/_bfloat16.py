@@ -12,11 +12,6 @@ Array = Any
 BFLOAT16 = np.dtype([("bfloat16", np.uint16)])
 
 
-def bits(x: Array) -> Array:
-    """The bits of BFLOAT16, which loops and copies take; any other array as it is."""
-    return x["bfloat16"] if x.dtype == BFLOAT16 else x
-
-
 def bits_of(x: Array) -> Array:
     """A BFLOAT16 array as whole numbers, which loops take and NumPy copies faster; any other as it is, and None."""
     return x["bfloat16"] if x is not None and x.dtype == BFLOAT16 else x

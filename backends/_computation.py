@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from unilossseg.backends._backend import Backend
 
 Array = Any
 
 
 class Computation(Protocol):
     """One call of a loss, as functions of its logits."""
+
+    @property
+    def loss(self) -> Any:
+        """The loss, by whose `name` errors call it."""
 
     def plain(self, x: Array) -> Array:
         """The value by the formula, differentiable."""
@@ -35,3 +42,27 @@ class Computation(Protocol):
 
     def remember(self, upstream: float) -> None:
         """What came; an overflow is no factor to expect."""
+
+
+def begin(
+    ops: Backend, call: Computation, x: Array, half: bool
+) -> tuple[Array, Array | None, Callable[[Array], Array] | None, float | None]:
+    """What a forward pass computes and keeps: the value, its gradient, what computes one later, and the upstream gradient
+    that is in the gradient already. Where that is None there is no gradient yet; `Computation.deferred` says what then.
+    """
+    # A half-precision gradient is rounded once, after the upstream gradient (a gradient scaler's factor, say) is in it.
+    # It comes with the value if that is as it was, and else in the backward pass; always there on a device, which would
+    # have to wait for the number that tells.
+    expected = None if half else 1.0
+    if ops.readable(x):
+        expected = call.expected if half else call.factor(x)
+    if expected is None:
+        value, finish = call.deferred(x)
+        return value, None, finish, None
+    value, gradient = call.fused(x, True, upstream_of(ops, expected, x))
+    return value, gradient, None, expected
+
+
+def upstream_of(ops: Backend, expected: float, x: Array) -> Array | None:
+    """The upstream gradient that is expected, as `Computation.fused` takes it: None for 1."""
+    return None if expected == 1 else ops.xp.full((), expected, dtype=ops.work_dtype(x), device=ops.device(x))

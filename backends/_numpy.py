@@ -296,7 +296,7 @@ class NumPyBackend(Backend):
 
     def uniform(self, shape: tuple[int, ...], like: Array) -> Array:
         """From NumPy's global generator, which `numpy.random.seed` seeds."""
-        return np.random.random_sample(shape).astype(np.float64 if like.dtype == np.float64 else np.float32)
+        return np.random.random_sample(shape).astype(self.work_dtype(like))
 
 
 def _places(index: Array, classes: int) -> Array:

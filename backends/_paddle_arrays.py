@@ -16,10 +16,13 @@ from unilossseg.backends._paddle_elementwise import (
     Array,
     Flag,
     astype,
+    equal,
     filled,
+    isfinite,
     isnan,
     logical_and,
     logical_not,
+    logical_or,
     needs_grad,
     not_equal,
     where,
@@ -83,10 +86,24 @@ def all(x: Array, /, *, axis: Axes = None, keepdims: Flag = False) -> Array:
 
 
 def _extreme(function: Any, x: Array, axis: Axes, keepdims: Flag) -> Array:
+    if needs_grad(x):
+        return _shared_extreme(function, x, axis, keepdims)
     out = widened(_reduce_extreme)(x, function, axis, keepdims)
     if OLD and x.dtype in FLOATS:  # Paddle 2's kernels skip NaN
         out = where(any(isnan(x), axis=axis, keepdims=keepdims), nan, out)
     return out
+
+
+def _shared_extreme(function: Any, x: Array, axis: Axes, keepdims: Flag) -> Array:
+    """Return the extreme; ties share its gradient. Paddle's own gradient takes time by the square of the elements."""
+    still = x.detach()
+    out = _extreme(function, still, axis, keepdims=True)
+    chosen = logical_or(equal(still, out), isnan(still))
+    share = astype(chosen, x.dtype) / sum(astype(chosen, x.dtype), axis=axis, keepdims=True)
+    whole = sum(where(chosen, x, zeros_like(still)) * share, axis=axis, keepdims=True)
+    # Thirds of a number may not add up to it: the difference is 0, and has the derivative. That of infinities would be NaN.
+    out = where(isfinite(out), out + (whole - whole.detach()), whole)
+    return out if keepdims else squeeze(out, axis=tuple(_normalised(axis, x.ndim)))
 
 
 def _reduce_extreme(x: Array, function: Any, axis: Axes, keepdims: Flag) -> Array:
@@ -94,7 +111,7 @@ def _reduce_extreme(x: Array, function: Any, axis: Axes, keepdims: Flag) -> Arra
 
 
 def max(x: Array, /, *, axis: Axes = None, keepdims: Flag = False) -> Array:
-    """Return the largest element, NaN if there is one; ties share the gradient evenly, as in `amax` only."""
+    """Return the largest element, NaN if there is one; ties share the gradient evenly."""
     return _extreme(paddle.amax, x, axis, keepdims)
 
 

@@ -23,7 +23,7 @@ bool, uint8, int8, int16, int32, int64 = (  # the standard's names
 )
 float16, bfloat16, float32, float64 = paddle.float16, paddle.bfloat16, paddle.float32, paddle.float64
 
-# Narrow integers lack most kernels; see `widened` in _paddle_arrays.py.
+# Narrow integers lack most kernels; see `widened` in _paddle_elementwise.py.
 NARROW = (bool, uint8, int8, int16)
 SIGNED, UNSIGNED, FLOATS = (int8, int16, int32, int64), (uint8,), (float16, bfloat16, float32, float64)
 INTEGERS = SIGNED + UNSIGNED

@@ -1,4 +1,7 @@
-"""A small Array API (2024.12) namespace for Paddle, which has none: only what the losses use, on Paddle 2.6 and 3.
+"""A small Array API (2024.12) namespace for Paddle, which has none: what formulas are written with, on Paddle 2.6 and 3.
+
+It has creation, arithmetic, comparison, reduction, order and shape; no sets, no FFT, no linear algebra but `matmul`, no
+complex numbers. The losses of the package use most of it, and one of a user's own may use all.
 
 Everything stays on the device of its input, is differentiable by Paddle's autograd and never waits for a value.
 Half types pass through to Paddle's kernels, most of which exist on GPUs only.

@@ -41,7 +41,24 @@ def unregister(name: str) -> None:
 
 
 def get_backend(name: str) -> Backend:
-    """The backend of a name; imports its framework."""
+    """The backend of a name; imports its framework.
+
+    Raises
+    ------
+    ValueError
+        Where no backend has the name.
+    BackendNotInstalledError
+        Where its framework is not installed.
+
+    Examples
+    --------
+    >>> from unilossseg.backends import get_backend
+    >>> get_backend("numpy").xp.__name__
+    'array_api_compat.numpy'
+    >>> get_backend("tensorflow")
+    Traceback (most recent call last):
+    ValueError: backend must be one of 'numpy', 'paddle', 'strict', 'torch' (got 'tensorflow')
+    """
     if name in _backends:
         return _backends[name]
     if not is_installed(name):
@@ -69,7 +86,23 @@ def installed_backends() -> list[str]:
 
 
 def backend_of(x: Array, subject: str = "logits") -> Backend:
-    """The backend of an array, by its type; an unknown type that has an Array API namespace gets a backend of it."""
+    """The backend of an array, by its type; an unknown type that has an Array API namespace gets a backend of it.
+
+    Raises
+    ------
+    TypeError
+        Where `x`, which the error calls by `subject`, is no array.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from unilossseg.backends import backend_of
+    >>> backend_of(np.zeros(3))
+    <backend numpy>
+    >>> backend_of([0.0], "weights")
+    Traceback (most recent call last):
+    TypeError: weights must be an array of NumPy, PyTorch, PaddlePaddle or an Array API namespace (got [0.0] that is a list)
+    """
     kind = type(x)
     found = _by_type.get(kind)
     if found is None:

@@ -11,6 +11,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
+from unilossseg.backends._backend import Backend
+from unilossseg.backends._registry import get_backend
+
 # About this many elements of logits a chunk: large enough that the interpreter's lock is rarely asked for, small enough
 # that the temporaries stay near a core's cache. Cross entropy with two threads: 2^16 22 ms, 2^17 16, 2^18 13, 2^19 13;
 # DualTaskLoss: 620, 444, 332, 546.
@@ -45,6 +48,19 @@ def set_num_threads(count: int | None) -> None:
     """Sets how many threads losses of CPU arrays use, in the whole process.
 
     None, the default: as many as the framework is set to (`torch.get_num_threads()`), else one per core of the process.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Where `count` is neither None nor a whole number at least 1.
+
+    Examples
+    --------
+    >>> from unilossseg.backends import num_threads, set_num_threads
+    >>> set_num_threads(2)
+    >>> num_threads()
+    2
+    >>> set_num_threads(None)
     """
     global _chosen
     if count is not None and (isinstance(count, bool) or not isinstance(count, int)):
@@ -72,11 +88,32 @@ class Limited:
         _limit.reset(self._token)
 
 
-def num_threads() -> int:
-    """How many threads a call uses now."""
+def num_threads(backend: str | Backend | None = None) -> int:
+    """How many threads a call uses now: what `set_num_threads` has set, else what the framework is set to, else one per core
+    of the process.
+
+    Parameters
+    ----------
+    backend
+        Whose arrays are called with, a backend or its name. None: NumPy's, which has no setting; inside a call, those of
+        that call.
+
+    Raises
+    ------
+    ValueError, BackendNotInstalledError
+        Where `backend` names none, or one whose framework is not installed.
+
+    Examples
+    --------
+    >>> from unilossseg.backends import num_threads
+    >>> num_threads("numpy") == num_threads()
+    True
+    """
+    if isinstance(backend, str):
+        backend = get_backend(backend)
     if _chosen is not None:
         return _chosen
-    limit = _limit.get()
+    limit = _limit.get() if backend is None else backend.threads()
     if limit is not None:
         return limit
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

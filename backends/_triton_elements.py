@@ -66,15 +66,6 @@ def _log1p(power):
 
 
 @triton.jit
-def _softplus_and_sigmoid(x):
-    """log(1 + exp(x)) and its derivative."""
-    power = exp(-tl.abs(x))
-    above = tl.where(x > 0, x, 0.0) + _log1p(power)
-    above = tl.where(x == x, above, x)
-    return above, tl.where(x > 0, 1.0, power) / (1.0 + power)
-
-
-@triton.jit
 def binary_cross_entropy(
     x, labels, v, w, p, share, parts, slopes, size, ignored, SLOPES: tl.constexpr, BLOCK: tl.constexpr
 ):  # fmt: skip

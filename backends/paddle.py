@@ -14,7 +14,7 @@ import paddle
 from unilossseg.backends import _paddle_namespace as xp
 from unilossseg.backends._backend import Array, Backend, is_dtype_kept
 from unilossseg.backends._bfloat16 import BFLOAT16, rounded, widened
-from unilossseg.backends._computation import Computation
+from unilossseg.backends._computation import Computation, begin
 from unilossseg.backends._paddle_tracing import is_traced, place_of
 from unilossseg.backends._registry import get_backend
 
@@ -147,7 +147,7 @@ class PaddleBackend(Backend):
 
     def uniform(self, shape: tuple[int, ...], like: Array) -> Array:
         """From Paddle's generator of the current place, which `paddle.seed` seeds."""
-        drawn = paddle.rand(list(shape), dtype="float64" if like.dtype == paddle.float64 else "float32")
+        drawn = paddle.rand(list(shape), dtype=self.work_dtype(like))
         return drawn if place_of(drawn) == place_of(like) else drawn._to(like.place)
 
 
@@ -226,22 +226,8 @@ class _ClosedForm(paddle.autograd.PyLayer):
 
     @staticmethod
     def forward(ctx: Any, x: Array, call: Computation) -> Array:
-        ctx.half, ctx.expected = x.dtype in (paddle.float16, paddle.bfloat16), 1.0
-        # A half-precision gradient is rounded once, after the upstream gradient (a gradient scaler's factor, say) is in it.
-        # It comes with the value if that is as it was, and else in the backward pass; always there on a device, which would
-        # have to wait for the number that tells.
-        readable = BACKEND.readable(x)
-        if ctx.half:
-            ctx.expected = call.expected if readable else None
-        elif readable:
-            ctx.expected = call.factor(x)
-        ctx.gradient = ctx.finish = None
-        if ctx.expected is None:
-            value, ctx.finish = call.deferred(x)
-        else:
-            dtype = "float64" if x.dtype == paddle.float64 else "float32"
-            upstream = None if ctx.expected == 1 else paddle.to_tensor(ctx.expected, dtype=dtype, place=x.place)
-            value, ctx.gradient = call.fused(x, True, upstream)
+        ctx.half = x.dtype in (paddle.float16, paddle.bfloat16)
+        value, ctx.gradient, ctx.finish, ctx.expected = begin(BACKEND, call, x, ctx.half)
         # Else the gradient is there, and Paddle crashes in a second backward pass through a PyLayer.
         ctx.call, kept = (call, (x, *call.hand_over())) if ctx.half else (None, ())
         ctx.save_for_backward(*kept)
@@ -272,7 +258,7 @@ class _ClosedForm(paddle.autograd.PyLayer):
             if ctx.expected != 1:
                 upstream = upstream / ctx.expected
             # The buffer is nobody else's: it is scaled in place.
-            return gradient.multiply_(upstream) if hasattr(gradient, "multiply_") else gradient * upstream
+            return gradient.multiply_(upstream)
         x, *arrays = kept = ctx.saved_tensor()
         # torch looks by itself; a PyLayer would return the gradient at other logits, or of other labels.
         now = _versions(kept)

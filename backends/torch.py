@@ -16,7 +16,7 @@ from torch.utils._python_dispatch import _disable_current_modes, is_traceable_wr
 from unilossseg.backends import _torch_namespace as xp
 from unilossseg.backends._backend import Array, Backend
 from unilossseg.backends._bfloat16 import BFLOAT16
-from unilossseg.backends._computation import Computation
+from unilossseg.backends._computation import Computation, begin, upstream_of
 from unilossseg.backends._registry import get_backend
 from unilossseg.backends._torch_gpu import kernels_on
 
@@ -221,7 +221,7 @@ class TorchBackend(Backend):
 
     def uniform(self, shape: tuple[int, ...], like: Array) -> Array:
         """From torch's generator of the device, which `torch.manual_seed` seeds."""
-        return torch.rand(shape, dtype=torch.float64 if like.dtype == torch.float64 else torch.float32, device=like.device)
+        return torch.rand(shape, dtype=self.work_dtype(like), device=like.device)
 
 
 def _is_symbolic(x: Array) -> bool:
@@ -289,25 +289,14 @@ class _ClosedForm(torch.autograd.Function):
         if ctx.half:
             return call.fused(x, True, upstream)[1], None
         # As the first time, to the last bit.
-        gradient = call.fused(x, True, _upstream(ctx, x))[1]
+        gradient = call.fused(x, True, upstream_of(BACKEND, ctx.expected, x))[1]
         return gradient if factor == ctx.expected else _scaled(ctx, gradient, upstream), None
 
 
 def _forward(ctx: Any, x: Array, call: Computation) -> Array:
     """The value; what the backward pass needs is kept."""
-    ctx.half, ctx.expected, ctx.gradient, ctx.finish = x.dtype in _HALF, 1.0, None, None
-    # A half-precision gradient is rounded once, after the upstream gradient (a gradient scaler's factor, say) is in it.
-    # It comes with the value if that is as it was, and else in the backward pass; always there on a device, which would
-    # have to wait for the number that tells.
-    readable = BACKEND.readable(x)
-    if ctx.half:
-        ctx.expected = call.expected if readable else None
-    elif readable:
-        ctx.expected = call.factor(x)
-    if ctx.expected is None:
-        value, ctx.finish = call.deferred(x)
-    else:
-        value, ctx.gradient = call.fused(x, True, _upstream(ctx, x))
+    ctx.half = x.dtype in _HALF
+    value, ctx.gradient, ctx.finish, ctx.expected = begin(BACKEND, call, x, ctx.half)
     # By the graph, which lets them go after its backward pass however long the value lives.
     kept = (x, *call.hand_over())
     ctx.save_for_backward(x, *map(_saveable, kept[1:]))
@@ -318,12 +307,6 @@ def _forward(ctx: Any, x: Array, call: Computation) -> Array:
 # Past `Function.apply`, whose steps of Python are a tenth of a call's: it looks whether torch.func transforms a thing, which
 # has been looked at, and for tensors that it once transformed, which count as symbolic and never come here.
 _apply = super(torch.autograd.Function, _ClosedForm).apply
-
-
-def _upstream(ctx: Any, x: Array) -> Array | None:
-    """The upstream gradient that is expected, None for 1."""
-    dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
-    return None if ctx.expected == 1 else torch.tensor(ctx.expected, dtype=dtype, device=x.device)
 
 
 def _scaled(ctx: Any, gradient: Array, upstream: Array) -> Array:

@@ -109,7 +109,7 @@ def run(
     with writing_to(out):
         files.write(stored, out, {RESULTS: record})
     _summarise(stored, out)
-    raise typer.Exit(CONFORMS if outcome.conforms else FAILS)
+    raise typer.Exit(CONFORMS if stored.conforms else FAILS)
 
 
 def _workers(given: list[str] | None) -> dict[str, str]:
@@ -177,7 +177,8 @@ def _summarise(run: StoredRun, out: Path) -> None:
     console.print(table)
     for kind, found in (("failures", summary.failures_of(run)), ("warnings", summary.warnings_of(run))):
         for one in found[:MOST_FAILURES]:
-            line = f"{one.status}: {one.backend}, {one.title}: {one.message}"
+            # On one line: no message of a worker can begin another.
+            line = " ".join(f"{one.status}: {one.backend}, {one.title}: {one.message}".split())
             console.print(line, markup=False, highlight=False)
         if len(found) > MOST_FAILURES:
             line = f"... and {len(found) - MOST_FAILURES} more {kind}, in the report"

@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from unilossseg.conformance.exit_codes import CANNOT, TERMINATED, refuse
+from unilossseg.conformance.exit_codes import CANNOT, TERMINATED, complain, refuse
 from unilossseg.conformance.pool import LONGEST_WAIT, SHORTEST_WAIT
 from unilossseg.conformance.results import check_writable, taken_back_on_failure
 
@@ -31,10 +31,13 @@ class Guarded(TyperGroup):
         with _taking_back_when_terminated(), _readers_may_leave():
             try:
                 return super().main(*arguments, **options)
+            except _UnsaidError as error:
+                complain(f"unilossseg: what it says cannot be written ({error.strerror}): files that it had written stay")
+                raise SystemExit(CANNOT) from None
             except Exception as error:
                 # Python's own exit code would be 1: "different", "does not conform".
-                traceback.print_exc()
-                typer.echo(f"unilossseg: ended by an unforeseen {type(error).__name__}: the command says nothing", err=True)
+                complain(traceback.format_exc().rstrip())
+                complain(f"unilossseg: ended by an unforeseen {type(error).__name__}: the command says nothing")
                 raise SystemExit(CANNOT) from None
 
 
@@ -70,9 +73,16 @@ def _taking_back_when_terminated() -> Iterator[None]:
 
 
 def _replace_what_stdout_cannot_hold() -> None:
-    """A mark such as ✓ must not end a command on a terminal, or in a file, whose encoding lacks it."""
-    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+    """A mark such as ✓ must not end a command on a terminal, or in a file, whose encoding lacks it.
+
+    Python chooses "strict", or in the locale C "surrogateescape", which has a way out for bytes of file names alone.
+    """
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors in ("strict", "surrogateescape"):
         sys.stdout.reconfigure(errors="replace")
+
+
+class _UnsaidError(OSError):
+    """The output takes no more, on a full disk say: that is no error of what the command does."""
 
 
 class _Pipe(io.FileIO):
@@ -87,6 +97,8 @@ class _Pipe(io.FileIO):
             os.dup2(nowhere, self.fileno())
             os.close(nowhere)
             return super().write(data)
+        except OSError as error:
+            raise _UnsaidError(error.errno, error.strerror) from error
 
 
 @contextlib.contextmanager

@@ -11,10 +11,10 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
-from unilossseg.backends import KNOWN, _threads
+from unilossseg.backends import KNOWN, num_threads
+from unilossseg.conformance import modules
 
 #: Variables that change how many threads there are, or how many digits.
 _VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NVIDIA_TF32_OVERRIDE", "CUBLAS_WORKSPACE_CONFIG")
@@ -26,6 +26,9 @@ _SOURCES = (
     "unilossseg.conformance",
     "unilossseg.conformance.parity",
 )
+
+#: What an installation without compiled loops says of their sources.
+NO_LOOPS = "none"
 
 #: What a worker or a record says about itself, and how a page names it.
 TITLES = {
@@ -50,14 +53,12 @@ TITLES = {
     "unilossseg": "UniLossSeg",
     "platform": "platform",
     "sources": "digest of its sources",
+    "loop_sources": "digest of its loops' sources",
 }
 
 
 def impostor(backend: str) -> str:
-    """What is wrong with the framework that a backend's name imports; empty: it is the real one.
-
-    `paddle.enable_compat()` makes `import torch` return Paddle, and with PYTHONPATH any folder can be called torch.
-    """
+    """What is wrong with the framework that a backend's name imports; empty: it is the real one."""
     if backend not in KNOWN:
         return ""  # somebody else's backend: whatever its name imports is what was asked for
     name, remedy = KNOWN[backend]
@@ -67,27 +68,13 @@ def impostor(backend: str) -> str:
         if error.name != name:
             raise
         return f"backend {backend!r} needs {name}, which is not installed in {Path(sys.prefix).name}: {remedy}"
-    folder = Path(str(getattr(module, "__file__", None) or "")).parent.name
-    if type(module) is ModuleType and folder == name and _lives_in(module, name):
+    found = modules.mistaken(name, module)
+    if not found:
         return ""
     return (
-        f"`import {name}` gives {_real_name(module, folder)}, not {name}: a run would compare a framework with itself. Does "
+        f"`import {name}` gives {found}, not {name}: a run would compare a framework with itself. Does "
         "something in this environment call paddle.enable_compat(), or is a folder of that name on PYTHONPATH?"
     )
-
-
-def _lives_in(module: ModuleType, name: str) -> bool:
-    """Whether torch's arrays come from torch; other frameworks' arrays do not say in each release where they come from."""
-    kind = getattr(module, "Tensor", None)
-    return name != "torch" or str(getattr(kind, "__module__", "")).partition(".")[0] == "torch"
-
-
-def _real_name(module: ModuleType, folder: str) -> str:
-    real = str(getattr(getattr(module, "_original_module", None), "__name__", "") or folder)
-    version = str(getattr(module, "__version__", ""))
-    if real in ("", module.__name__):
-        return f"something else of that name, from {getattr(module, '__file__', None)}"
-    return f"{real} {version}".strip()
 
 
 @functools.cache
@@ -101,6 +88,24 @@ def sources() -> str:
     return digest.hexdigest()[:16]
 
 
+def loop_sources() -> str:
+    """A digest of what this installation's loops were compiled from, in use or not; 'unknown' and 'none' are words too.
+
+    A digest of the module would tell apart what two compilers have made of the same files.
+    """
+    try:
+        found = importlib.import_module("unilossseg.backends._loops")
+    except ImportError:
+        return NO_LOOPS
+    # setup.py tells the compiler; loops from before it did, or that somebody has compiled by hand, do not know.
+    return str(getattr(found, "SOURCES", "unknown"))
+
+
+def package() -> dict[str, str]:
+    """The digests by which two workers have the same package."""
+    return {"sources": sources(), "loop_sources": loop_sources()}
+
+
 def described(backend: str) -> dict[str, Any]:
     """What a worker says about its environment, beside its framework's versions."""
     flags = _FLAGS.get(backend)
@@ -111,11 +116,11 @@ def described(backend: str) -> dict[str, Any]:
         "frameworks": [name for name in ("torch", "paddle") if name in sys.modules or importlib.util.find_spec(name)],
         "flags": [
             *(flags(importlib.import_module(KNOWN[backend][0])) if flags else ()),
-            f"kernel_threads={_threads.num_threads()}",
+            f"kernel_threads={num_threads(backend)}",
             f"kernel_loops={loops()}",
             *_variables(),
         ],
-        "sources": sources(),
+        **package(),
     }
 
 

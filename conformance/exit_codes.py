@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from typing import NoReturn
 
@@ -13,7 +14,10 @@ CANNOT = 2
 INTERRUPTED = 130
 #: By SIGTERM, as a shell tells it of any process.
 TERMINATED = 143
-_USAGE = "or a wrong option, or an error that was not foreseen"
+_USAGE = (
+    "or a wrong option, or an error that was not foreseen, or no room for what it says on its output, where files may have "
+    "been written all the same"
+)
 
 EXIT_CODES: Mapping[str, Mapping[int, str]] = {
     "conformance run": {
@@ -79,9 +83,20 @@ EXIT_CODES: Mapping[str, Mapping[int, str]] = {
 
 
 def refuse(message: object) -> NoReturn:
-    """Ends a command that cannot do what it was asked to: one line on stderr, and exit code 2."""
-    typer.echo(f"unilossseg: {message}", err=True)
+    """Ends a command that cannot do what it was asked to: its words on stderr, and exit code 2."""
+    complain(f"unilossseg: {message}")
     raise typer.Exit(CANNOT)
+
+
+def complain(text: str) -> None:
+    """Says something on stderr that may quote a file: nothing in it moves a cursor, or changes a terminal's title.
+
+    Where stderr takes nothing, on a full disk say, the exit code has to tell it alone: an error here would change that to
+    Python's own, 1, which is "different", "does not conform".
+    """
+    shown = "".join(character if character.isprintable() or character in "\n\t" else "\ufffd" for character in text)
+    with contextlib.suppress(OSError, ValueError):
+        typer.echo(shown, err=True)
 
 
 def epilog(command: str) -> str:

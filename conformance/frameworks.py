@@ -4,25 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import os
-import sys
 import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
-from importlib import metadata
-from pathlib import Path
-from types import MappingProxyType, ModuleType
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
 import unilossseg
 from unilossseg.backends import KNOWN, _backend, _threads, get_backend
-from unilossseg.conformance import capabilities, devices, natives
+from unilossseg.conformance import capabilities, devices, modules, natives
 from unilossseg.conformance.cases import Array, strided_axis
 from unilossseg.conformance.protocol import CLOSED_FORM, FACE, NATIVE, Outcome
-
-_DISTRIBUTIONS = {"strict": ("array-api-strict",), "paddle": ("paddlepaddle", "paddlepaddle-gpu")}
 
 
 class OverwrittenError(Exception):
@@ -189,10 +183,6 @@ class Framework:
         raise NotImplementedError(f"conformance/frameworks.py does not say how {self.name} differentiates a loss")
 
     # ------------------------------------------------------------------------------------------------ who it is
-    def threads(self) -> int | None:
-        """How many threads its operations use, if it tells."""
-        return None
-
     def describe(self) -> dict[str, Any]:
         """What goes into the record: the framework that was really imported, its version, where it computed."""
         model = devices.model(self.name, self.module, self.device)
@@ -200,28 +190,19 @@ class Framework:
             "framework": self.module.__name__,
             "version": self.version,
             "distribution": self._distribution(),
-            "file": _below_prefix(self.module),
-            "revision": self.revision(),
+            "file": modules.file(self.module),
+            "revision": modules.revision(self.module),
             "device": self.device,
             **({"device_name": model} if model else {}),
-            "threads": self.threads(),
+            "threads": modules.threads(self.name, self.module),
             "modes": list(self.modes),
             "dtypes": list(self.dtypes),
             "differentiates": self.differentiates,
             "exceptions": [entry.as_json() for entry in self.exceptions],
         }
 
-    def revision(self) -> str:
-        """The commit it was built from, if it tells."""
-        return ""
-
     def _distribution(self) -> str:
-        for name in _DISTRIBUTIONS.get(self.name, (self.name,)):
-            try:
-                return f"{name} {metadata.version(name)}"
-            except metadata.PackageNotFoundError:
-                continue
-        return "not installed as a distribution"
+        return modules.distribution(self.name)
 
 
 class Strict(Framework):
@@ -262,14 +243,6 @@ class Torch(Framework):
         (value if upstream is None else value * upstream).sum().backward()
         return value, logits.grad
 
-    def threads(self) -> int | None:
-        """Of one operation."""
-        return int(self.module.get_num_threads())
-
-    def revision(self) -> str:
-        """Git's."""
-        return str(self.module.version.git_version)
-
     def functional(self) -> Any:
         """torch.nn.functional."""
         return self.module.nn.functional
@@ -306,14 +279,6 @@ class Paddle(Framework):
         value = self._stacked(loss(logits if edges is None else (logits, edges), labels, **inputs))
         (value if upstream is None else value * upstream).sum().backward()
         return value, logits.grad
-
-    def threads(self) -> int | None:
-        """Paddle does not tell; what its OpenMP is told."""
-        return int(os.environ["OMP_NUM_THREADS"]) if os.environ.get("OMP_NUM_THREADS", "").isdecimal() else None
-
-    def revision(self) -> str:
-        """Git's."""
-        return str(self.module.version.commit)
 
     def functional(self) -> Any:
         """paddle.nn.functional."""
@@ -372,9 +337,3 @@ def _places(error: BaseException) -> list[str]:
     frames = [(frame.f_globals.get("__name__", ""), line) for frame, line in traceback.walk_tb(error.__traceback__)]
     ours = [f"at {name}, line {line}" for name, line in frames if name.startswith("unilossseg.") and name != __name__]
     return ours[-3:]
-
-
-def _below_prefix(module: ModuleType) -> str:
-    """The module's file, from the environment's folder on where it lies there."""
-    file = Path(str(getattr(module, "__file__", "")))
-    return str(file.relative_to(sys.prefix)) if file.is_relative_to(sys.prefix) else str(file)

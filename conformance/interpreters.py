@@ -13,7 +13,7 @@ from typing import Any
 
 from unilossseg import __version__
 from unilossseg.backends import KNOWN
-from unilossseg.conformance.environment import sources
+from unilossseg.conformance.environment import NO_LOOPS, loop_sources, sources
 
 LEAST_PYTHON = (3, 11)
 #: An interpreter on a cold disk takes its time to start.
@@ -77,12 +77,19 @@ def disagreement(greeting: Mapping[str, Any], python: str | None) -> str:
     whose = python or f"a worker of {sys.executable}"
     if theirs != __version__:
         return f"{whose} has unilossseg {theirs or 'of no version'} and this is {__version__}: {remedy}"
-    if greeting.get("sources") != sources():
+    what = "files of" if greeting.get("sources") != sources() else "compiled loops in" if _other_loops(greeting) else ""
+    if what:
         return (
-            f"{whose} has other files of unilossseg {theirs} than this: a run would judge two packages as one. "
+            f"{whose} has other {what} unilossseg {theirs} than this: a run would judge two packages as one. "
             f"{remedy[0].upper()}{remedy[1:]}"
         )
     return ""
+
+
+def _other_loops(greeting: Mapping[str, Any]) -> bool:
+    """Whether a worker's loops were compiled from other sources; where one side has none, it computes what NumPy does."""
+    both = {str(greeting.get("loop_sources", NO_LOOPS)), loop_sources()}
+    return NO_LOOPS not in both and len(both) > 1
 
 
 def _program(name: str, python: str) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 from unilossseg.conformance import capabilities
 from unilossseg.conformance.capabilities import Exemption
 from unilossseg.conformance.cases import Case
+from unilossseg.conformance.pool import WorkerError
 from unilossseg.conformance.protocol import PLAIN_FORMULA
 from unilossseg.conformance.verdict import CONFORM, DIFFERS, ERRORED, EXPECTED, UNSUPPORTED, Verdict
 
@@ -28,16 +29,19 @@ class Known:
 
     @classmethod
     def of(cls, backend: str, greeting: Mapping[str, Any]) -> Known:
-        """From a greeting; raises KeyError, TypeError or ValueError where it is none."""
-        return cls(
-            backend,
-            str(greeting["framework"]),
-            str(greeting["version"]),
-            tuple(greeting["dtypes"]),
-            tuple(greeting["modes"]),
-            tuple(Exemption.from_json(entry) for entry in greeting.get("exceptions", ())),
-            bool(greeting.get("differentiates")),
-        )
+        """From a greeting; raises WorkerError where it is none."""
+        try:
+            return cls(
+                backend,
+                str(greeting["framework"]),
+                str(greeting["version"]),
+                tuple(greeting["dtypes"]),
+                tuple(greeting["modes"]),
+                tuple(Exemption.from_json(entry) for entry in greeting.get("exceptions", ())),
+                bool(greeting.get("differentiates")),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise WorkerError(f"the {backend} worker's greeting lacks something: {error!r}") from None
 
     def tries(self, case: Case) -> bool:
         """Whether the backend can compute the case in any mode."""

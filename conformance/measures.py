@@ -26,21 +26,31 @@ def most_ulps(got: Array, wanted: Array, dtype: str) -> int:
     with np.errstate(over="ignore", under="ignore"):
         nearest = rounded(wanted, dtype)
     finite = np.isfinite(got) & np.isfinite(nearest)
+    first, second = (_stored(np.where(finite, x, 0), dtype) for x in (got, nearest))
+    return int(steps_between(first, second).max(initial=0))
+
+
+def _stored(x: Array, dtype: str) -> Array:
+    """In the dtype; bfloat16 as its bits."""
+    return bfloat16_bits(x.astype(np.float32)) if dtype == "bfloat16" else x.astype(dtype)
+
+
+def steps_between(first: Array, second: Array) -> npt.NDArray[np.uint64]:
+    """The representable numbers between the entries of two arrays as they are stored, in one dimension.
+
+    Their bits, read as integers, count them.
+    """
     # Flat, since NumPy warns of the wrapping of single numbers and not of arrays.
-    first, second = (_ordered(np.where(finite, x, 0).ravel(), dtype) for x in (got, nearest))
+    one, other = (_ordered(stored.ravel()) for stored in (first, second))
     # Unsigned: the distance of two float64 of different signs can exceed int64, never uint64.
-    apart = np.maximum(first, second).astype(np.uint64) - np.minimum(first, second).astype(np.uint64)
-    return int(apart.max(initial=0))
+    apart = np.maximum(one, other).astype(np.uint64) - np.minimum(one, other).astype(np.uint64)
+    return np.asarray(apart)
 
 
-def _ordered(x: Array, dtype: str) -> npt.NDArray[np.int64]:
+def _ordered(stored: Array) -> npt.NDArray[np.int64]:
     """Integers in the order of the numbers, neighbours one apart, both zeros at 0."""
-    if dtype == "bfloat16":
-        stored: Array = bfloat16_bits(x.astype(np.float32))
-    else:
-        stored = np.ascontiguousarray(x.astype(dtype))
     width = stored.dtype.itemsize * 8
-    bits = stored.view(f"u{width // 8}").astype(np.uint64)
+    bits = np.ascontiguousarray(stored).view(f"u{width // 8}").astype(np.uint64)
     sign = np.uint64(1 << (width - 1))
     size = (bits & (sign - np.uint64(1))).astype(np.int64)
     return np.where(bits & sign != 0, -size, size)

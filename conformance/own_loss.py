@@ -11,7 +11,7 @@ import numpy as np
 from unilossseg.conformance.cases import DTYPES, Array, Case, Layout, generator, rounded, strided_axis
 from unilossseg.conformance.protocol import CLOSED_FORM, PLAIN_FORMULA, Outcome
 from unilossseg.conformance.thresholds import EPS32, TOLERANCES
-from unilossseg.conformance.verdict import CONFORM, DIFFERS, ERRORED, Verdict
+from unilossseg.conformance.verdict import CONFORM, DIFFERS, ERRORED, Verdict, first_place, largest
 
 #: Central differences, extrapolated, in float64: what they are off by themselves.
 DIFFERENCES = 1e-6
@@ -216,8 +216,12 @@ def _of_mode(checked: Case, facts: Facts, outcome: Outcome, truth: Truth, exact:
     if value.shape != truth.value.shape:
         yield f"value has shape {value.shape}, in NumPy it has {truth.value.shape}"
         return
+    if unknown := _astray("the formula in NumPy", truth.value):
+        yield from _astray("value", value)
+        yield f"{unknown[0]}: nothing can be compared"
+        return
     relative = (FORMULAS if exact else ROUNDED_SCALARS) if work == "float64" else IN_FLOAT32
-    scale = max(1.0, _largest(truth.value))
+    scale = max(1.0, largest(truth.value))
     yield from _off("value", value, truth.value, np.full(value.shape, relative * scale), scale, "the formula in float64")
     if gradient is None:
         if due:
@@ -229,12 +233,12 @@ def _of_mode(checked: Case, facts: Facts, outcome: Outcome, truth: Truth, exact:
             f"{checked.dtype}, the logits'"
         )
         return
-    scale = _largest(truth.gradient)
+    scale = largest(truth.gradient)
     bounds = max(relative, DIFFERENCES) * max(scale, LEAST_SCALE) + ROUNDING.get(checked.dtype, 0.0) * np.abs(truth.gradient)
     yield from _off("gradient", gradient, truth.gradient, bounds, scale, "central differences of the formula")
     yield from _ignored(checked, facts, gradient)
     silent = int(np.sum(np.isnan(truth.gradient)))
-    if 2 * silent > truth.gradient.size and np.all(np.isfinite(truth.value)):
+    if 2 * silent > truth.gradient.size:
         yield (
             f"central differences with two steps disagree at {silent} of {truth.gradient.size} logits: the formula has "
             "kinks there, or it is not computed in float64, and its gradient remains unchecked"
@@ -272,8 +276,13 @@ def disagreements(first: str, one: Outcome, second: str, other: Outcome, relativ
         if got.shape != wanted.shape:
             found.append(f"{part} has shape {got.shape} by the {first} and {wanted.shape} by the {second}")
             continue
+        # Nothing is off from a NaN.
+        astray = [line for name, x in ((first, got), (second, wanted)) for line in _astray(f"{name}'s {part}", x)]
+        if astray:
+            found += astray
+            continue
         # Where pixels are sure a right gradient may be the difference of two probabilities near 1, of few digits.
-        scale = max(1.0 if part == "value" else LEAST_SCALE, _largest(wanted))
+        scale = max(1.0 if part == "value" else LEAST_SCALE, largest(wanted))
         bounds = np.full(wanted.shape, relative * scale)
         found += _off(f"{first}'s {part}", got, wanted, bounds, scale, f"{second}'s")
     return found
@@ -281,23 +290,21 @@ def disagreements(first: str, one: Outcome, second: str, other: Outcome, relativ
 
 def _off(part: str, got: Array, wanted: Array, bounds: Array, scale: float, what: str) -> Sequence[str]:
     """A sentence about the entry that is the furthest out of its bound, or about one that is not finite."""
-    if not np.all(np.isfinite(got)):
-        place = _place(~np.isfinite(got))
-        return [f"{part} is {float(got[place])!r} at {place}, expected a finite number"]
+    if astray := _astray(part, got):
+        return astray
     errors = np.abs(got.astype(np.float64) - wanted) / bounds
     errors = np.where(np.isfinite(errors), errors, 0.0)  # no difference quotient beside a kink
     if not np.any(errors > 1):
         return []
-    place = _place(errors == errors.max())
+    place = first_place(errors == errors.max())
     unit = scale or 1.0
     off, bound = float(errors[place] * bounds[place]) / unit, float(bounds[place]) / unit
     return [f"{part} is off by {off:.3g} of its scale at {place} from {what}, allowed are {bound:.3g}"]
 
 
-def _place(mask: Array) -> tuple[int, ...]:
-    return tuple(int(i) for i in np.argwhere(mask)[0]) if mask.ndim else ()
-
-
-def _largest(x: Array) -> float:
-    finite: Any = x[np.isfinite(x)]
-    return float(np.max(np.abs(finite))) if finite.size else 0.0
+def _astray(part: str, got: Array) -> list[str]:
+    """A sentence about an entry that is not finite."""
+    if np.all(np.isfinite(got)):
+        return []
+    place = first_place(~np.isfinite(got))
+    return [f"{part} is {float(got[place])!r} at {place}, expected a finite number"]

@@ -91,13 +91,11 @@ class Worker:
         return said
 
     def ask(self, request: dict[str, Any]) -> None:
-        """Sends a request; raises WorkerError where nobody is there to take it."""
+        """Sends a request. Whether anybody took it `reply` tells, after all that a worker which has ended had answered."""
         assert self.process.stdin is not None
-        try:
+        with contextlib.suppress(OSError, ValueError):
             self.process.stdin.write(json.dumps(request) + "\n")
             self.process.stdin.flush()
-        except (OSError, ValueError):
-            raise self._failure("ended") from None
 
     def reply(self, number: int, seconds: float) -> dict[str, Any]:
         """The reply to a request, which must come within so many seconds."""

@@ -266,16 +266,22 @@ def check(backend: str) -> list[str]:
 
 
 def _tried(backend: str, wanted: Iterable[tuple[str, str]]) -> tuple[str, dict[tuple[str, str], str], str]:
-    """The version, the outcomes up to the end or up to a crash, and what became of the process."""
+    """The version, the outcomes up to the end, a crash or a probe that hangs, and what became of the process."""
     asked = "".join(json.dumps(pair) + "\n" for pair in wanted)
     # -P: another unilossseg, or a folder called torch, where the command is run must not be taken for the installed one.
     command = [sys.executable, "-P", "-W", "ignore", "-m", __name__, backend]
-    done = subprocess.run(command, input=asked, capture_output=True, text=True, timeout=SECONDS, check=False)
-    said = [json.loads(line) for line in done.stdout.splitlines() if line.startswith('{"')]
+    try:
+        done = subprocess.run(command, input=asked.encode(), capture_output=True, timeout=SECONDS, check=False)
+        printed, death = done.stdout, f"the process ended with exit status {done.returncode}"
+        last = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
+        death += "".join(f": {line}" for line in last)
+    except subprocess.TimeoutExpired as error:
+        # Without the line that it may have been ended in; None: it had printed nothing.
+        printed, death = (error.stdout or b"").rpartition(b"\n")[0], f"the process made no answer within {SECONDS:g} s"
+    said = [json.loads(line) for line in printed.splitlines() if line.startswith(b'{"')]
     version = next((line["version"] for line in said if "version" in line), "")
     found = {(line["tried"][0], line["tried"][1]): str(line["failure"]) for line in said if "tried" in line}
-    last = done.stderr.strip().splitlines()[-1:]
-    return version, found, f"the process ended with exit status {done.returncode}" + "".join(f": {line}" for line in last)
+    return version, found, death
 
 
 def _surprise(backend: str, version: str, feature: str, loss: str, failure: str) -> str:

@@ -43,8 +43,9 @@ class Ratio:
     @property
     def standing(self) -> float:
         """The larger measure as a multiple of the native one and a few eps: above 1 it is conspicuous."""
-        natives = [size / times if times else 0.0 for _, size, times in self.measures]
-        return max(self.rmse / (natives[0] + self.allowance), self.largest / (natives[1] + self.allowance))
+        limits = [(size, (size / times if times else 0.0) + self.allowance) for _, size, times in self.measures]
+        # A record may say that nothing is allowed.
+        return max((size / limit if limit else np.inf) if size else 0.0 for size, limit in limits)
 
 
 def native_of(mode: str, outcomes: Mapping[str, Outcome]) -> tuple[str, Outcome] | None:

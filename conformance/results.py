@@ -28,7 +28,7 @@ from unilossseg.conformance.cases import Case
 from unilossseg.conformance.devices import CPU
 from unilossseg.conformance.errormaps import ErrorMap
 from unilossseg.conformance.ratios import Ratio
-from unilossseg.conformance.verdict import CONFORM, EXPECTED, UNSUPPORTED, Comparison, Verdict
+from unilossseg.conformance.verdict import Comparison, Verdict
 
 #: Raised whenever a field of `results.jsonl` changes its name or its meaning.
 SCHEMA = 3
@@ -52,11 +52,6 @@ class Result:
     device: str = CPU
     #: Whether the Python of another environment computed it.
     elsewhere: bool = False
-
-    @property
-    def is_bad(self) -> bool:
-        """Neither conforms nor is declared to be impossible, or to fail."""
-        return self.verdict.status not in (CONFORM, UNSUPPORTED, EXPECTED)
 
     def row(self) -> dict[str, Any]:
         """As one line of the record."""
@@ -182,12 +177,6 @@ class Run:
         """Results of one status."""
         return sum(result.verdict.status == status for result in self.results)
 
-    @property
-    def conforms(self) -> bool:
-        """Everything that ran conforms, and something did on every backend."""
-        ran = {result.backend for result in self.results if result.verdict.status == CONFORM}
-        return bool(ran) and ran == set(self.backends) and not any(result.is_bad for result in self.results)
-
     def header(self) -> dict[str, Any]:
         """The first line of the record."""
         return {
@@ -269,7 +258,8 @@ def taken_back_on_failure(made: Sequence[Path]) -> Iterator[None]:
 
 def final_place(path: Path) -> Path | None:
     """Where a file is to be put so that links to it remain; None: it is a pipe, a device or a socket, to be written into."""
-    if path.exists() and not (path.is_file() or path.is_dir()):
+    # Not the methods of Path: what cannot be looked at is an error of them, and here it shows when it is written.
+    if os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):
         return None
     return Path(os.path.realpath(path))
 

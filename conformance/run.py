@@ -204,27 +204,26 @@ class _Session:
         if self.stopped:
             return
         done: set[int] = set()
+        # Those of a worker that has not said which it has.
+        modes: Sequence[str] = MODES[:1]
         try:
             with self._started() as self.worker:
                 # While it was started nobody could kill it.
                 if self.stopped:
                     return
                 self.greeting = self.worker.greeting()
-                self._run(self.worker, self.greeting, done)
+                known = Known.of(self.backend, self.greeting)
+                modes = known.modes
+                self._run(self.worker, known, done)
         except RefusedError:
             raise
         except WorkerError as error:
-            modes = self.greeting["modes"] if self.greeting else MODES[:1]
             for item in self.prepared:
                 if item.number not in done:
                     for mode in modes:
                         self._add(item.case, mode, Verdict(ERRORED, str(error)))
 
-    def _run(self, worker: Worker, greeting: dict[str, Any], done: set[int]) -> None:
-        try:
-            known = Known.of(self.backend, greeting)
-        except (KeyError, TypeError, ValueError) as error:
-            raise WorkerError(f"the {self.backend} worker's greeting lacks something: {error!r}") from None
+    def _run(self, worker: Worker, known: Known, done: set[int]) -> None:
         ahead = iter([item for item in self.prepared if known.tries(item.case)])
         for item in itertools.islice(ahead, AHEAD):
             worker.ask(item.request(self.backend))

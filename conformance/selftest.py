@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from unilossseg.conformance.pool import Worker, WorkerError
 from unilossseg.conformance.protocol import Outcome
 from unilossseg.conformance.results import Result
 from unilossseg.conformance.run import AHEAD, Prepared, judged, outcomes_of
-from unilossseg.conformance.verdict import DIFFERS, ERRORED, UNSUPPORTED
+from unilossseg.conformance.verdict import DIFFERS, ERRORED, UNSUPPORTED, is_bad
 
 MODULE = "unilossseg.conformance.defects.worker"
 
@@ -219,7 +219,7 @@ class _Sitting:
             results = list(self._results(items, None))
         except WorkerError as error:
             raise SelfTestError(f"without a defect: {error}") from None
-        self.false_alarms += [result for result in results if result.is_bad]
+        self.false_alarms += [result for result in results if is_bad(result.verdict.status)]
 
     def _try(self, defect: Defect, loss: str) -> Trial:
         """The cases of one loss with the defect in the code."""
@@ -234,7 +234,8 @@ class _Sitting:
         except WorkerError as error:
             # A defect may take the worker with it; the next one gets a new worker.
             self._worker = None
-            return Trial(loss, len(seen) + 1, sum(r.verdict.status == DIFFERS for r in seen), 1, first=str(error))
+            told = _trial(loss, seen, defect)
+            return replace(told, results=len(seen) + 1, errored=told.errored + 1, first=str(error))
         if not seen:
             raise SelfTestError(f"{defect.name}: no case of {loss} can be computed on {self.backend}")
         return _trial(loss, seen, defect)
@@ -273,7 +274,7 @@ class _Sitting:
 
 
 def _trial(loss: str, results: Sequence[Result], defect: Defect) -> Trial:
-    bad = [result for result in results if result.is_bad]
+    bad = [result for result in results if is_bad(result.verdict.status)]
     errored = [result.verdict.message for result in bad if result.verdict.status == ERRORED]
     return Trial(
         loss=loss,

@@ -17,8 +17,7 @@ import numpy as np
 
 import unilossseg
 from unilossseg.backends import Backend, register
-from unilossseg.conformance.capabilities import DTYPES
-from unilossseg.conformance.cases import Array
+from unilossseg.conformance.cases import DTYPES, Array
 from unilossseg.conformance.frameworks import Framework
 from unilossseg.conformance.protocol import CLOSED_FORM, PLAIN_FORMULA, Outcome, write_arrays
 from unilossseg.conformance.records.errors import RecordError, reason

@@ -32,6 +32,12 @@ CONFORM, DIFFERS, ERRORED, UNSUPPORTED, EXPECTED = STATUSES = (
     "xfailed",
 )
 
+
+def is_bad(status: str) -> bool:
+    """Whether a result neither conforms nor is declared to be impossible, or to fail."""
+    return status not in (CONFORM, UNSUPPORTED, EXPECTED)
+
+
 #: What NumPy computes where a reference is too large for the gradient's dtype; bfloat16 has float32's range.
 _RANGE = {"float16": np.float16, "bfloat16": np.float32, "float32": np.float32, "float64": np.float64}
 
@@ -165,7 +171,7 @@ def _exact(case: Case, outcome: Outcome, reference: Reference, due: bool) -> Ite
     yield from _finite("gradient", gradient, reference.gradient, case.dtype)
     astray = case.ignored() & (gradient != 0)
     if np.any(astray):
-        index = _first(astray)
+        index = first_place(astray)
         yield f"gradient is {float(gradient[index])!r} at the ignored pixel {index}, expected exactly 0"
 
 
@@ -181,7 +187,7 @@ def _finite(name: str, got: Array, wanted: Array, dtype: str) -> Iterator[str]:
     for kind, test in checks:
         wrong = test(got) != test(wanted)
         if np.any(wrong):
-            index = _first(wrong)
+            index = first_place(wrong)
             here, there = float(got[index]), float(wanted[index])
             yield f"{name} is {here!r} at {index}, the reference is {there!r} ({kind} in one alone)"
 
@@ -208,14 +214,14 @@ def _compare_gradient(case: Case, got: Array, wanted: Array) -> Comparison:
 
 def _value_bounds(case: Case, wanted: Array) -> tuple[Array, float]:
     """What each entry may be off by, and the scale."""
-    scale = max(1.0, _largest(wanted))
+    scale = max(1.0, largest(wanted))
     return np.full(wanted.shape, TOLERANCES[case.dtype].value * scale), scale
 
 
 def _gradient_bounds(case: Case, wanted: Array) -> tuple[Array, float]:
     """What each entry may be off by, and the scale."""
     tolerance = TOLERANCES[case.dtype]
-    scale = _largest(wanted)
+    scale = largest(wanted)
     terms = len(case.parameters.get("losses", ())) or 1
     rounding = tolerance.rounding * roundings(case.loss, terms)
     # An entry that is rounded once is off by half of its own spacing; a sum of rounded terms by that of its terms. Not by a
@@ -259,17 +265,18 @@ def _against_recording(case: Case, outcome: Outcome) -> Iterator[str]:
     if outcome.gradient is not None:
         parts.append(("gradient", outcome.gradient, recorded.gradient, RECORDED_GRADIENT))
     for name, got, wanted, tolerance in parts:
-        scale = _largest(wanted) or 1.0
-        error = _largest(got.astype(np.float64) - wanted) / scale
+        scale = largest(wanted) or 1.0
+        error = largest(got.astype(np.float64) - wanted) / scale
         if error > tolerance:
             yield f"{name} is off by {error:.3g} of its scale from {recorded.source}'s, allowed are {tolerance:.3g}"
 
 
-def _largest(x: Array) -> float:
+def largest(x: Array) -> float:
     """The largest finite magnitude."""
     finite = x[np.isfinite(x)]
     return float(np.max(np.abs(finite))) if finite.size else 0.0
 
 
-def _first(mask: Array) -> tuple[int, ...]:
+def first_place(mask: Array) -> tuple[int, ...]:
+    """Where a mask holds first."""
     return tuple(int(i) for i in np.argwhere(mask)[0]) if mask.ndim else ()

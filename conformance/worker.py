@@ -69,7 +69,7 @@ def _greeting(name: str, framework: Any) -> dict[str, Any]:
         "protocol": VERSION,
         "backend": name,
         **framework.describe(),
-        **({"sources": environment.sources()} if ":" in name else environment.described(name)),
+        **(environment.package() if ":" in name else environment.described(name)),
         "python": platform.python_version(),
         "numpy": np.__version__,
         "array_api_compat": array_api_compat.__version__,

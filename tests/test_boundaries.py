@@ -11,7 +11,22 @@ from unilossseg.building import dilate
 
 
 @pytest.mark.parametrize("outside", [False, True])
+@pytest.mark.parametrize("backend", ["numpy", "strict"])
+def test_a_neighbourhood_of_any_width(backend, outside):
+    """As each pixel sees it, from a radius of 0 to one beyond the image."""
+    ops, rng = get_backend(backend), np.random.default_rng(0)
+    mask = rng.random((1, 9, 12)) < 0.03
+    for rows, columns in [(0, 0), (1, 1), (2, 3), (3, 0), (4, 6), (5, 7), (8, 2), (9, 11), (30, 40)]:
+        wide = np.full((9 + 2 * rows, 12 + 2 * columns), outside)
+        wide[rows : rows + 9, columns : columns + 12] = mask[0]
+        expected = [[np.any(wide[i : i + 2 * rows + 1, j : j + 2 * columns + 1]) for j in range(12)] for i in range(9)]
+        found = dilate(ops, ops.xp.asarray(mask), rows, columns, outside)
+        np.testing.assert_array_equal(np.asarray(found)[0], expected)
+
+
+@pytest.mark.parametrize("outside", [False, True])
 def test_a_neighbourhood_beyond_the_image_takes_no_more_steps_than_the_image_has_pixels(outside):
+    """Nor as many: the reach doubles with each."""
     xp, steps = get_backend("numpy").xp, []
 
     def concat(parts, axis):
@@ -24,5 +39,5 @@ def test_a_neighbourhood_beyond_the_image_takes_no_more_steps_than_the_image_has
     for rows, columns in ((3, 4), (4, 5), (30000, 30000)):
         found = dilate(ops, mask, rows, columns, outside)
         assert np.all(found)
-    # Two a step, in three calls.
-    assert len(steps) == 2 * (3 + 4 + 4 + 5 + 4 + 5)
+    # Two a step, in three calls: of 1 and 2 rows, of 1, 2 and 1; and of 1, 2 and 1 columns, of 1, 2 and 2.
+    assert len(steps) == 2 * (2 + 3 + 3 + 3 + 3 + 3)

@@ -143,7 +143,8 @@ def test_a_run_that_nobody_reads_writes_its_files(tmp_path):
 # --- what a terminal lacks --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("encoding", ["cp1252", "ascii"])
+# The last is what Python chooses in the locale C.
+@pytest.mark.parametrize("encoding", ["cp1252", "ascii", "ascii:surrogateescape"])
 @pytest.mark.parametrize("command", ["diff", "trend"])
 def test_what_an_encoding_lacks_is_replaced(records, encoding, command):
     done = apart(records, "conformance", command, "a", "b", PYTHONIOENCODING=encoding)
@@ -185,7 +186,67 @@ def test_an_encoding_with_a_way_out_keeps_it(monkeypatch):
     assert chosen.read() == "&#10003;"
 
 
+@pytest.mark.parametrize("end", ["\n", "\u2028"])
+def test_no_name_in_a_record_begins_a_line(tmp_path, end):
+    name = f"numpy{end}Nothing is worse."
+    results = [result(case, name) for case in plain_cases()]
+    bad = [replace(one, verdict=Verdict(DIFFERS, f"first{end}Nothing is worse.")) for one in results]
+    for file, found in (("a", results), ("b", bad)):
+        (tmp_path / file).write_text(made(found).record(), encoding="utf-8")
+    done = unilossseg("conformance", "diff", tmp_path / "a", tmp_path / "b")
+    assert done.exit_code == 1
+    assert done.stdout.count("on numpy Nothing is worse. (closed form): differs: first") == len(results)
+    assert [line for line in done.stdout.splitlines() if line.startswith("Nothing")] == []
+
+
+def test_no_message_in_a_run_begins_a_line(tmp_path, monkeypatch):
+    done = of_a_run(tmp_path, monkeypatch, Verdict(DIFFERS, "first\n1 cases in 0 s: 1 conform"))
+    assert f"{plain_cases()[0].id} (mode 0): first 1 cases in 0 s: 1 conform" in " ".join(done.stdout.split())
+    assert sum(line.startswith("1 cases") for line in done.stdout.splitlines()) == 1
+
+
 # --- no room ----------------------------------------------------------------------------------------------------------
+
+FULL = Path("/dev/full")
+NEEDS_FULL = pytest.mark.skipif(not FULL.exists(), reason="this system has no device that is always full")
+
+
+def without_room(folder, stream, *arguments):
+    """A command, one of whose outputs lies on a full disk: its exit code, and what it says on the other."""
+    with FULL.open("wb") as full:
+        streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, stream: full}
+        command = [sys.executable, "-m", "unilossseg", *map(str, arguments)]
+        done = subprocess.run(command, cwd=folder, **streams, timeout=120)
+    return done.returncode, done.stdout if stream == "stderr" else done.stderr
+
+
+@NEEDS_FULL
+@pytest.mark.parametrize("arguments", [("missing.uls", "missing.uls"), ("--no-such-option",)])
+def test_a_refusal_without_room_for_its_words_is_no_verdict(tmp_path, arguments):
+    assert without_room(tmp_path, "stderr", "compare", *arguments) == (2, b"")
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError, RefusedError])
+def test_nor_is_an_error_without_room(tmp_path, monkeypatch, error):
+    def broken(*arguments, **options):
+        raise error("planted")
+
+    def full(*arguments, **options):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(cli, "run_cases", broken)
+    monkeypatch.setattr("unilossseg.conformance.exit_codes.typer.echo", full)
+    assert unilossseg("conformance", "run", *ONE, "--out", tmp_path / "out").exit_code == 2
+
+
+@NEEDS_FULL
+def test_a_file_stays_though_nothing_can_be_said_of_it(same):
+    code, said = without_room(
+        same, "stdout", "replay", "a.uls", "unilossseg:DiceLoss", "--framework", "numpy", "--out", "b.uls"
+    )
+    line = f"unilossseg: what it says cannot be written ({os.strerror(errno.ENOSPC)}): files that it had written stay\n"
+    assert (code, said.decode()) == (2, line)
+    assert apart(same, "compare", "a.uls", "b.uls").returncode == 0
 
 
 @pytest.mark.parametrize(
@@ -215,6 +276,36 @@ def test_half_an_input_is_read_by_nobody(tmp_path, monkeypatch):
     with pytest.raises(NoRoomError, match="full"):
         run.Prepared(0, plain_cases("L1Loss")[0], tmp_path).request("numpy")
     assert list(tmp_path.iterdir()) == []
+
+
+# --- names ------------------------------------------------------------------------------------------------------------
+
+LONG = "x" * 300
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("report", LONG),
+        ("report", "a", "--out", LONG),
+        ("conformance", "diff", "a", LONG),
+        ("conformance", "trend", LONG),
+        ("conformance", "trend", "a", "--svg", LONG),
+        ("conformance", "run", *ONE, "--out", LONG),
+        ("compare", LONG, LONG),
+        ("train-parity", "--config", LONG),
+    ],
+)
+def test_a_name_that_cannot_be_looked_at_is_refused_with_the_reason(records, monkeypatch, arguments):
+    monkeypatch.chdir(records)
+    monkeypatch.setattr(parity, "is_installed", lambda name: True)
+    before = sorted(records.rglob("*"))
+    done = unilossseg(*arguments)
+    assert done.exit_code == 2
+    assert done.stderr.startswith("unilossseg: ")
+    assert LONG in done.stderr
+    assert os.strerror(errno.ENAMETOOLONG) in done.stderr
+    assert sorted(records.rglob("*")) == before
 
 
 # --- options ----------------------------------------------------------------------------------------------------------

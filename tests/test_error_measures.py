@@ -8,7 +8,6 @@ import pytest
 from checks.stored_runs import exact, plain_cases, result, scaled
 
 from unilossseg.conformance import cases, errormaps, measures
-from unilossseg.conformance.capabilities import DTYPES
 from unilossseg.conformance.verdict import judge
 
 
@@ -24,7 +23,7 @@ def test_required_tolerances_are_those_of_allclose():
     assert measures.required(np.array([1.0, np.nan]), np.array([0.0, np.nan])) == (math.inf, 1.0)
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("dtype", cases.DTYPES)
 def test_ulps_count_the_numbers_between(dtype):
     wanted = cases.rounded(np.array([1.0, -3.0, 0.0, 1e-3]), dtype).astype(np.float64)
     assert measures.most_ulps(cases.rounded(wanted, dtype), wanted, dtype) == 0

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from checks.conformance_cli import unilossseg
@@ -57,6 +58,8 @@ def test_a_backend_runs_in_another_environment_and_says_so(tmp_path, interpreter
     assert "OMP_NUM_THREADS=1" not in here["flags"]
     for worker in (there, here):
         assert worker["sources"] == environment.sources()
+        # Whether or not they are in use.
+        assert worker["loop_sources"] == environment.loop_sources()
         assert worker["environment"] == Path(sys.prefix).name
         assert worker["implementation"] == f"{sys.implementation.name} {sys.version.split()[0]}"
         assert worker["unilossseg"] == __version__
@@ -226,6 +229,37 @@ def test_other_files_in_this_environment(tmp_path, monkeypatch):
     said = refused(tmp_path, "--backend", "numpy")
     assert f"a worker of {sys.executable} has other files of unilossseg {__version__} than this" in said
     assert "Start the command where no other unilossseg lies in the current folder or on PYTHONPATH" in said
+
+
+@pytest.mark.parametrize(
+    ("here", "there", "refused"),
+    [
+        ("0123", "0123", False),
+        ("0123", "4567", True),
+        ("0123", "unknown", True),
+        ("unknown", "unknown", False),
+        # NumPy does the loops' work.
+        ("0123", "none", False),
+        ("none", "0123", False),
+    ],
+)
+def test_loops_that_were_compiled_from_other_files(monkeypatch, here, there, refused):
+    monkeypatch.setattr(interpreters, "loop_sources", lambda: here)
+    greeting = {"unilossseg": __version__, "sources": environment.sources(), "loop_sources": there}
+    said = interpreters.disagreement(greeting, "/other/python")
+    assert bool(said) == refused
+    assert (f"/other/python has other compiled loops in unilossseg {__version__} than this" in said) == refused
+
+
+def test_loops_say_what_they_were_compiled_from_or_that_there_are_none(monkeypatch):
+    asked = environment.loop_sources
+    for module, said in (
+        (SimpleNamespace(SOURCES="0123"), "0123"),
+        (SimpleNamespace(), "unknown"),
+        (None, "none"),  # its import fails
+    ):
+        monkeypatch.setitem(sys.modules, "unilossseg.backends._loops", module)
+        assert asked() == said
 
 
 def test_the_files_of_every_worker_count(monkeypatch):

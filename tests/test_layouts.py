@@ -126,3 +126,13 @@ def test_a_mask_is_refused_and_not_lost():
         unilossseg.DiceLoss()(logits, np.ma.array(labels, mask=mask))
     with pytest.raises(TypeError, match="DiceLoss: logits have layout masked"):
         unilossseg.DiceLoss()(np.ma.array(logits), labels)
+
+
+def test_noise_for_logits_of_another_order_of_bytes_has_the_digits_of_float64():
+    logits, labels = np.random.default_rng(0).normal(size=(1, 3, 8, 9)), np.zeros((1, 8, 9), np.int64)
+    found = []
+    for dtype in ("<f8", ">f8"):
+        np.random.seed(0)  # the generator that losses draw from
+        found.append(float(unilossseg.DualTaskLoss()(logits.astype(dtype), labels)))
+    assert found[0] == found[1]
+    assert get_backend("numpy").uniform((3,), logits.astype(">f8")).dtype == np.float64

@@ -62,3 +62,30 @@ def test_coefficients_in_another_sequence(coef):
     mixed = unilossseg.MixedLoss([loss, loss], coef)
     assert mixed.coef == [0.5, 2.0]
     assert mixed(Z, Y) == [0.5 * loss(Z, Y), 2 * loss(Z, Y)]
+
+
+@pytest.mark.parametrize(
+    ("losses", "error", "message"),
+    [
+        (5, TypeError, r"losses must be a list of losses \(got 5 that is a int\)"),
+        ({"a": len}, TypeError, "losses must be a list of losses .* that is a dict"),
+        ([], ValueError, r"losses must be a list of at least one loss \(got none\)"),
+        (iter([]), ValueError, r"losses must be a list of at least one loss \(got none\)"),
+        ([len, 3], TypeError, r"losses\[1\] must be a loss \(got 3 that is a int\)"),
+        ([unilossseg.DiceLoss], TypeError, r"losses\[0\] must be a loss .* that is a type"),
+    ],
+    ids=["number", "dict", "none", "none in a generator", "number among them", "class"],
+)
+def test_losses_that_are_set_later_are_checked(losses, error, message):
+    mixed = unilossseg.MixedLoss([unilossseg.DiceLoss()], 1)
+    before = list(mixed.losses)
+    with pytest.raises(error, match=f"^MixedLoss: {message}"):
+        mixed.losses = losses
+    assert mixed.losses == before
+
+
+def test_losses_of_a_generator():
+    loss = unilossseg.CrossEntropyLoss()
+    mixed = unilossseg.MixedLoss((one for one in [loss, loss]), 1)
+    mixed.losses = (one for one in [loss, unilossseg.DiceLoss()])
+    assert mixed(Z, Y) == [loss(Z, Y), unilossseg.DiceLoss()(Z, Y)]

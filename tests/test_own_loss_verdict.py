@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from unilossseg.conformance import own_loss
-from unilossseg.conformance.own_loss import FORMULAS, Facts, Truth, disagreements, needless, verdicts
+from unilossseg.conformance.own_loss import FORMULAS, IN_FLOAT32, Facts, Truth, disagreements, needless, verdicts
 from unilossseg.conformance.protocol import CLOSED_FORM, FACE, MODES, PLAIN_FORMULA, Outcome
 from unilossseg.conformance.verdict import CONFORM, DIFFERS, ERRORED
 
@@ -80,6 +80,51 @@ def test_what_one_of_two_lacks_is_a_disagreement(right, part):
     assert disagreements("torch", lacking, "paddle", right, FORMULAS) == [f"torch: there is no {part}"]
     both = [f"torch: there is no {part}", f"paddle: there is no {part}"]
     assert disagreements("torch", lacking, "paddle", lacking, FORMULAS) == both
+
+
+@pytest.mark.parametrize("part", ["value", "gradient"])
+@pytest.mark.parametrize("number", [np.nan, np.inf])
+def test_what_one_of_two_has_no_number_for_is_a_disagreement(right, part, number):
+    array = getattr(right, part)
+    broken, place = replace(right, **{part: np.full_like(array, number)}), (0,) * array.ndim
+    lines = {
+        name: f"{name}'s {part} is {float(number)!r} at {place}, expected a finite number" for name in ("torch", "paddle")
+    }
+    assert disagreements("torch", right, "paddle", broken, FORMULAS) == [lines["paddle"]]
+    assert disagreements("torch", broken, "paddle", right, FORMULAS) == [lines["torch"]]
+    assert disagreements("torch", broken, "paddle", broken, FORMULAS) == list(lines.values())
+
+
+def test_a_formula_that_is_no_number_is_compared_with_nothing(case, right):
+    nan = Truth(np.full_like(right.value, np.nan), np.full_like(right.gradient, np.nan))
+    line = "the formula in NumPy is nan at (), expected a finite number: nothing can be compared"
+    judged = verdicts(case, SQUARES, dict.fromkeys(MODES, right), nan, True, MODES)
+    assert {(verdict.status, verdict.message) for verdict in judged.values()} == {(DIFFERS, line)}
+
+
+@pytest.mark.parametrize("silent", [0.5, 0.6])
+def test_a_gradient_that_central_differences_say_little_of_remains_unchecked(case, right, silent):
+    known = right.gradient.copy()
+    count = int(np.ceil(silent * known.size))
+    known.reshape(-1)[:count] = np.nan
+    judged = verdicts(case, SQUARES, {PLAIN_FORMULA: right}, Truth(right.value, known), True, MODES)
+    message = judged[PLAIN_FORMULA].message
+    assert bool(message) == (silent > 0.5)
+    if message:
+        assert message.startswith(f"central differences with two steps disagree at {count} of {known.size} logits")
+        assert message.endswith("its gradient remains unchecked")
+
+
+@pytest.mark.parametrize("part", ["value", "gradient"])
+@pytest.mark.parametrize("bounds", [0.5, 2.0])
+def test_float32_has_a_bound_of_its_own(right, part, bounds):
+    made = own_loss.case("own:Squares", "plain/float32", CONDITIONS["plain"], "float32", SQUARES)
+    exact, scale = getattr(right, part), max(1.0, float(right.value)) if part == "value" else np.abs(right.gradient).max()
+    off = replace(right, value_dtype="float32", gradient_dtype="float32", **{part: exact + bounds * IN_FLOAT32 * scale})
+    judged = verdicts(made, SQUARES, {PLAIN_FORMULA: off}, Truth(right.value, right.gradient), True, MODES)
+    message = judged[PLAIN_FORMULA].message
+    assert bool(message) == (bounds > 1)
+    assert message.startswith(f"{part} is off by" if message else "")
 
 
 def test_a_gradient_that_is_not_due_is_no_disagreement(right):

@@ -317,6 +317,13 @@ def test_a_configuration_that_is_nested_too_deeply_is_refused(tmp_path, monkeypa
     assert "nested too deeply to be" in refused(tmp_path / "out", "--config", tmp_path / "loss.json")
 
 
+@pytest.mark.parametrize("value", ['!!int ""', "!!timestamp x", "!!bool x"])
+def test_a_value_that_does_not_fit_its_tag_is_refused(tmp_path, monkeypatch, value):
+    monkeypatch.setattr(commands, "is_installed", lambda name: True)
+    (tmp_path / "loss.yml").write_text(f"coef: [{value}]")
+    assert "loss.yml: a value does not fit its tag (" in refused(tmp_path / "out", "--config", tmp_path / "loss.yml")
+
+
 def test_a_file_that_cannot_be_written_leaves_none(tmp_path):
     (tmp_path / "file").write_text("")
     done = command(tmp_path / "file" / "below")

@@ -1,5 +1,7 @@
 """The probes ask nothing of a framework's module: its worker makes and reads the arrays, and differentiates."""
 
+import json
+import subprocess
 import types
 
 import array_api_strict
@@ -57,3 +59,31 @@ def test_what_a_framework_s_worker_can_do_is_tried_without_a_word_in_the_probes(
 def test_what_only_a_trial_of_its_own_can_say_tells_where_it_is_written(trial, feature):
     with pytest.raises(NotImplementedError, match=r"probes\.py does not say how slopes does it: expected .* TRIALS"):
         probes.PROBES[feature](trial)
+
+
+@pytest.mark.parametrize("printed", [None, b"", b'{"version": "2'])
+def test_a_framework_that_hangs_at_its_import_is_said_to(monkeypatch, printed):
+    def hung(command, *, timeout, **options):
+        raise subprocess.TimeoutExpired(command, timeout, printed)
+
+    monkeypatch.setattr(subprocess, "run", hung)
+    assert probes.check("numpy") == ["numpy: it does not start: the process made no answer within 300 s"]
+
+
+def test_a_probe_that_hangs_is_said_to_and_those_before_and_after_it_count(monkeypatch):
+    asked = []
+
+    def hung_at_the_second(command, *, input, timeout, **options):
+        asked.append([json.loads(line) for line in input.splitlines()])
+        answers = [{"version": "9"}, *({"tried": pair, "failure": ""} for pair in asked[-1])]
+        lines = [json.dumps(answer).encode() for answer in answers]
+        if len(asked) == 1:
+            raise subprocess.TimeoutExpired(command, timeout, b"\n".join([*lines[:2], lines[2][:20]]))
+        return subprocess.CompletedProcess(command, 0, b"\n".join(lines), b"")
+
+    monkeypatch.setattr(subprocess, "run", hung_at_the_second)
+    found = probes.check("torch")
+    (feature, loss) = asked[0][1]
+    assert f"torch 9: {feature} ({loss}) should work and fails: the process made no answer within 300 s" in found
+    assert asked[1] == asked[0][2:]
+    assert [line for line in found if "no answer" in line] == found[:1]

@@ -321,7 +321,7 @@ def as_written(change):
     made = recording.record("unilossseg:DiceLoss", {}, inputs.generated(inputs.Recipe((2, 3, 4)), ["plain", "ignored"]))
     first, second = made.cases
     arrays = {f"{case.name}/{role}": array.data for case in (change(first), second) for role, array in case.arrays()}
-    text = manifest.dump(replace(made, cases=(change(first), second)))
+    text = manifest.as_json(replace(made, cases=(change(first), second)))
     return safetensors.numpy.save(arrays, metadata={KEY: text})
 
 
@@ -367,3 +367,20 @@ def test_the_tools_of_the_next_test_leave_a_sound_record_sound():
 )
 def test_arrays_that_do_not_belong_together(change, said):
     assert said in refused(as_written(change))
+
+
+def test_no_word_of_the_machine_keeps_a_record_from_being_read(tmp_path):
+    made = recording.record("unilossseg:DiceLoss", {}, inputs.generated(inputs.Recipe((1, 2, 3)), ["plain"]))
+    machine = {"threads": "2\t", "file": "x" * 1001, "platform": "x" * 1000}
+    file.write(tmp_path / "ref.uls", replace(made, environment={**made.environment, **machine}))
+    found = file.read(tmp_path / "ref.uls").environment
+    assert found == {**made.environment, "threads": "2\ufffd", "file": "x" * 297 + "...", "platform": "x" * 1000}
+
+
+def test_what_would_not_be_read_is_not_written(tmp_path):
+    made = recording.record("unilossseg:DiceLoss", {}, inputs.generated(inputs.Recipe((1, 2, 3)), ["plain"]))
+    with pytest.raises(
+        RecordError, match=r"expected printable text of at most 1000 characters\. No command would read such"
+    ):
+        file.write(tmp_path / "ref.uls", replace(made, target="x" * 1001))
+    assert list(tmp_path.iterdir()) == []

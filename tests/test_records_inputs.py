@@ -1,6 +1,8 @@
 """What a loss is recorded with: inputs of one's own, further ones, random numbers, and options that are refused."""
 
+import contextlib
 import json
+import zipfile
 from dataclasses import replace
 
 import numpy as np
@@ -78,6 +80,27 @@ def test_an_npz_that_is_none(project):
     np.save(project / "one.npy", np.zeros(3))
     assert "one array" in run("record", "unilossseg:DiceLoss", "--inputs", "one.npy", "--out", "r", expect=2)
     assert "cannot be read" in run("record", "unilossseg:DiceLoss", "--inputs", "none.npz", "--out", "r", expect=2)
+
+
+def test_an_npz_of_something_else(project):
+    with zipfile.ZipFile(project / "batch.npz", "w") as archive:
+        archive.writestr("logits.npy", "1.0, 2.0")
+        archive.writestr("labels", "1, 2")
+    said = run("record", "unilossseg:DiceLoss", "--inputs", "batch.npz", "--out", "r", expect=2)
+    assert "it cannot be read (ValueError: 'logits' in it is no array); expected an .npz file" in said
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_a_damaged_npz_is_refused_whatever_its_reader_raises(project, save):
+    save(project / "sound.npz", **batch(shape=(1, 2, 2, 2)))
+    content = (project / "sound.npz").read_bytes()
+    for at in range(len(content)):
+        damaged = bytearray(content)
+        damaged[at] ^= 0x44
+        (project / "batch.npz").write_bytes(damaged)
+        # Some bytes of an archive are read by nobody.
+        with contextlib.suppress(RecordError):
+            inputs.from_npz(project / "batch.npz")
 
 
 def test_edge_logits_and_noise_are_passed(project):
@@ -172,6 +195,9 @@ def test_the_values_of_a_list_are_stacked(project):
         ("--shape", "2,3,-4"),
         ("--shape", "2,3,4", "--classes", "4"),
         ("--shape", "1048575,1048575,1048575"),
+        ("--shape", "1," + 5000 * "9"),
+        ("--shape", ",".join(70 * "1")),
+        ("--shape", ",".join(17 * "1")),
         ("--shape", "1024,1024,1025"),
         ("--classes", "1000000000000"),
         ("--dtype", "int8"),
@@ -207,5 +233,6 @@ def test_inputs_that_do_not_fit_into_memory_are_an_error(project, monkeypatch):
 
 def test_the_largest_shape_is_taken():
     assert inputs.shape_of("1024,1024,1024", None) == (1024, 1024, 1024)
+    assert inputs.shape_of(", ".join(16 * "1"), None) == (1,) * 16
     with pytest.raises(RecordError, match="makes 1074790400 logits a case; expected at most 1073741824"):
         inputs.shape_of("1025,1024,1024", None)

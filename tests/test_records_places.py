@@ -1,15 +1,17 @@
 """Where a file of a record or of a comparison goes: links, pipes and devices stay what they are, and files come whole."""
 
+import errno
 import os
 import select
 import stat
+import tempfile
 import threading
 from dataclasses import replace
 
 import pytest
 from checks.record_cli import SMALL, run
 
-from unilossseg.conformance.records import file, inputs, recording
+from unilossseg.conformance.records import file, inputs, page, recording
 from unilossseg.conformance.records.errors import RecordError
 
 RECORD = ("record", "unilossseg:DiceLoss", "--case", "plain", *SMALL)
@@ -53,6 +55,34 @@ def test_a_file_behind_a_link_stays_whole(project, monkeypatch):
 def test_a_link_into_no_folder_is_refused_before_the_work(project):
     (project / "link.uls").symlink_to("missing/ref.uls")
     assert "there is no folder" in run("record", "no.such:module", "--out", "link.uls", expect=2)
+
+
+@pytest.mark.parametrize("command", [RECORD, ("compare", "ref.uls", "ref.uls", "--json")])
+def test_a_folder_that_takes_no_file_is_refused_before_the_work(project, monkeypatch, command):
+    run(*RECORD, "--out", "ref.uls")
+
+    def refused(**_options):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    # As in a folder of somebody else; where the tests run as root, there is none.
+    monkeypatch.setattr(tempfile, "mkstemp", refused)
+    monkeypatch.setattr(recording, "record", lambda *_, **__: pytest.fail("the work was done"))
+    monkeypatch.setattr(page.Comparison, "of", lambda *_: pytest.fail("the work was done"))
+    said = run(*command, *(("--out",) if command == RECORD else ()), "new", expect=2)
+    assert f"new: no file can be made in {project} (PermissionError" in said
+    assert [path.name for path in project.iterdir()] == ["ref.uls"]
+
+
+def test_a_name_that_is_too_long_is_refused_before_the_work(project, monkeypatch):
+    monkeypatch.setattr(recording, "record", lambda *_, **__: pytest.fail("the work was done"))
+    said = run(*RECORD, "--out", "n" * 300, expect=2)
+    assert f"no file can be made in {project} (OSError: " in said
+    assert "File name too long" in said
+
+
+def test_a_place_that_was_tried_is_left_as_it_was(project):
+    file.check_place("--out", project / "new.uls")
+    assert list(project.iterdir()) == []
 
 
 def test_a_pipe_is_written_into(project):

@@ -37,6 +37,13 @@ def nothing():
 def with_noise(logits, labels, noise):
     return logits
 
+def wordless():
+    class Wordless(Exception):
+        def __str__(self):
+            raise ValueError
+
+    raise Wordless
+
 def with_noise_by_keyword(logits, labels, *, noise):
     return logits
 
@@ -105,6 +112,13 @@ def test_a_loss_that_fails_is_named_with_its_case(project):
     said = run("record", "unilossseg:CrossEntropyLoss", "--ignore-index", "7", "--out", "ref.uls", expect=2)
     assert "case 'ignored'" in said
     assert "--ignore-index" in said
+
+
+def test_a_loss_whose_error_has_no_words(project):
+    name = record_cli.write_module(project, "project_losses", MODULE)
+    assert "constructing it failed with Wordless; expected a loss" in run(
+        "record", f"{name}:wordless()", "--out", "r", expect=2
+    )
 
 
 def test_a_replay_that_fails_names_no_option_that_it_lacks(project):

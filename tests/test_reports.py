@@ -90,7 +90,7 @@ def test_what_is_read_is_what_was_written(mixed):
     assert [(one.case.id, one.backend, one.mode, one.status) for one in read.results] == [
         (one.case.id, one.backend, one.mode, one.verdict.status) for one in mixed
     ]
-    assert read.conforms is run.conforms is False
+    assert not read.conforms
     assert read.results[1].gradient.ratio == pytest.approx(mixed[1].verdict.gradient.ratio, rel=1e-4)
     assert read.results[1].errors["gradient"].counts == mixed[1].verdict.maps["gradient"].counts
     assert math.isnan(read.results[5].errors["value"].got)
@@ -125,7 +125,6 @@ def test_a_case_is_repeated_beside_the_report_and_not_over_it(ran, tmp_path, mon
 
 def test_a_run_of_nothing_does_not_conform():
     run = made([], backends={})
-    assert not run.conforms
     read = reader.parse(run.record())
     assert (read.conforms, read.troubles) == (False, ["no result conforms: there is no backend"])
     texts = files.rendered(read)
@@ -183,7 +182,12 @@ DAMAGE = {
     "no header": (lambda lines: lines[1:], "line 1: is no header"),
     "no JSON": (lambda lines: ["{", *lines[1:]], "line 1: is no JSON"),
     "no object": (lambda lines: [*lines[:-1], "[]"], "is no JSON object"),
-    "NaN": (lambda lines: [*lines[:-1], lines[-1].replace('"seconds":0.001', '"seconds":NaN')], "NaN is not JSON"),
+    "NaN": (lambda lines: [*lines[:-1], lines[-1].replace('"seconds":0.001', '"seconds":NaN')], "NaN is not a number"),
+    "a key twice": (
+        lambda lines: [*lines[:-1], lines[-1].replace('"status":', '"status":"differs","status":')],
+        "is no JSON: a key stands twice",
+    ),
+    "too large a number": (lambda lines: [*lines[:-1], lines[-1].replace("0.001", "1e999")], "1e999 overflows"),
     "too deep": (lambda lines: ["[" * 100_000, *lines[1:]], "line 1: is no JSON"),
     "newer schema": (changed(0, schema=99), "has schema 99, this unilossseg reads schema 3: update it"),
     "older schema": (changed(0, schema=1), "run it again"),

@@ -18,11 +18,14 @@ from unilossseg.conformance import cli, defects
 from unilossseg.conformance.cases import all_cases, selected
 from unilossseg.conformance.defects import DEFECTS, Defect, PlantingError, dice, hard_pixels, loops, lovasz, planted
 from unilossseg.conformance.defects._changes import NUMPY
+from unilossseg.conformance.defects.command import _chosen
 from unilossseg.conformance.frameworks import FRAMEWORKS
 from unilossseg.conformance.known import Known
+from unilossseg.conformance.pool import WorkerError
 from unilossseg.conformance.protocol import PLAIN_FORMULA
+from unilossseg.conformance.results import Result
 from unilossseg.conformance.run import Prepared
-from unilossseg.conformance.selftest import Trial, _trial
+from unilossseg.conformance.selftest import Trial, _Settings, _Sitting, _trial
 from unilossseg.conformance.verdict import CONFORM, DIFFERS, ERRORED, Verdict, judge
 from unilossseg.losses import BootstrappedCrossEntropyLoss, DiceLoss
 from unilossseg.losses.ohem import OhemSelection
@@ -260,11 +263,32 @@ def test_an_exception_is_no_sight():
 )
 def test_but_the_exception_that_a_defect_announces_is(name, words, seen):
     """Another one may be the defect's own, which has grown stale."""
-    errored = SimpleNamespace(
-        is_bad=True, verdict=Verdict(ERRORED, words), case=SimpleNamespace(id="plain"), mode="closed form"
-    )
+    errored = SimpleNamespace(verdict=Verdict(ERRORED, words), case=SimpleNamespace(id="plain"), mode="closed form")
     trial = _trial("L1Loss", [errored, errored], DEFECTS[name])
     assert (trial.errored, trial.showing, trial.seen) == (2, 2 * seen, seen)
+
+
+@pytest.mark.parametrize("first_only", [True, False], ids=["while the rest is read", "at the next case"])
+def test_what_was_seen_before_a_worker_died_stays_seen(monkeypatch, first_only):
+    defect = DEFECTS["logits-overwritten"]
+    (case, *_) = selected([defect.losses[0]], "plain/float32")
+
+    def results(self, items, defect):
+        try:
+            yield Result(case, "numpy", "closed form", Verdict(ERRORED, defect.crashes))
+        finally:
+            # Both where it is closed and where more is asked for.
+            raise WorkerError("it died")
+
+    monkeypatch.setattr(_Sitting, "_results", results)
+    sitting = _Sitting("numpy", [defect], [], Path(), _Settings(first_only, 1.0, lambda: None))
+    assert sitting._try(defect, defect.losses[0]) == Trial(
+        defect.losses[0], results=2, differing=0, errored=2, announced=1, first="it died"
+    )
+
+
+def test_a_name_is_found_in_capitals_too():
+    assert _chosen(None, ["L1Loss"], "L1-SIGN") == _chosen(None, ["L1Loss"], "l1-sign")
 
 
 def test_a_stale_defect_cannot_be_tried(worker_with):

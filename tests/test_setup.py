@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import re
 import runpy
 import shutil
 import subprocess
@@ -12,21 +14,24 @@ from pathlib import Path
 import pytest
 import setuptools
 
+from unilossseg.conformance import environment
+
+LOOPS = importlib.util.find_spec("unilossseg.backends._loops")
 SETUP = Path(__file__).parents[1] / "setup.py"
 pytestmark = pytest.mark.skipif(not SETUP.exists(), reason="this is no checkout")
 
 
 @pytest.fixture
 def given(monkeypatch):
-    """A function: the arguments of `setup` where Python is free-threaded, or is not."""
+    """A function: the arguments of `setup` where Python is free-threaded, or is not, and in a folder with its sources."""
 
-    def given(free_threaded):
+    def given(free_threaded, folder=SETUP.parent):
         there, found = sysconfig.get_config_var, {}
         monkeypatch.setattr(
             sysconfig, "get_config_var", lambda name: free_threaded if name == "Py_GIL_DISABLED" else there(name)
         )
         monkeypatch.setattr(setuptools, "setup", lambda **arguments: found.update(arguments))
-        monkeypatch.chdir(SETUP.parent)
+        monkeypatch.chdir(folder)
         runpy.run_path(str(SETUP))
         return found
 
@@ -41,6 +46,29 @@ def test_the_loops_are_built_for_the_limited_api(given, free_threaded):
     assert loops.py_limited_api
     assert loops.optional
     assert found["options"] == {"bdist_wheel": {"py_limited_api": "cp311"}}
+
+
+def test_the_loops_know_what_they_are_compiled_from(given, tmp_path):
+    def told(folder):
+        (loops,) = given(None, folder)["ext_modules"]
+        return dict(loops.define_macros)["SOURCES"]
+
+    before = told(SETUP.parent)
+    assert re.fullmatch("[0-9a-f]{16}", before)
+    shutil.copytree(SETUP.parent / "backends" / "_native", tmp_path / "backends" / "_native")
+    assert told(tmp_path) == before
+    with (tmp_path / "backends" / "_native" / "loops.h").open("a") as file:
+        file.write("/* other loops */\n")
+    assert told(tmp_path) != before
+
+
+@pytest.mark.skipif(LOOPS is None, reason="this installation has no compiled loops")
+def test_they_tell(given):
+    (loops,) = given(None)["ext_modules"]
+    told = importlib.import_module(loops.name).SOURCES
+    assert told == environment.loop_sources()
+    # Those of a checkout may be older than its files, until `make setup`.
+    assert re.fullmatch("[0-9a-f]{16}|unknown", told)
 
 
 def test_free_threaded_python_has_no_limited_api(given):

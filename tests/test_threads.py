@@ -18,7 +18,7 @@ import pytest
 from checks.forks import can_fork, of_a_child
 
 import unilossseg
-from unilossseg.backends import _threads, get_backend, num_threads, set_num_threads
+from unilossseg.backends import Backend, _threads, get_backend, num_threads, register, set_num_threads, unregister
 
 
 @pytest.fixture(autouse=True)
@@ -146,6 +146,23 @@ def test_a_framework_limits_its_calls() -> None:
     with get_backend("numpy").computing(3):
         assert num_threads() == 3
     assert num_threads() >= 1
+
+
+def test_a_framework_s_setting_is_seen_outside_a_call_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    mine = Backend("mine", get_backend("numpy").xp)
+    assert num_threads(mine) == num_threads() == num_threads("numpy")
+    monkeypatch.setattr(mine, "threads", lambda: 7)
+    register(mine)
+    try:
+        assert num_threads(mine) == num_threads("mine") == 7
+        with get_backend("numpy").computing(3):
+            assert (num_threads(), num_threads("mine")) == (3, 7)
+        set_num_threads(2)
+        assert num_threads("mine") == 2, "the user's setting comes first"
+    finally:
+        unregister("mine")
+    with pytest.raises(ValueError, match=r"backend must be one of .* \(got 'mine'\)"):
+        num_threads("mine")
 
 
 @can_fork

@@ -1,17 +1,21 @@
-"""A worker ends with all that it has started, and what goes on all the same holds nobody up."""
+"""A worker ends with all that it has started, and what goes on all the same holds nobody up; what it had said counts."""
 
+import json
 import os
 import signal
+import textwrap
 import time
 
 import pytest
+from checks.conformance_cli import unilossseg
 
 from unilossseg.conformance import children, pool
+from unilossseg.conformance import run as running
 from unilossseg.conformance.cases import selected
 from unilossseg.conformance.known import Known
 from unilossseg.conformance.parity import processes
 from unilossseg.conformance.pytest_sessions import Session
-from unilossseg.conformance.verdict import CONFORM, UNSUPPORTED
+from unilossseg.conformance.verdict import CONFORM, ERRORED, UNSUPPORTED
 
 #: A worker that is asked for anything starts a process, as multiprocessing does, and gives no answer.
 FORKING = """
@@ -93,6 +97,65 @@ def test_a_training_does_not_wait_for_what_a_worker_has_started(tmp_path, monkey
     with pytest.raises(pool.WorkerError, match=said):
         processes.train({"torch": str(tmp_path / "python")}, tmp_path, 60.0, print)
     assert not (tmp_path / "survived").exists()
+
+
+# --- a run ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def worker_with(tmp_path, monkeypatch):
+    """Runs some code at the start of every worker, and of no other process."""
+
+    def install(code):
+        (tmp_path / "sitecustomize.py").write_text(
+            "import os, sys\nif 'unilossseg.conformance.worker' in sys.orig_argv:\n" + textwrap.indent(code, "    ")
+        )
+        monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(tmp_path), os.environ.get("PYTHONPATH")])))
+
+    return install
+
+
+DIES = """
+from unilossseg.conformance import protocol
+read = protocol.read_arrays
+protocol.read_arrays = lambda path, dtypes: os._exit(3) if path.name == "5.npz" else read(path, dtypes)
+"""
+
+
+def test_what_a_worker_had_answered_before_it_died_counts(worker_with, monkeypatch):
+    worker_with(DIES)
+    kept = []
+
+    class Kept(pool.Worker):
+        def __init__(self, *arguments, **options):
+            super().__init__(*arguments, **options)
+            kept.append(self)
+
+    monkeypatch.setattr(running, "Worker", Kept)
+    cases = selected(["L1Loss"], "/float64")[:9]
+    assert len(cases) == 9 > running.AHEAD
+    # It has died before its second answer is looked at, and before what follows is asked for.
+    outcome = running.run(cases, ["numpy"], report=lambda result: kept[0].process.wait())
+    found = {case.id: {r.verdict.status for r in outcome.results if r.case.id == case.id} for case in cases}
+    assert list(found.values()) == [{CONFORM}] * 5 + [{ERRORED}] * 4
+    assert outcome.results[-1].verdict.message.startswith("the numpy worker ended with exit status 3")
+
+
+GREETS_IN_PART = """
+from unilossseg.conformance import replies
+say = replies.say
+replies.say = lambda line, message: say(line, {key: value for key, value in message.items() if key != "modes"})
+"""
+
+
+def test_a_greeting_that_lacks_something_is_errored(tmp_path, worker_with):
+    worker_with(GREETS_IN_PART)
+    out = tmp_path / "report"
+    done = unilossseg("conformance", "run", "--backend", "numpy", "--loss", "L1Loss", "-k", "plain/float32", "--out", out)
+    assert done.exit_code == 1
+    rows = [json.loads(line) for line in (out / "results.jsonl").read_text().splitlines()]
+    told = {(row["status"], row["message"].splitlines()[0]) for row in rows if row["type"] == "result"}
+    assert told == {(ERRORED, "the numpy worker's greeting lacks something: KeyError('modes')")}
 
 
 # --- a worker of several items ----------------------------------------------------------------------------------------

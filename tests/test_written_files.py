@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from unilossseg.conformance.results import check_writable, taken_back_on_failure, write_together, write_whole
+from unilossseg.conformance.results import check_writable, final_place, taken_back_on_failure, write_together, write_whole
 
 
 def test_a_link_stays_one_and_its_file_is_written(tmp_path):
@@ -37,6 +37,13 @@ def test_a_pipe_is_written_into(tmp_path):
     assert heard == ["some\ntext"]
     assert stat.S_ISFIFO(pipe.stat().st_mode)
     assert [path.name for path in tmp_path.iterdir()] == ["pipe"]
+
+
+def test_what_cannot_be_looked_at_shows_when_it_is_written(tmp_path):
+    place = tmp_path / ("x" * 300)
+    assert final_place(place) == place
+    with pytest.raises(OSError, match="File name too long"):
+        write_whole(place, "")
 
 
 def test_a_device_stays_one(tmp_path):

@@ -131,7 +131,7 @@ class Call:
         return last if last == before else None
 
     def remember(self, upstream: float) -> None:
-        """Not by assignment: a loss may be a frozen dataclass, or a Module that looks at what is set."""
+        """Not by assignment: a Module looks at what is set."""
         if math.isfinite(upstream):
             object.__setattr__(self.loss, "_upstreams", (upstream, self.loss._upstreams[0]))
 

@@ -85,7 +85,8 @@ class Loss:
     class_labels: ClassVar[bool] = True
     #: The class name, as errors and reports show it.
     name: ClassVar[str] = "Loss"
-    # The last two upstream gradients, see `Computation.expected`; each loss has its own from its first backward pass on.
+    # The last two upstream gradients that the host could read, of half-precision logits alone: see `Computation.expected`.
+    # Each loss has its own from its first such backward pass on.
     _upstreams: ClassVar[tuple[float, float]] = (1.0, 1.0)
 
     def __init_subclass__(cls, **options: Any) -> None:
@@ -283,8 +284,9 @@ class Loss:
         # Under a transform of the labels alone there are no values either.
         symbolic = backend.traced(ready) or any(map(backend.traced, extras.values()))
         kernel = None if symbolic else backend.kernel(logits)
+        # Also of a loss whose labels are in no range that could be checked.
+        wanted = self.validate if validate is None else _errors.flag(self.name, "validate", validate)
         if self.class_labels:
-            wanted = self.validate if validate is None else _errors.flag(self.name, "validate", validate)
             checked = _inputs.check_range(self, kernel or backend, backend, logits, ready, wanted)
         else:
             checked = _inputs.Checked(ready)
@@ -319,6 +321,15 @@ def value_and_grad(loss: Loss) -> Callable[..., tuple[Any, Array]]:
     A function of the loss's own arguments, and `upstream`: the gradient fed into the value (its shape; ones if None).
     It returns the value and the gradient (the logits' shape and dtype). For a loss of `(seg_logits, edge_logits)` the
     gradient is that of the seg logits; for a MixedLoss it is that of the sum.
+
+    Raises
+    ------
+    TypeError
+        Where `loss` is no Loss. From the function: where a backend has no autograd, and the loss no closed form or the call
+        stands inside `plain_formula()`; and where a MixedLoss holds something that is no Loss.
+    ValueError, TypeError
+        From the function: where `upstream` is no array of real numbers in the value's shape (frameworks that differentiate
+        have errors of their own for that), and what the loss raises.
 
     Examples
     --------

@@ -19,15 +19,18 @@ def dilate(ops: Backend, mask: Array, rows: int, columns: int, outside: bool = F
 
 
 def _dilate_axis(ops: Backend, mask: Array, axis: int, radius: int, outside: bool) -> Array:
-    xp, length, found = ops.xp, int(mask.shape[axis]), mask
+    xp, length = ops.xp, int(mask.shape[axis])
     # No pixel is farther off than the image is long.
-    for shift in range(1, min(radius, length) + 1):
-        kept = min(shift, length)
-        beyond = _part(mask, axis, 0, kept)
+    radius, reached = min(radius, length), 0
+    while reached < radius:
+        # Each pass begins with the mask of the one before, and the reach doubles: a larger step would leave gaps.
+        step = min(reached + 1, radius - reached)
+        beyond = _part(mask, axis, 0, step)
         beyond = xp.ones_like(beyond) if outside else xp.zeros_like(beyond)
-        found = found | xp.concat([_part(mask, axis, kept, length), beyond], axis=axis)
-        found = found | xp.concat([beyond, _part(mask, axis, 0, length - kept)], axis=axis)
-    return found
+        found = mask | xp.concat([_part(mask, axis, step, length), beyond], axis=axis)
+        mask = found | xp.concat([beyond, _part(mask, axis, 0, length - step)], axis=axis)
+        reached += step
+    return mask
 
 
 def triangle(ops: Backend, x: Array, axis: int, radius: int = 4) -> Array:
@@ -71,11 +74,10 @@ def central_difference_transposed(ops: Backend, x: Array, axis: int, replicate: 
     """The transpose of `central_difference`: its negative, but for the edge pixels where they are replicated."""
     axis, length = axis % len(x.shape), int(x.shape[axis])
     out = -central_difference(ops, x, axis, replicate=False)
-    if not replicate:
+    # A single pixel is both of its edges, which cancel.
+    if not replicate or length == 1:
         return out
     xp = ops.xp
     first, last = 0.5 * _part(x, axis, 0, 1), 0.5 * _part(x, axis, length - 1, length)
-    if length == 1:
-        return out - first + last
     inner = xp.zeros_like(_part(x, axis, 1, length - 1))
     return out + xp.concat([-first, inner, last], axis=axis)

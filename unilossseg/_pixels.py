@@ -138,7 +138,7 @@ def keep_where(ops: Backend, mask: Array, x: Array, other: float = 0) -> Array:
 
 def shifted_logits(ops: Backend, logits: Array) -> Array:
     """Logits minus their largest along the channels: exp of it cannot overflow, and log loses no digits."""
-    return logits - ops.stop_gradient(ops.xp.max(logits, axis=1, keepdims=True))
+    return logits - ops.xp.max(ops.stop_gradient(logits), axis=1, keepdims=True)
 
 
 def pixel_cross_entropy(ops: Backend, logits: Array, pixels: PixelLabels) -> Array:
@@ -180,3 +180,18 @@ def class_values(ops: Backend, table: Array, index: Array) -> Array:
 def top_k_mask(ops: Backend, x: Array, k: int | Array) -> Array:
     """Where the k largest of the last axis are; among equal values the first come first. NaN counts as chosen."""
     return ops.top_k_mask(x, k)
+
+
+def lovasz_weights(ops: Backend, errors: Array, foreground: Array) -> Array:
+    """The gradient of the Lovász extension at the errors, pixel by pixel: its dot product with them is the loss.
+
+    It is the steps of the Jaccard loss along the errors, sorted from large to small, and 0 where an error is not above 0.
+
+    Parameters
+    ----------
+    errors
+        (rows, P), detached, in the working dtype, none of them negative; those of ignored pixels must be 0.
+    foreground
+        bool, (rows, P); no ignored pixel is foreground.
+    """
+    return ops.jaccard_steps(errors, foreground)

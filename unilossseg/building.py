@@ -24,6 +24,7 @@ from unilossseg._pixels import class_values as class_values
 from unilossseg._pixels import differs as differs
 from unilossseg._pixels import flat as flat
 from unilossseg._pixels import keep_where as keep_where
+from unilossseg._pixels import lovasz_weights as lovasz_weights
 from unilossseg._pixels import pixel_cross_entropy as pixel_cross_entropy
 from unilossseg._pixels import ratio as ratio
 from unilossseg._pixels import shifted_logits as shifted_logits
@@ -33,4 +34,3 @@ from unilossseg._pixels import softplus as softplus
 from unilossseg._pixels import split_labels as split_labels
 from unilossseg._pixels import top_k_mask as top_k_mask
 from unilossseg._pixels import total as total
-from unilossseg.losses._lovasz import lovasz_weights as lovasz_weights

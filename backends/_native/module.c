@@ -16,6 +16,13 @@
 #include "places.h"
 #include "team.h"
 
+/* The digest of these files, which setup.py knows: it has no quotes, which not every compiler's command line keeps. */
+#ifndef SOURCES
+#define SOURCES unknown
+#endif
+#define AS_WRITTEN(x) #x
+#define IN_QUOTES(x) AS_WRITTEN(x)
+
 static const Loops *available[3];
 static int available_count;
 static const Loops *loops;
@@ -66,5 +73,7 @@ static PyModuleDef definition = {
 PyMODINIT_FUNC PyInit__loops(void) {
     available_count = sets_here(available);
     loops = available[0];
-    return PyModule_Create(&definition);
+    PyObject *module = PyModule_Create(&definition);
+    if (module && PyModule_AddStringConstant(module, "SOURCES", IN_QUOTES(SOURCES)) < 0) Py_CLEAR(module);
+    return module;
 }

@@ -80,7 +80,7 @@ def _chosen(backends: _Names, losses: _Names, substring: str | None) -> tuple[li
     wanted = [
         dataclasses.replace(defect, losses=tuple(name for name in defect.losses if name in (losses or defect.losses)))
         for defect in DEFECTS.values()
-        if defect.backend in (backends or with_defects) and (substring or "") in defect.name
+        if defect.backend in (backends or with_defects) and (substring or "").lower() in defect.name
     ]
     wanted = [defect for defect in wanted if defect.losses]
     chosen = [defect for defect in wanted if is_installed(defect.backend)]

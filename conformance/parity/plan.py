@@ -61,6 +61,11 @@ def read_config(path: Path) -> Any:
         return yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise ValueError(f"{path}: {error}") from error
+    except RecursionError:
+        raise
+    # What PyYAML does with a tag whose value is none: `!!int ""` is an IndexError, `!!bool x` a KeyError, and so on.
+    except Exception as error:
+        raise ValueError(f"{path}: a value does not fit its tag ({type(error).__name__}: {error})") from error
 
 
 def loss_section(config: Any) -> Any:

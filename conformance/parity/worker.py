@@ -53,7 +53,7 @@ def _work(backend: str, folder: Path, replies: TextIO) -> None:
         "python": platform.python_version(),
         "numpy": np.__version__,
         "unilossseg": unilossseg.__version__,
-        "sources": environment.sources(),
+        **environment.package(),
     }
     say(replies, {"ready": greeting})
     for dtype in job["dtypes"]:

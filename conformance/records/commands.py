@@ -5,6 +5,7 @@ What they need beyond typer is imported when they run, so that the command line 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -115,7 +116,7 @@ def replay(
         arguments = _arguments(kwargs)
         file.check_place("--out", out)
         given = file.read(reference)
-        if out.exists() and out.samefile(reference):
+        if _is_one_file(out, reference):
             raise RecordError("--out", "it is the record that is to be replayed", "another file", "Name another.")
         made = recording.replay(given, target, arguments, framework, device)
         file.write(out, made)
@@ -160,9 +161,9 @@ def _compare(
     wanted = [(option, path) for option, path in (("--html", html), ("--json", json)) if path is not None]
     for option, path in wanted:
         file.check_place(option, path)
-        if any(path.exists() and other.exists() and path.samefile(other) for other in (reference, candidate)):
+        if any(_is_one_file(path, other) for other in (reference, candidate)):
             raise RecordError(f"{option} {path}", "it is one of the two records", "another file", "Name another.")
-    if html is not None and json is not None and html.resolve() == json.resolve():
+    if html is not None and json is not None and os.path.realpath(html) == os.path.realpath(json):
         raise RecordError(f"--json {json}", "it is the file of --html too", "another file", "Name another.")
     comparison = page.Comparison.of(file.read(reference), file.read(candidate), Allowance(value, gradient))
     for line in _lines(comparison):
@@ -171,6 +172,11 @@ def _compare(
         text = page.render(comparison) if option == "--html" else page.to_json(comparison)
         file.replace_whole(path, text.encode())
     return comparison.same
+
+
+def _is_one_file(path: Path, other: Path) -> bool:
+    """Whether two names are of one file; what cannot be looked at is told when it is read or written."""
+    return os.path.exists(path) and os.path.exists(other) and os.path.samefile(path, other)
 
 
 # ------------------------------------------------------------------------------------------------ options

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from unilossseg.conformance.measures import steps_between
 from unilossseg.conformance.records.errors import RecordError
 from unilossseg.conformance.records.record import INPUTS, Record, RecordedCase, Stored
 from unilossseg.conformance.records.thresholds import TABLE, Allowance, bound
@@ -237,21 +238,8 @@ def _place(of: npt.NDArray[Any]) -> tuple[int, ...]:
 
 
 def _ulp(reference: Stored, candidate: Stored, finite: npt.NDArray[np.bool_]) -> int:
-    """The most representable numbers between two entries: their bits, read as integers, count them."""
-    # Flat, since NumPy warns of the wrapping of single numbers and not of arrays.
-    first, second = (_ordered(stored).reshape(-1) for stored in (reference, candidate))
-    # Unsigned: the distance of two float64 of different signs can exceed int64, never uint64.
-    apart = np.maximum(first, second).astype(np.uint64) - np.minimum(first, second).astype(np.uint64)
-    return int(np.where(finite.reshape(-1), apart, 0).max())
-
-
-def _ordered(stored: Stored) -> npt.NDArray[np.int64]:
-    """Integers in the order of the numbers, neighbours one apart, both zeros at 0."""
-    width = stored.data.dtype.itemsize * 8
-    bits = np.ascontiguousarray(stored.data).view(f"u{width // 8}").astype(np.uint64)
-    sign = np.uint64(1 << (width - 1))
-    size = (bits & (sign - np.uint64(1))).astype(np.int64)
-    return np.where(bits & sign != 0, -size, size)
+    """The most representable numbers between two entries."""
+    return int(np.where(finite.reshape(-1), steps_between(reference.data, candidate.data), 0).max())
 
 
 def worst(verdicts: Sequence[Verdict]) -> tuple[Verdict, Part] | None:

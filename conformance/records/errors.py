@@ -34,5 +34,9 @@ def printable(text: str) -> str:
 
 def reason(error: BaseException) -> str:
     """An exception in one line."""
-    text = " ".join(str(error).split())
+    try:
+        text = " ".join(str(error).split())
+    # Of a loss of the user's, whose exception may have no words.
+    except Exception:
+        text = ""
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -11,7 +11,7 @@ import numpy as np
 from unilossseg.conformance.records import manifest
 from unilossseg.conformance.records.errors import RecordError, reason
 from unilossseg.conformance.records.record import BFLOAT16, Record, Stored
-from unilossseg.conformance.results import final_place, write_whole
+from unilossseg.conformance.results import check_writable, final_place, write_whole
 
 _KEY = "unilossseg_record"
 #: A manifest takes some 2 kB a case. Nothing longer is even parsed.
@@ -46,13 +46,20 @@ def replace_whole(path: Path, content: bytes) -> None:
 
 
 def check_place(option: str, path: Path) -> None:
-    """Finds out now, and not after the work, whether a file can be put there."""
+    """Finds out now, and not after the work, whether a file can be put there; a pipe or a device shows that only then."""
     place = final_place(path)
-    if place is not None and (place.is_dir() or not place.parent.is_dir()):
-        received = "it is a folder" if place.is_dir() else f"there is no folder {place.parent}"
-        raise RecordError(
-            f"{option} {path}", received, "a file's name in a folder that exists", "Make the folder, or name another."
-        )
+    if place is None:
+        return
+    try:
+        if place.is_dir() or not place.parent.is_dir():
+            received = "it is a folder" if place.is_dir() else f"there is no folder {place.parent}"
+            raise RecordError(
+                f"{option} {path}", received, "a file's name in a folder that exists", "Make the folder, or name another."
+            )
+        check_writable(place.parent)
+    except OSError as error:
+        received = f"no file can be made in {place.parent} ({reason(error)})"
+        raise RecordError(f"{option} {path}", received, "a place to write to", "Name another.") from None
 
 
 def read(path: Path) -> Record:

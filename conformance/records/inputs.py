@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import zipfile
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from unilossseg.conformance.records.record import (
     DTYPES,
     FLOATS,
     INPUTS,
+    MOST_AXES,
     Array,
     Stored,
 )
@@ -66,13 +66,21 @@ def from_npz(path: Path, dtype: str | None = None) -> dict[str, Inputs]:
 
 def _arrays(subject: str, path: Path) -> dict[str, Array]:
     try:
-        # No pickles: an .npz that comes from elsewhere must not run anything.
-        file = np.load(path, allow_pickle=False)
-        if isinstance(file, np.ndarray):
-            raise ValueError("it is an .npy file of one array")
-        with file:
-            return {key: file[key] for key in file.files}
-    except (OSError, ValueError, EOFError, KeyError, MemoryError, zipfile.BadZipFile, zipfile.LargeZipFile) as error:
+        # Opened here, as NumPy leaves a damaged one open. No pickles: what comes from elsewhere must not run anything.
+        with path.open("rb") as opened:
+            file = np.load(opened, allow_pickle=False)
+            if isinstance(file, np.ndarray):
+                raise ValueError("it is an .npy file of one array")
+            with file:
+                arrays = {key: file[key] for key in file.files}
+        for key, array in arrays.items():
+            # A member of the archive that does not begin as an array's file comes as its bytes.
+            if not isinstance(array, np.ndarray):
+                raise ValueError(f"{key!r} in it is no array")
+        return arrays
+    # All that is called here is NumPy, which passes on what zipfile, zlib and Python's own parser raise about damaged bytes:
+    # some ten kinds of errors, and none of the four says which.
+    except Exception as error:
         remedy = "Save it with numpy.savez; arrays of Python objects are not read."
         raise RecordError(subject, f"it cannot be read ({reason(error)})", f"an .npz file of {_KEYS}", remedy) from None
 
@@ -118,9 +126,12 @@ def shape_of(text: str | None, classes: int | None) -> tuple[int, ...]:
     """The logits' shape from `--shape 2,5,16,20` and `--classes 5`, which must agree."""
     shape = Recipe.shape
     if text is not None:
-        parts = text.split(",")
-        if len(parts) < 2 or not all(part.strip().isdecimal() and 0 < int(part) < 2**20 for part in parts):
-            expected = "numbers from 1 on, for images, classes and the spatial axes"
+        parts = [part.strip() for part in text.split(",")]
+        # The lengths first: Python makes no number of thousands of digits.
+        if not 2 <= len(parts) <= MOST_AXES or not all(
+            part.isdecimal() and len(part) <= 7 and 0 < int(part) < 2**20 for part in parts
+        ):
+            expected = f"2 to {MOST_AXES} numbers from 1 to {2**20 - 1}, for images, classes and the spatial axes"
             raise RecordError("--shape", repr(text), expected, "For example --shape 2,5,16,20.")
         shape = tuple(int(part) for part in parts)
     elif classes is not None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from unilossseg import __version__
+from unilossseg.conformance import standard_json
 from unilossseg.conformance.records.errors import RecordError, printable, reason
 from unilossseg.conformance.records.record import (
     CASE_NAME,
@@ -18,6 +18,7 @@ from unilossseg.conformance.records.record import (
     INPUTS,
     LABELS,
     LABELS_IN_WORDS,
+    MOST_AXES,
     ROLES,
     Record,
     RecordedCase,
@@ -33,34 +34,29 @@ _LONGEST_TEXT = 1000
 
 
 def strict_json(subject: str, text: str, remedy: str) -> Any:
-    """JSON as the standard has it: no NaN, no infinities, no key twice, no number that overflows."""
+    """JSON as the standard has it; raises RecordError for anything else."""
     try:
-        return json.loads(text, parse_constant=_refused, parse_float=_finite, object_pairs_hook=_without_repeats)
-    # ValueError: no JSON, or an integer of thousands of digits; RecursionError: thousands of brackets.
+        return standard_json.parse(text)
     except (ValueError, RecursionError) as error:
         raise RecordError(subject, f"it holds no sound JSON ({reason(error)})", "strict JSON", remedy) from None
 
 
-def _refused(word: str) -> Any:
-    raise ValueError(f"{word} is not a number of JSON")
-
-
-def _finite(text: str) -> float:
-    number = float(text)
-    if not math.isfinite(number):
-        raise ValueError(f"{printable(text[:40])} overflows")
-    return number
-
-
-def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a key stands twice in one object")
-    return found
-
-
 def dump(record: Record) -> str:
-    """The manifest of a record; the same text for the same record, on every machine."""
+    """The manifest of a record; the same text for the same record, on every machine.
+
+    Raises RecordError for a record that would not be read again.
+    """
+    text = as_json(record)
+    try:
+        Manifest(f"the record of {record.target!r}", text)
+    except RecordError as error:
+        remedy = "No command would read such a record: nothing was written."
+        raise RecordError(error.subject, error.received, error.expected, remedy) from None
+    return text
+
+
+def as_json(record: Record) -> str:
+    """The same, unchecked."""
     arrays, cases = {}, []
     for case in record.cases:
         for role, array in case.arrays():
@@ -86,7 +82,8 @@ def dump(record: Record) -> str:
         "kwargs": record.kwargs,
         "ignore_index": record.ignore_index,
         "seed": record.seed,
-        "environment": record.environment,
+        # Words of the machine, such as of a variable: none of them keeps a record from being made.
+        "environment": {key: text if _is_short(text) else printable(text) for key, text in record.environment.items()},
         "cases": cases,
         "arrays": arrays,
     }
@@ -153,8 +150,9 @@ class Manifest:
         shape = self._get(entry, "shape", list)
         if dtype not in DTYPES:
             raise self._bad(f"the dtype of {where}", dtype, f"one of {', '.join(DTYPES)}")
-        if len(shape) > 16 or not all(type(length) is int and 0 <= length < 2**40 for length in shape):
-            raise self._bad(f"the shape of {where}", shape, "at most 16 whole numbers, each at least 0 and below 2**40")
+        if len(shape) > MOST_AXES or not all(type(length) is int and 0 <= length < 2**40 for length in shape):
+            expected = f"at most {MOST_AXES} whole numbers, each at least 0 and below 2**40"
+            raise self._bad(f"the shape of {where}", shape, expected)
         if not _SHA256.fullmatch(digest):
             raise self._bad(f"the SHA-256 of {where}", digest, "64 hexadecimal digits")
         return dtype, tuple(shape), digest
@@ -218,10 +216,14 @@ class Manifest:
         return self._short(self._get(content, key, str), key)
 
     def _short(self, value: Any, name: str) -> str:
-        if not isinstance(value, str) or len(value) > _LONGEST_TEXT or not value.isprintable():
+        if not isinstance(value, str) or not _is_short(value):
             raise self._bad(name, value, f"printable text of at most {_LONGEST_TEXT} characters")
         return value
 
     def _bad(self, name: str, received: Any, expected: str) -> RecordError:
         shown = received if isinstance(received, str) else repr(received)
         return RecordError(f"{self.subject}, its manifest", f"{name} is {shown}", expected, _DAMAGED)
+
+
+def _is_short(text: str) -> bool:
+    return len(text) <= _LONGEST_TEXT and text.isprintable()

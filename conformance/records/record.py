@@ -19,6 +19,8 @@ BFLOAT16 = "bfloat16"
 FLOATS = ("float16", BFLOAT16, "float32", "float64")
 #: What a record may hold: what NumPy, torch and Paddle all have, and bfloat16.
 DTYPES = (*FLOATS, "int8", "int16", "int32", "int64", "uint8", "bool")
+#: Of an array; NumPy itself stops at 32 or 64.
+MOST_AXES = 16
 #: What a loss is called with; all but the labels in floating point.
 INPUTS = ("logits", "labels", "edge_logits", "noise")
 ROLES = (*INPUTS, "upstream", "value", "gradient")

@@ -77,9 +77,9 @@ def trend(
     """Shows how many results conformed in each of several runs, and the worst error as a share of what is allowed."""
     runs = [_read(path) for path in records]
     if svg is not None:
-        if svg.exists() and any(svg.samefile(place_of(path)) for path in records):
-            refuse(f"--svg {svg} is one of the records")
         try:
+            if svg.exists() and any(svg.samefile(place_of(path)) for path in records):
+                refuse(f"--svg {svg} is one of the records")
             write_whole(svg, trends.chart(runs))
         except OSError as error:
             refuse(f"cannot write {svg}: {error.strerror or error}")
@@ -119,7 +119,7 @@ def _show(found: differences.Difference) -> None:
         if len(items) > MOST_LINES:
             _print(Text(f"  ... and {len(items) - MOST_LINES} more: see --json"))
     for what, one, other in found.versions():
-        _print(Text(f"environment: {what}: {one or 'none'} -> {other or 'none'}"))
+        _print(Text(" ".join(f"environment: {what}: {one or 'none'} -> {other or 'none'}".split())))
     _print(Text("\nA regression." if found.regressed else "\nNothing is worse."))
 
 

@@ -24,6 +24,7 @@ _VERSIONS = (
     "array_api_compat",
     "unilossseg",
     "sources",
+    "loop_sources",
     "threads",
     "device",
     "device_name",
@@ -219,7 +220,11 @@ SECTIONS: tuple[tuple[str, str, bool], ...] = (
 
 
 def line(item: ResultLine | Growth | Less | str) -> str:
-    """One of a section's items in words."""
+    """One of a section's items in words, on one line: no name in a record can begin another."""
+    return " ".join(_words(item).split())
+
+
+def _words(item: ResultLine | Growth | Less | str) -> str:
     if isinstance(item, str):
         return item
     if isinstance(item, Growth):

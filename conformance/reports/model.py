@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import Any
 
 from unilossseg.conformance.errormaps import ErrorMap
-from unilossseg.conformance.verdict import CONFORM, EXPECTED, UNSUPPORTED, Comparison
+from unilossseg.conformance.verdict import CONFORM, Comparison, is_bad
 
 
 class Part(Comparison):
@@ -77,7 +77,7 @@ class ResultLine:
     @property
     def is_bad(self) -> bool:
         """Neither conforms nor is declared to be impossible, or to fail."""
-        return self.status not in (CONFORM, UNSUPPORTED, EXPECTED)
+        return is_bad(self.status)
 
     @property
     def parts(self) -> list[tuple[str, Part]]:

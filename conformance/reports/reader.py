@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NoReturn
 
+from unilossseg.conformance import standard_json
 from unilossseg.conformance.errormaps import EDGES, ErrorMap
 from unilossseg.conformance.ratios import LEVELS, Ratio
 from unilossseg.conformance.reports.model import CaseLine, Header, Part, ResultLine, StoredRun
@@ -27,7 +29,8 @@ class RecordError(Exception):
 
 def place_of(path: Path) -> Path:
     """The file of a record, which its folder can stand for."""
-    return path / RESULTS if path.is_dir() else path
+    # What cannot be looked at, such as a name that is too long, is no folder: the reason comes when it is read.
+    return path / RESULTS if os.path.isdir(path) else path
 
 
 def read(path: Path) -> StoredRun:
@@ -65,7 +68,7 @@ class _Line:
         self.name, self.number, self.place = name, number, place
         if isinstance(line, str):
             try:
-                line = _cleaned(json.loads(line, parse_constant=_no_constant))
+                line = _cleaned(standard_json.parse(line))
             except (ValueError, RecursionError) as error:
                 self.fail(f"is no JSON: {error}")
             if not isinstance(line, dict):
@@ -137,10 +140,6 @@ class _Line:
 
     def inner(self, key: str) -> _Line:
         return _Line(self.name, self.number, self.of(key, dict), f"{self.place}{key}: ")
-
-
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
 
 
 def _cleaned(value: Any) -> Any:

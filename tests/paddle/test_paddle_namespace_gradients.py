@@ -20,6 +20,20 @@ def test_gradients_at_ties(dtype):
     assert gradients(lambda x, y: xp.clip(x, y), [1.0, 3.0], [2.0, 2.0], dtype=dtype) == [[0, 1], [1, 0]]
 
 
+@pytest.mark.parametrize("dtype", FLOAT)
+def test_gradients_of_extremes_whose_ties_do_not_add_up(dtype):
+    """Three thirds of a number need not be the number; what is infinite has a gradient too, and NaN the whole one."""
+    thirds = gradients(lambda x: 3 * xp.max(x), [0.7, 0.1, 0.7, 0.7], dtype=dtype)
+    np.testing.assert_allclose(thirds, [[1, 0, 1, 1]], rtol=2.0**-8)
+    x = array([[0.7, 0.1, 0.7, 0.7], [-0.3, 0.1, 0.7, 0.7]], dtype, grad=True)
+    assert xp.max(x, axis=1).tolist() == [x[0, 0].item()] * 2
+    assert xp.min(x, axis=(0, 1), keepdims=True).tolist() == [[x[1, 0].item()]]
+    assert gradients(xp.max, [1.0, np.inf, np.inf], dtype=dtype) == [[0, 0.5, 0.5]]
+    assert gradients(xp.max, [-np.inf, -np.inf], dtype=dtype) == [[0.5, 0.5]]
+    assert gradients(xp.min, [1.0, -np.inf, np.inf], dtype=dtype) == [[0, 1, 0]]
+    assert gradients(xp.max, [np.nan, np.inf, 1.0], dtype=dtype) == [[1, 0, 0]]
+
+
 def test_gradients_of_powers():
     assert gradients(lambda x: xp.pow(x, 0), [0.0, 2.0]) == [[0, 0]]
     assert gradients(lambda x: xp.pow(x, 1), [0.0, 2.0]) == [[1, 1]]

@@ -11,6 +11,7 @@ from torch import nn
 
 import unilossseg
 from unilossseg.backends import _threads
+from unilossseg.conformance import environment
 from unilossseg.torch import CrossEntropyLoss, DiceLoss, EdgeAttentionLoss, MixedLoss, TorchLoss
 
 every_loss = pytest.mark.parametrize("row", PLAIN_ROWS, ids=named)
@@ -41,6 +42,7 @@ def test_torch_s_number_of_threads_is_ours(driver, row, monkeypatch):
             asked.clear()
             driver.value_and_gradient(driver.make(*row), batch_for(row[0], shape=(40, 50)), "float32")
             assert set(asked) == {wanted}
+            assert f"kernel_threads={wanted}" in environment.described("torch")["flags"]
     finally:
         torch.set_num_threads(threads)
 
@@ -149,6 +151,21 @@ def test_backward_twice_through_a_kept_graph(driver, row, dtype):
         assert_close(once.numpy(), exact, 1e-10)
     with pytest.raises(RuntimeError, match="second time"):
         torch.autograd.grad(value, leaf)
+
+
+@pytest.mark.parametrize("name", ["BCELoss", "L1Loss", "MSELoss", "CrossEntropyLoss"])
+def test_a_kept_graph_gives_the_same_bits_again(driver, name):
+    """Whether labels are counted while the loss is computed or were counted before."""
+    rng = np.random.default_rng(3)
+    loss = driver.make(name, {"ignore_index": 255} if name in ("BCELoss", "CrossEntropyLoss") else {})
+    logits = torch.tensor(rng.normal(size=(1, 3, 16, 17)), dtype=torch.float32, requires_grad=True)
+    labels = rng.integers(0, 2, (1, 16, 17) if name == "CrossEntropyLoss" else (1, 3, 16, 17))
+    labels.reshape(-1)[::7] = 255
+    value = loss(logits, torch.tensor(labels))
+    first, second = (torch.autograd.grad(value, logits, retain_graph=True)[0] for _ in range(2))
+    assert torch.equal(first, second)
+    (unchecked,) = torch.autograd.grad(loss(logits, torch.tensor(labels), validate=False), logits)
+    assert torch.equal(first, unchecked)
 
 
 @every_loss

@@ -30,6 +30,8 @@ class WeightedCrossEntropy(Loss):
     """
 
     packed_logits = defers = True
+    #: Methods that may tell images apart: a subclass with one of its own has no `joins_images` but what it says itself.
+    chooses_pixels: ClassVar[tuple[str, ...]] = ("pixels", "class_weight", "pixel_weights")
     #: Whether a subclass has weights of its own, with which pixels count even where no class weights are given.
     weighs: ClassVar[bool] = False
 
@@ -39,8 +41,7 @@ class WeightedCrossEntropy(Loss):
         """
         super().__init_subclass__(**options)
         cls.weighs = cls.class_weight is not WeightedCrossEntropy.class_weight
-        # Its own may tell images apart.
-        if any(comes_before(cls, name, "joins_images") for name in ("pixels", "class_weight", "pixel_weights", "kept")):
+        if any(comes_before(cls, name, "joins_images") for name in cls.chooses_pixels):
             cls.joins_images = False
         if comes_before(cls, "pixel_weights", "needs_losses"):
             cls.needs_losses = WeightedCrossEntropy.needs_losses  # type: ignore[method-assign]

@@ -218,10 +218,11 @@ class BCELoss(Loss):
             logits, labels = ops.reshape(logits, row), ops.reshape(labels, row)
         else:
             logits, labels = flat(ops, logits), ops.reshape(labels, (shape[0], size // (shape[0] * shape[1])))
+        # Also where they were counted before: a second backward pass gives the bits of the first.
+        found = None if later else self._counting(ops, logits, labels, pending, gradient, upstream)
+        if found is not None:
+            return found
         if pending is not None:
-            found = None if later else self._counting(ops, logits, labels, pending, gradient, upstream)
-            if found is not None:
-                return found
             tally = pending.tally()
         elif tally is None:
             tally = ops.tally(labels, self.ignore_index, 1)
@@ -238,29 +239,30 @@ class BCELoss(Loss):
         ops: Backend,
         logits: Array,
         labels: Array,
-        pending: _inputs.Range,
+        pending: _inputs.Range | None,
         gradient: bool,
         upstream: Array | None,
     ) -> tuple[Array, Array | None] | None:
         """In one pass that counts the labels too: as if all of them counted, and the gradient mended where not all do.
 
-        None where weights depend on the counts, where the backend has no such loop, and for half precision, whose gradient
-        is rounded once.
+        None where weights depend on the counts, where nobody may read them, where the backend has no such loop, and for half
+        precision, whose gradient is rounded once.
         """
         simple = self.weight is None and self.pos_weight != "dynamic" and len(labels.shape) == 3
-        if not (simple and ops.one_pass and logits.dtype == ops.xp.float32):
+        if not (simple and ops.one_pass and ops.readable(labels) and logits.dtype == ops.xp.float32):
             return None
         size, slopes = size_of(labels), ops.buffer_like(logits) if gradient else None
         lines = self._lines(ops, labels, (size, 0, 0), 1, logits.dtype)
         # Labels 0 and 1 weigh the same.
         base = lines.negative
         share = base if upstream is None else base * upstream
-        most = pending.limit - 1
+        most = 1 if pending is None else pending.limit - 1
         found = ops.counted_binary_cross_entropy(logits, labels, self.ignore_index, most, share, lines.pos_weight, slopes)
         if found is None:
             return None
         sum_, tally = found
-        pending.confirm(tally)
+        if pending is not None:
+            pending.confirm(tally)
         if tally[0] != size:
             base = self._lines(ops, labels, tally, 1, logits.dtype).negative
             if slopes is not None:

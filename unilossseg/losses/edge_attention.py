@@ -97,7 +97,12 @@ class EdgeAttentionLoss(EdgeMasked):
 class OhemEdgeAttentionLoss(EdgeMasked, OhemSelection):
     r"""Cross entropy over the hard pixels among those that the edge branch takes for an edge.
 
-    The mask of `EdgeAttentionLoss`, then the selection of `OhemCrossEntropyLoss` with 1e-10 in the denominator.
+    .. math:: L = \frac{\frac1P \sum_i k_i\, ce_i}{\frac1P \sum_i k_i + 10^{-10}}, \qquad
+              k_i = m_i\,[p_{i y_i} < t], \qquad m_i = [y_i \ne ignore]\,[e_i > edge\_threshold]
+
+    The mask m is that of `EdgeAttentionLoss`, the selection k that of `OhemCrossEntropyLoss` among its pixels: t =
+    max(thresh, the min_kept-th smallest p of the true class at them), and if they are no more than `min_kept`, or `min_kept`
+    is 0, all of them are kept. The edge logits e get no gradient.
 
     Parameters
     ----------
@@ -114,7 +119,9 @@ class OhemEdgeAttentionLoss(EdgeMasked, OhemSelection):
 
     Shapes and dtypes
     -----------------
-    As `EdgeAttentionLoss`.
+    Called with `((seg_logits, edge_logits), labels)`: seg_logits (N, C, *S), edge_logits (N, 1, *S) or (N, *S), floating;
+    labels (N, *S) or (N, 1, *S), integers in [0, C) or `ignore_index`. Returns a scalar, float32, or float64 for float64
+    logits.
 
     Raises
     ------
@@ -123,7 +130,9 @@ class OhemEdgeAttentionLoss(EdgeMasked, OhemSelection):
 
     References
     ----------
-    arXiv:1907.05740 and arXiv:1604.03540.
+    Takikawa, Acuna, Jampani, Fidler, "Gated-SCNN: Gated Shape CNNs for Semantic Segmentation", arXiv:1907.05740.
+    Shrivastava, Gupta, Girshick, "Training Region-based Object Detectors with Online Hard Example Mining",
+    arXiv:1604.03540.
 
     Examples
     --------

@@ -7,9 +7,8 @@ from typing import Any, ClassVar
 
 from unilossseg import _errors
 from unilossseg._loss import Loss
-from unilossseg._pixels import flat, shape_of, softmax, split_labels, total, upcast
+from unilossseg._pixels import flat, lovasz_weights, shape_of, softmax, split_labels, total, upcast
 from unilossseg.backends import Array, Backend
-from unilossseg.losses._lovasz import lovasz_weights
 
 EPS = 1e-9
 

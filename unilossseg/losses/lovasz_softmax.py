@@ -13,6 +13,7 @@ from unilossseg._pixels import (
     added,
     flat,
     keep_where,
+    lovasz_weights,
     ratio,
     shape_of,
     sigmoid,
@@ -25,7 +26,6 @@ from unilossseg._pixels import (
 )
 from unilossseg.backends import Array, Backend
 from unilossseg.backends._backend import Chunk
-from unilossseg.losses._lovasz import lovasz_weights
 
 
 def _class_numbers(owner: str, name: str, value: Any) -> str | tuple[int, ...]:

@@ -18,6 +18,22 @@ from unilossseg._pixels import shape_of, upcast
 from unilossseg.backends import Array, backend_of
 
 
+def _checked_losses(owner: str, name: str, value: Any) -> Any:
+    """At least one loss, or function that is called like one, as they came; those of a generator in a list.
+
+    A framework's list of layers is one too.
+    """
+    if not hasattr(value, "__iter__") or isinstance(value, str | bytes | dict):
+        raise TypeError(f"{owner}: {name} must be a list of losses (got {value!r} that is a {type(value).__name__})")
+    losses = value if hasattr(value, "__len__") else list(value)
+    if len(losses) == 0:
+        raise ValueError(f"{owner}: {name} must be a list of at least one loss (got none)")
+    for at, loss in enumerate(losses):
+        if not callable(loss) or isinstance(loss, type):
+            raise TypeError(f"{owner}: {name}[{at}] must be a loss (got {loss!r} that is a {type(loss).__name__})")
+    return losses
+
+
 @dataclass(eq=False)
 class MixedLoss(Loss):
     r"""A list of weighted losses.
@@ -61,20 +77,14 @@ class MixedLoss(Loss):
     _: KW_ONLY
     reduction: str = "list"
 
-    parameter_checks: ClassVar[_errors.Checks] = {"reduction": functools.partial(_errors.choice, options=("list", "sum"))}
+    parameter_checks: ClassVar[_errors.Checks] = {
+        "losses": _checked_losses,
+        "reduction": functools.partial(_errors.choice, options=("list", "sum")),
+    }
 
     def __post_init__(self) -> None:
         """Checks the parameters."""
         super().__post_init__()
-        if not _is_sequence(self.losses):
-            raise TypeError(
-                f"{self.name}: losses must be a list of losses (got {self.losses!r} that is a {type(self.losses).__name__})"
-            )
-        if len(self.losses) == 0:
-            raise ValueError(f"{self.name}: losses must be a list of at least one loss (got none)")
-        for at, loss in enumerate(self.losses):
-            if not callable(loss) or isinstance(loss, type):
-                raise TypeError(f"{self.name}: losses[{at}] must be a loss (got {loss!r} that is a {type(loss).__name__})")
         self.coef = self._coefficients()
 
     def _coefficients(self) -> list[float]:
@@ -95,7 +105,10 @@ class MixedLoss(Loss):
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Losses of later are kept as those of the constructor are."""
-        super().__setattr__(name, self._kept(list(value)) if name == "losses" and _is_sequence(value) else value)
+        if name == "losses":
+            # Checked before a face lets go of an earlier list.
+            value = self._kept(list(self._parameter(name, value)))
+        super().__setattr__(name, value)
 
     def _kept(self, losses: list[Any]) -> Any:
         """How a framework's face keeps them."""
@@ -118,7 +131,7 @@ class MixedLoss(Loss):
 
     def evaluate(self, logits: Any, labels: Array, *, validate: bool | None = None, **inputs: Array) -> Any:
         """The list, or its sum."""
-        self._check_inputs(inputs)
+        self._check_inputs(validate, inputs)
         coefficients, traced = self._coefficients(), _is_traced(logits)
         values = []
         for at, (loss, coef) in enumerate(zip(self.losses, coefficients, strict=True)):
@@ -144,8 +157,9 @@ class MixedLoss(Loss):
             )
         return value
 
-    def _check_inputs(self, inputs: dict[str, Array]) -> None:
-        """Raises where an input is for none of the losses."""
+    def _check_inputs(self, validate: bool | None, inputs: dict[str, Array]) -> None:
+        """Raises where an input is for none of the losses, and where `validate` is no answer, which functions never see."""
+        _errors.flag_or_none(self.name, "validate", validate)
         unknown = sorted(set(inputs) - self._taken())
         if unknown:
             known = ", ".join(("validate", *sorted(self._taken())))
@@ -176,7 +190,7 @@ class MixedLoss(Loss):
         **inputs: Array,
     ) -> tuple[Any, Array]:
         """The list or the sum, and the gradient of the sum."""
-        self._check_inputs(inputs)
+        self._check_inputs(validate, inputs)
         values, gradient, dtype = self._with_factor(1.0, logits, labels, upstream, validate, inputs)
         ops = backend_of(gradient)
         with ops.full_precision():
@@ -249,11 +263,6 @@ def _is_traced(logits: Any) -> bool:
         return backend_of(first).traced(first)
     except TypeError:
         return False
-
-
-def _is_sequence(losses: Any) -> bool:
-    """A framework's list of layers is one too, and a generator."""
-    return hasattr(losses, "__iter__") and not isinstance(losses, str | bytes | dict)
 
 
 # Not `np.generic | np.ndarray` where it is used: torch.compile cannot trace the union of the two.

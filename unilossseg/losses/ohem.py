@@ -23,6 +23,7 @@ class OhemSelection(WeightedCrossEntropy):
 
     #: Added to the mean of the kept pixels.
     eps: ClassVar[float]
+    chooses_pixels = (*WeightedCrossEntropy.chooses_pixels, "kept")
     parameter_checks: ClassVar[_errors.Checks] = {
         "thresh": _errors.number,
         "min_kept": partial(_errors.integer, at_least=0),

@@ -183,6 +183,6 @@ def _relaxed(ops: Backend, z: Array, near: Array) -> Array:
     """logsumexp over all classes minus logsumexp over those of the neighbourhood, each from its own largest logit."""
     xp = ops.xp
     masked = ops.keep_where(near, z, -math.inf)
-    top, near_top = (ops.stop_gradient(xp.max(x, axis=1, keepdims=True)) for x in (z, masked))
+    top, near_top = (xp.max(ops.stop_gradient(x), axis=1, keepdims=True) for x in (z, masked))
     sums, near_sums = (xp.sum(xp.exp(x - t), axis=1, keepdims=True) for x, t in ((z, top), (masked, near_top)))
     return (top - near_top + xp.log(sums) - xp.log(near_sums))[:, 0, :]

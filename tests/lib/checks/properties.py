@@ -130,7 +130,7 @@ def test_the_order_of_pixels_changes_no_value(driver, row, data):
     np.testing.assert_allclose(other, gradient[:, :, order], rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("row", [row for row in SOFTMAX if row[0] != HINGE], ids=named)
+@pytest.mark.parametrize("row", SOFTMAX, ids=named)
 @settings(max_examples=10)
 @given(data=st.data())
 def test_the_numbering_of_classes_changes_no_value(driver, row, data):
