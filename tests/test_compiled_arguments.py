@@ -43,7 +43,8 @@ def test_good_arguments(name, instruction_set):
 
 
 def test_every_function_is_tried():
-    assert set(CALLS) == {name for name in dir(_loops) if not name.startswith("_")} - OTHERS
+    functions = {name for name in dir(_loops) if not name.startswith("_") and callable(getattr(_loops, name))}
+    assert set(CALLS) == functions - OTHERS
 
 
 @pytest.mark.parametrize("number", [C, -1, 2**31 - 1, -(2**31)])
